@@ -1,1 +1,58 @@
-//! Stub.
+//! The rules of Provault, and nothing else: no clock, no I/O, no runtime.
+//!
+//! Everything that decides lives here, so that it can be tested by itself: which resources a
+//! selection matches, when a plan is due, which state a job may go to next, when a recovery point
+//! expires, and what a restore test proved. The outer rooms only carry these decisions out.
+//!
+//! Invariants:
+//!
+//! * `now` is always a parameter; nothing here reads a clock.
+//! * A job changes state only through its `step` function, which names the effects that belong to
+//!   the change. The catalog writes the new state and the effects in one transaction, or neither.
+//! * A value that exists is valid: constructors and `validate` functions answer with [`Invalid`],
+//!   which says which member is wrong and what to do about it.
+
+pub mod arn;
+pub mod backup_job;
+pub mod cron;
+pub mod evidence;
+pub mod invalid;
+pub mod key;
+pub mod lifecycle;
+pub mod notification;
+pub mod plan;
+pub mod probe;
+pub mod recovery_point;
+pub mod resource;
+pub mod restore_job;
+pub mod restore_test;
+pub mod role;
+pub mod selection;
+pub mod step;
+pub mod topic;
+pub mod vault;
+pub mod verdict;
+pub mod wildcard;
+
+pub use arn::{AccountId, Arn, Region};
+pub use backup_job::{BackupJob, BackupJobEvent, BackupJobState};
+pub use evidence::Evidence;
+pub use invalid::Invalid;
+pub use key::Key;
+pub use lifecycle::Lifecycle;
+pub use notification::{Notification, NotificationEvent};
+pub use plan::{BackupPlan, BackupRule};
+pub use probe::{Assertion, Probe, ServiceSpec};
+pub use recovery_point::{Payload, RecoveryPoint, RecoveryPointStatus};
+pub use resource::{Kind, Resource};
+pub use restore_job::{RestoreJob, RestoreJobEvent, RestoreJobState};
+pub use restore_test::{RestoreTest, RestoreTestEvent, RestoreTestState};
+pub use role::Role;
+pub use selection::BackupSelection;
+pub use step::{Effect, IllegalTransition, StepRecord};
+pub use topic::{Subscription, SubscriptionTarget, Topic};
+pub use vault::BackupVault;
+pub use verdict::Verdict;
+
+/// Tags of a resource, vault, plan or recovery point. Keys and values are case sensitive.
+pub type Tags = std::collections::BTreeMap<String, String>;

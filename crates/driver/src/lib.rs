@@ -1,1 +1,31 @@
-//! Stub.
+//! The port between Provault and the things it protects.
+//!
+//! A [`Driver`] knows one kind of resource: how to take a consistent [`Capture`] of it and how to
+//! write one back. It knows nothing of repositories: a capture is read into a [`Sink`], a restore
+//! is read from a [`Source`], and the engine implements both over a vault.
+//!
+//! Invariants every driver keeps (the conformance suite in [`conformance`] checks them):
+//!
+//! * A capture only reads. Nothing of the source is changed, not even access times where the
+//!   system allows that.
+//! * What could not be read is listed in the [`CaptureReport`], never left out in silence.
+//! * A restore never writes over anything that exists, and what it could not finish it removes:
+//!   its target is complete or absent.
+//! * Every call ends soon after its [`CancelFlag`] is raised.
+//!
+//! All calls block; the engine gives each its own thread.
+
+pub mod cancel;
+pub mod conformance;
+pub mod entry;
+pub mod error;
+pub mod memory;
+pub mod port;
+
+pub use cancel::CancelFlag;
+pub use entry::{Chunk, Entry, Metadata, NodeKind};
+pub use error::{DriverError, SinkError, SourceError};
+pub use port::{
+    Capture, CaptureOptions, CaptureReport, ContentSink, CreatedResource, Driver, FileOutcome,
+    RestoreOutcome, RestoreRequest, Sink, Source, WorkContext,
+};

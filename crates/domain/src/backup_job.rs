@@ -1,0 +1,339 @@
+//! Backup jobs and their state machine.
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use crate::plan::add_minutes;
+use crate::step::state_names;
+use crate::{
+    AccountId, Arn, Effect, IllegalTransition, Kind, Lifecycle, Notification, NotificationEvent,
+    Region, Tags,
+};
+
+/// One run of a backup, from request to end.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct BackupJob {
+    /// UUID.
+    pub id: String,
+    /// Tenant.
+    pub account: AccountId,
+    /// Site.
+    pub region: Region,
+    /// Where the recovery point goes.
+    pub vault_name: String,
+    /// ARN of that vault.
+    pub vault_arn: Arn,
+    /// What is backed up.
+    pub resource_arn: Arn,
+    /// Its name at the time.
+    pub resource_name: String,
+    /// Its kind.
+    pub kind: Kind,
+    /// Under which role.
+    pub role_arn: Arn,
+    /// Retention of the recovery point.
+    pub lifecycle: Lifecycle,
+    /// Tags of the recovery point.
+    pub recovery_point_tags: Tags,
+    /// The plan and rule that asked for it; `None` for an on-demand job.
+    pub created_by: Option<CreatedBy>,
+    /// The caller's idempotency token.
+    pub idempotency_token: Option<String>,
+    /// Whether an empty or unmounted source is to be backed up all the same.
+    pub allow_empty: bool,
+    /// When it was asked for, or scheduled.
+    pub created_at: Timestamp,
+    /// The last moment it may start.
+    pub start_by: Timestamp,
+    /// Minutes it may take: from its start under a plan, from its creation on demand.
+    pub completion_window_minutes: i64,
+    /// When it started to run.
+    pub started_at: Option<Timestamp>,
+    /// When it ended.
+    pub completed_at: Option<Timestamp>,
+    /// Where it stands.
+    pub state: BackupJobState,
+    /// Why, for people; always given when the end is not COMPLETED.
+    pub status_message: Option<String>,
+    /// Bytes read from the source so far.
+    pub bytes_transferred: u64,
+    /// Bytes the source holds as far as known; for the percentage.
+    pub bytes_expected: Option<u64>,
+    /// Bytes of the resource in the recovery point.
+    pub backup_size_bytes: Option<u64>,
+    /// Bytes added to the repository.
+    pub bytes_stored: Option<u64>,
+    /// What it made.
+    pub recovery_point_arn: Option<Arn>,
+    /// Paths that could not be read, with the reason; what makes the job PARTIAL.
+    #[serde(default)]
+    pub skipped: Vec<SkippedPath>,
+}
+
+/// A path that could not be read.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SkippedPath {
+    /// Relative to the resource's root; bytes that are not UTF-8 as `\xNN`.
+    pub path: String,
+    /// Why.
+    pub reason: String,
+}
+
+/// Plan and rule behind a job.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CreatedBy {
+    /// The plan's id.
+    pub plan_id: String,
+    /// The plan's ARN.
+    pub plan_arn: Arn,
+    /// The plan's name.
+    pub plan_name: String,
+    /// The plan's version.
+    pub plan_version: String,
+    /// The rule's id.
+    pub rule_id: String,
+    /// The rule's name.
+    pub rule_name: String,
+    /// The rule's schedule.
+    pub rule_cron: String,
+    /// The rule's time zone.
+    pub rule_timezone: String,
+}
+
+/// AWS's states of a backup job.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum BackupJobState {
+    /// Waiting for its start.
+    Created,
+    /// Claimed, preparing.
+    Pending,
+    /// Reading and storing.
+    Running,
+    /// Asked to stop, still cleaning up.
+    Aborting,
+    /// Stopped on request or because its completion window closed.
+    Aborted,
+    /// The recovery point is whole.
+    Completed,
+    /// No recovery point was made.
+    Failed,
+    /// Never started inside its start window.
+    Expired,
+    /// A recovery point was made, some paths are missing from it.
+    Partial,
+}
+state_names!(BackupJobState {
+    Created = "CREATED",
+    Pending = "PENDING",
+    Running = "RUNNING",
+    Aborting = "ABORTING",
+    Aborted = "ABORTED",
+    Completed = "COMPLETED",
+    Failed = "FAILED",
+    Expired = "EXPIRED",
+    Partial = "PARTIAL",
+});
+
+impl BackupJobState {
+    /// Whether nothing more will happen to the job.
+    pub fn is_final(self) -> bool {
+        matches!(
+            self,
+            Self::Aborted | Self::Completed | Self::Failed | Self::Expired | Self::Partial
+        )
+    }
+}
+
+/// What can happen to a backup job.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub enum BackupJobEvent {
+    /// A runner took it and begins to read.
+    Started,
+    /// The runner read so much.
+    Progressed {
+        /// Bytes read in all.
+        bytes_transferred: u64,
+        /// Bytes there are, as far as known.
+        bytes_expected: Option<u64>,
+    },
+    /// Somebody asked to stop it, or its completion window closed.
+    StopRequested {
+        /// Why, for people.
+        reason: String,
+    },
+    /// The runner has stopped and cleaned up.
+    Stopped,
+    /// The recovery point is committed in the repository.
+    Completed(Box<BackupResult>),
+    /// It could not be done.
+    Failed {
+        /// Why and what to do.
+        message: String,
+    },
+    /// It was not started in time.
+    StartWindowClosed,
+}
+
+/// What a finished backup made.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct BackupResult {
+    /// The new recovery point.
+    pub recovery_point_arn: Arn,
+    /// Bytes of the resource in it.
+    pub backup_size_bytes: u64,
+    /// Bytes read from the source.
+    pub bytes_transferred: u64,
+    /// Bytes added to the repository.
+    pub bytes_stored: u64,
+    /// Paths that could not be read; any makes the job PARTIAL.
+    pub skipped: Vec<SkippedPath>,
+    /// Remarks of the driver.
+    pub message: Option<String>,
+}
+
+impl BackupJob {
+    /// When it must have ended.
+    pub fn complete_by(&self) -> Timestamp {
+        let from = match self.created_by {
+            Some(_) => self.started_at.unwrap_or(self.start_by),
+            None => self.created_at,
+        };
+        add_minutes(from, self.completion_window_minutes)
+    }
+
+    /// Part done, 0 to 100, as far as known.
+    pub fn percent_done(&self) -> f64 {
+        match (self.state, self.bytes_expected) {
+            (BackupJobState::Completed | BackupJobState::Partial, _) => 100.0,
+            #[allow(clippy::cast_precision_loss)] // a percentage needs no 53 bits
+            (_, Some(total)) if total > 0 => {
+                (self.bytes_transferred as f64 * 100.0 / total as f64).min(99.0)
+            }
+            _ => 0.0,
+        }
+    }
+
+    fn notify(&self, event: NotificationEvent, now: Timestamp) -> Vec<Effect> {
+        vec![Effect::Notify(Box::new(Notification {
+            event,
+            account: self.account.clone(),
+            region: self.region.clone(),
+            vault_name: self.vault_name.clone(),
+            at: now,
+            job_id: self.id.clone(),
+            started_at: self.started_at.unwrap_or(self.created_at),
+            resource_arn: Some(self.resource_arn.clone()),
+            recovery_point_arn: self.recovery_point_arn.clone(),
+            created_resource_arn: None,
+            reason: self.status_message.clone(),
+        }))]
+    }
+
+    fn end(mut self, state: BackupJobState, message: Option<String>, now: Timestamp) -> Stepped {
+        self.state = state;
+        self.completed_at = Some(now);
+        if message.is_some() {
+            self.status_message = message;
+        }
+        let effects = self.notify(NotificationEvent::BackupJobEnded(state), now);
+        (self, effects)
+    }
+}
+
+type Stepped = (BackupJob, Vec<Effect>);
+
+/// The one way a backup job changes: the new job and the effects that belong to the change.
+pub fn step(
+    job: &BackupJob,
+    event: BackupJobEvent,
+    now: Timestamp,
+) -> Result<Stepped, IllegalTransition> {
+    use BackupJobEvent as E;
+    use BackupJobState as S;
+    let mut job = job.clone();
+    let refuse = |event| {
+        Err(IllegalTransition {
+            what: format!("backup job {}", job.id),
+            state: job.state.to_string(),
+            event,
+        })
+    };
+    match (job.state, event) {
+        (S::Created | S::Pending, E::Started) => {
+            job.state = S::Running;
+            job.started_at = Some(now);
+            let effects = job.notify(NotificationEvent::BackupJobStarted, now);
+            Ok((job, effects))
+        }
+        (_, E::Started) => refuse("started"),
+
+        (S::Running | S::Aborting, E::Progressed { bytes_transferred, bytes_expected }) => {
+            job.bytes_transferred = bytes_transferred;
+            job.bytes_expected = bytes_expected.or(job.bytes_expected);
+            Ok((job, Vec::new()))
+        }
+        (_, E::Progressed { .. }) => refuse("progressed"),
+
+        // Nothing runs yet, so there is nothing to wait for.
+        (S::Created | S::Pending, E::StopRequested { reason }) => {
+            Ok(job.end(S::Aborted, Some(reason), now))
+        }
+        (S::Running, E::StopRequested { reason }) => {
+            job.state = S::Aborting;
+            job.status_message = Some(reason);
+            Ok((job, Vec::new()))
+        }
+        // Stopping twice is the same as stopping once.
+        (S::Aborting, E::StopRequested { .. }) => Ok((job, Vec::new())),
+        (_, E::StopRequested { .. }) => refuse("stopped"),
+
+        (S::Aborting, E::Stopped) => Ok(job.end(S::Aborted, None, now)),
+        (_, E::Stopped) => refuse("ended as stopped"),
+
+        // A stop that comes when the recovery point is already committed comes too late: the
+        // point exists, and saying otherwise would be untrue.
+        (S::Running | S::Aborting, E::Completed(result)) => {
+            let (state, message) = if result.skipped.is_empty() {
+                (S::Completed, result.message)
+            } else {
+                let n = result.skipped.len();
+                let first = &result.skipped[0];
+                let text = format!(
+                    "{n} path{} could not be read and {} missing from the recovery point, the first: {} ({}). \
+                     The job's log lists them all.",
+                    if n == 1 { "" } else { "s" },
+                    if n == 1 { "is" } else { "are" },
+                    first.path,
+                    first.reason,
+                );
+                (S::Partial, Some(result.message.map_or(text.clone(), |m| format!("{text} {m}"))))
+            };
+            job.status_message = None;
+            job.recovery_point_arn = Some(result.recovery_point_arn);
+            job.backup_size_bytes = Some(result.backup_size_bytes);
+            job.bytes_transferred = result.bytes_transferred;
+            job.bytes_stored = Some(result.bytes_stored);
+            job.skipped = result.skipped;
+            Ok(job.end(state, message, now))
+        }
+        (_, E::Completed(_)) => refuse("completed"),
+
+        (S::Aborting, E::Failed { message }) => {
+            let asked = job.status_message.take().unwrap_or_default();
+            Ok(job.end(S::Aborted, Some(format!("{asked} While stopping: {message}")), now))
+        }
+        (S::Created | S::Pending | S::Running, E::Failed { message }) => {
+            Ok(job.end(S::Failed, Some(message), now))
+        }
+        (_, E::Failed { .. }) => refuse("failed"),
+
+        (S::Created, E::StartWindowClosed) => {
+            let message = format!(
+                "The job did not start before its start window closed at {}.",
+                job.start_by
+            );
+            Ok(job.end(S::Expired, Some(message), now))
+        }
+        (_, E::StartWindowClosed) => refuse("expired"),
+    }
+}

@@ -1,0 +1,86 @@
+//! Notifications: what happened, before anybody words it.
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use crate::{AccountId, Arn, BackupJobState, Region, RestoreJobState, Verdict};
+
+/// Something a vault's topic may be told about.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Notification {
+    /// What happened.
+    pub event: NotificationEvent,
+    /// Tenant.
+    pub account: AccountId,
+    /// Site.
+    pub region: Region,
+    /// The vault whose setting decides whether and where this is sent.
+    pub vault_name: String,
+    /// When it happened.
+    pub at: Timestamp,
+    /// Id of the backup job, restore job or restore test.
+    pub job_id: String,
+    /// When that began.
+    pub started_at: Timestamp,
+    /// The protected resource.
+    pub resource_arn: Option<Arn>,
+    /// The recovery point made, restored or tested.
+    pub recovery_point_arn: Option<Arn>,
+    /// What a restore created.
+    pub created_resource_arn: Option<Arn>,
+    /// Why, when it did not go well; the verdict's reason for restore tests.
+    pub reason: Option<String>,
+}
+
+/// What happened.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "type", content = "value")]
+pub enum NotificationEvent {
+    /// A backup job left CREATED.
+    BackupJobStarted,
+    /// A backup job reached this final state.
+    BackupJobEnded(BackupJobState),
+    /// A restore job began to run.
+    RestoreJobStarted,
+    /// A restore job reached this final state.
+    RestoreJobEnded(RestoreJobState),
+    /// A restore test gave its verdict.
+    RestoreTestEnded {
+        /// The verdict.
+        verdict: Verdict,
+        /// Whether what the test created is gone again.
+        cleaned_up: bool,
+    },
+}
+
+impl NotificationEvent {
+    /// Names of AWS's `BackupVaultEvent` under which a vault may ask for this event.
+    ///
+    /// `…_COMPLETED` is told of every end of a job, as AWS documents it; `…_SUCCESSFUL`,
+    /// `…_FAILED` and `…_EXPIRED` are the older names for one end each. AWS has no event for the
+    /// end of a restore test: whoever asked for the end of restore jobs is told.
+    pub fn names(self) -> &'static [&'static str] {
+        match self {
+            Self::BackupJobStarted => &["BACKUP_JOB_STARTED"],
+            Self::BackupJobEnded(state) => match state {
+                BackupJobState::Completed => &["BACKUP_JOB_COMPLETED", "BACKUP_JOB_SUCCESSFUL"],
+                BackupJobState::Expired => &["BACKUP_JOB_COMPLETED", "BACKUP_JOB_EXPIRED"],
+                _ => &["BACKUP_JOB_COMPLETED", "BACKUP_JOB_FAILED"],
+            },
+            Self::RestoreJobStarted => &["RESTORE_JOB_STARTED"],
+            Self::RestoreJobEnded(RestoreJobState::Completed) => {
+                &["RESTORE_JOB_COMPLETED", "RESTORE_JOB_SUCCESSFUL"]
+            }
+            Self::RestoreJobEnded(_) => &["RESTORE_JOB_COMPLETED", "RESTORE_JOB_FAILED"],
+            Self::RestoreTestEnded { verdict: Verdict::Passed, .. } => {
+                &["RESTORE_JOB_COMPLETED", "RESTORE_JOB_SUCCESSFUL"]
+            }
+            Self::RestoreTestEnded { .. } => &["RESTORE_JOB_COMPLETED", "RESTORE_JOB_FAILED"],
+        }
+    }
+
+    /// Whether a vault that asked for `subscribed` wants this event.
+    pub fn wanted_by(self, subscribed: &[String]) -> bool {
+        self.names().iter().any(|name| subscribed.iter().any(|s| s == name))
+    }
+}

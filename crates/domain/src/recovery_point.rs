@@ -1,0 +1,118 @@
+//! Recovery points: what can be restored.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use crate::backup_job::CreatedBy;
+use crate::step::state_names;
+use crate::{AccountId, Arn, Kind, Lifecycle, Region, Verdict};
+
+/// A state of a resource that can be restored.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct RecoveryPoint {
+    /// `arn:aws:backup:R:A:recovery-point:UUID`.
+    pub arn: Arn,
+    /// Tenant.
+    pub account: AccountId,
+    /// Site.
+    pub region: Region,
+    /// The vault that holds it.
+    pub vault_name: String,
+    /// ARN of that vault.
+    pub vault_arn: Arn,
+    /// What it is a state of.
+    pub resource_arn: Arn,
+    /// Name of the resource at the time.
+    pub resource_name: String,
+    /// Kind of the resource.
+    pub kind: Kind,
+    /// The job that made it.
+    pub backup_job_id: String,
+    /// The role that job ran under.
+    pub role_arn: Arn,
+    /// The plan and rule behind it, if any.
+    pub created_by: Option<CreatedBy>,
+    /// The key that seals it.
+    pub encryption_key_arn: Arn,
+    /// Where it stands.
+    pub status: RecoveryPointStatus,
+    /// Why, when that is not COMPLETED.
+    pub status_message: Option<String>,
+    /// The moment whose state it holds: when the capture was taken.
+    pub captured_at: Timestamp,
+    /// When the job was created; retention counts from here, as in AWS Backup.
+    pub created_at: Timestamp,
+    /// When it became restorable.
+    pub completed_at: Timestamp,
+    /// Bytes of the resource in it.
+    pub backup_size_bytes: u64,
+    /// Retention.
+    pub lifecycle: Lifecycle,
+    /// What it holds.
+    pub payload: Payload,
+    /// What `GetRecoveryPointRestoreMetadata` answers.
+    pub restore_metadata: BTreeMap<String, String>,
+    /// When it was last restored.
+    pub last_restore_at: Option<Timestamp>,
+    /// What the newest restore test of it said.
+    pub last_verdict: Option<PointVerdict>,
+}
+
+/// The newest verdict on a recovery point.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PointVerdict {
+    /// The verdict.
+    pub verdict: Verdict,
+    /// The test that gave it.
+    pub restore_test_id: String,
+    /// When.
+    pub at: Timestamp,
+}
+
+/// What a recovery point holds.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "type", rename_all = "lowercase")]
+pub enum Payload {
+    /// Bytes in the vault's repository.
+    Stored {
+        /// Hexadecimal id of the snapshot.
+        snapshot_id: String,
+        /// Bytes the backup added to the repository.
+        bytes_stored: u64,
+        /// Regular files in it.
+        files: u64,
+    },
+}
+
+/// AWS's states of a recovery point, as far as they occur.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum RecoveryPointStatus {
+    /// Whole and restorable.
+    Completed,
+    /// Restorable, some paths of the source are missing from it.
+    Partial,
+    /// Being deleted; no longer offered for restore.
+    Deleting,
+    /// Overdue for deletion, but something forbids it.
+    Expired,
+}
+state_names!(RecoveryPointStatus {
+    Completed = "COMPLETED",
+    Partial = "PARTIAL",
+    Deleting = "DELETING",
+    Expired = "EXPIRED",
+});
+
+impl RecoveryPoint {
+    /// Whether it may be restored.
+    pub fn is_restorable(&self) -> bool {
+        self.status != RecoveryPointStatus::Deleting
+    }
+
+    /// Whether retention is over at `now`.
+    pub fn is_overdue(&self, now: Timestamp) -> bool {
+        self.lifecycle.delete_at(self.created_at).is_some_and(|at| at <= now)
+    }
+}

@@ -1,0 +1,228 @@
+//! Restore tests and their state machine.
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use crate::step::state_names;
+use crate::verdict::{Failure, Fault, Findings, decide};
+use crate::{
+    AccountId, Arn, Effect, IllegalTransition, Kind, Notification, NotificationEvent, Region,
+    StepRecord, Verdict,
+};
+
+/// One restore test: choose → restore → test → negative control → reap → verdict.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct RestoreTest {
+    /// UUID.
+    pub id: String,
+    /// Tenant.
+    pub account: AccountId,
+    /// Site.
+    pub region: Region,
+    /// The ownership mark of everything the test creates.
+    pub token: String,
+    /// What is tested.
+    pub resource_arn: Arn,
+    /// Its name at the time.
+    pub resource_name: String,
+    /// Its kind.
+    pub kind: Kind,
+    /// A certain point asked for; `None` for the newest eligible one.
+    pub requested_point: Option<Arn>,
+    /// The backup job after which it runs by itself; `None` when asked for by hand.
+    pub after_backup_job: Option<String>,
+    /// When it was asked for.
+    pub created_at: Timestamp,
+    /// When it began.
+    pub started_at: Option<Timestamp>,
+    /// When it ended.
+    pub completed_at: Option<Timestamp>,
+    /// Where it stands.
+    pub state: RestoreTestState,
+    /// The point it tests, once chosen.
+    pub recovery_point_arn: Option<Arn>,
+    /// The vault of that point.
+    pub vault_name: Option<String>,
+    /// The restore job that made the copy.
+    pub restore_job_id: Option<String>,
+    /// What was found out so far.
+    pub findings: Findings,
+    /// Every step, timed.
+    pub steps: Vec<StepRecord>,
+    /// The verdict, at the end.
+    pub verdict: Option<Verdict>,
+    /// Its reason.
+    pub reason: Option<String>,
+    /// Whether everything the test created is gone; `None` while it runs.
+    pub cleaned_up: Option<bool>,
+}
+
+/// Where a restore test stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum RestoreTestState {
+    /// Waiting for its turn.
+    Pending,
+    /// Choosing the recovery point.
+    Choosing,
+    /// Restoring into isolation.
+    Restoring,
+    /// Starting the application and asking the probes.
+    Testing,
+    /// Asking the same probes of broken copies.
+    Controlling,
+    /// Deleting everything the test created.
+    Reaping,
+    /// The verdict is given.
+    Finished,
+}
+state_names!(RestoreTestState {
+    Pending = "PENDING",
+    Choosing = "CHOOSING",
+    Restoring = "RESTORING",
+    Testing = "TESTING",
+    Controlling = "CONTROLLING",
+    Reaping = "REAPING",
+    Finished = "FINISHED",
+});
+
+/// What can happen to a restore test.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub enum RestoreTestEvent {
+    /// A runner took it.
+    Started,
+    /// The recovery point is chosen and its restore job created.
+    PointChosen {
+        /// The point.
+        recovery_point_arn: Arn,
+        /// Its vault.
+        vault_name: String,
+        /// The restore job that will make the copy.
+        restore_job_id: String,
+        /// Seconds since the point's capture.
+        point_age_seconds: u64,
+        /// The resource's target, if set.
+        rpo_seconds: Option<u64>,
+        /// The resource's target, if set.
+        rto_seconds: Option<u64>,
+    },
+    /// The copy is there.
+    Restored,
+    /// The real copy has answered.
+    Tested(Box<Findings>),
+    /// The broken copies have answered.
+    Controlled(Box<Findings>),
+    /// A step of this kind ended; only recorded.
+    StepDone(StepRecord),
+    /// A step failed, or the test was stopped or interrupted: what exists is reaped next.
+    Broken(Failure),
+    /// Everything bearing the token is gone, or could not be removed.
+    Reaped {
+        /// Whether all is gone.
+        cleaned_up: bool,
+    },
+}
+
+impl RestoreTest {
+    fn notify(&self, verdict: Verdict, now: Timestamp) -> Vec<Effect> {
+        // Without a point there is no vault whose topic could be told; the verdict stands in the
+        // evidence and in the list of tests all the same.
+        let Some(vault_name) = self.vault_name.clone() else { return Vec::new() };
+        vec![Effect::Notify(Box::new(Notification {
+            event: NotificationEvent::RestoreTestEnded {
+                verdict,
+                cleaned_up: self.cleaned_up == Some(true),
+            },
+            account: self.account.clone(),
+            region: self.region.clone(),
+            vault_name,
+            at: now,
+            job_id: self.id.clone(),
+            started_at: self.started_at.unwrap_or(self.created_at),
+            resource_arn: Some(self.resource_arn.clone()),
+            recovery_point_arn: self.recovery_point_arn.clone(),
+            created_resource_arn: None,
+            reason: self.reason.clone(),
+        }))]
+    }
+}
+
+/// The one way a restore test changes: the new test and the effects that belong to the change.
+pub fn step(
+    test: &RestoreTest,
+    event: RestoreTestEvent,
+    now: Timestamp,
+) -> Result<(RestoreTest, Vec<Effect>), IllegalTransition> {
+    use RestoreTestEvent as E;
+    use RestoreTestState as S;
+    let mut test = test.clone();
+    let refuse = |event| {
+        Err(IllegalTransition {
+            what: format!("restore test {}", test.id),
+            state: test.state.to_string(),
+            event,
+        })
+    };
+    match (test.state, event) {
+        (S::Pending, E::Started) => {
+            test.state = S::Choosing;
+            test.started_at = Some(now);
+        }
+        (_, E::Started) => return refuse("started"),
+        (
+            S::Choosing,
+            E::PointChosen {
+                recovery_point_arn,
+                vault_name,
+                restore_job_id,
+                point_age_seconds,
+                rpo_seconds,
+                rto_seconds,
+            },
+        ) => {
+            test.state = S::Restoring;
+            test.recovery_point_arn = Some(recovery_point_arn);
+            test.vault_name = Some(vault_name);
+            test.restore_job_id = Some(restore_job_id);
+            test.findings.point_age_seconds = Some(point_age_seconds);
+            test.findings.rpo_seconds = rpo_seconds;
+            test.findings.rto_seconds = rto_seconds;
+        }
+        (_, E::PointChosen { .. }) => return refuse("given a recovery point"),
+        (S::Restoring, E::Restored) => test.state = S::Testing,
+        (_, E::Restored) => return refuse("restored"),
+        (S::Testing, E::Tested(findings)) => {
+            test.findings = *findings;
+            test.state = S::Controlling;
+        }
+        (_, E::Tested(_)) => return refuse("tested"),
+        (S::Controlling, E::Controlled(findings)) => {
+            test.findings = *findings;
+            test.state = S::Reaping;
+        }
+        (_, E::Controlled(_)) => return refuse("controlled"),
+        (S::Finished, E::StepDone(_)) => return refuse("advanced"),
+        (_, E::StepDone(record)) => test.steps.push(record),
+        (S::Finished, E::Broken(_)) => return refuse("broken off"),
+        (_, E::Broken(failure)) => {
+            test.findings.failures.push(failure);
+            test.state = S::Reaping;
+        }
+        (S::Reaping, E::Reaped { cleaned_up }) => {
+            test.state = S::Finished;
+            test.cleaned_up = Some(cleaned_up);
+            test.completed_at = Some(now);
+            let (verdict, reason) = decide(&test.findings);
+            test.verdict = Some(verdict);
+            test.reason = Some(reason);
+            let effects = test.notify(verdict, now);
+            return Ok((test, effects));
+        }
+        (_, E::Reaped { .. }) => return refuse("reaped"),
+    }
+    Ok((test, Vec::new()))
+}
+
+/// The failure that a stop of the server, or of the test by somebody, amounts to.
+pub fn interrupted(state: RestoreTestState, why: &str) -> Failure {
+    Failure { fault: Fault::Host, step: state.as_str().to_lowercase(), message: why.to_owned() }
+}

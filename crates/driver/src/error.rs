@@ -1,0 +1,115 @@
+//! What can go wrong between a resource and a vault, and whose fault it is.
+
+use std::io;
+use std::path::PathBuf;
+
+use provault_domain::Invalid;
+use provault_domain::verdict::Fault;
+
+/// A sink did not take what it was given.
+#[derive(Debug, thiserror::Error)]
+pub enum SinkError {
+    /// The file handed over could not be read: the driver lists it and goes on.
+    #[error("{0}")]
+    Read(#[source] io::Error),
+    /// The vault could not take it: the job ends.
+    #[error("the vault could not store the data: {0}")]
+    Store(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// The flag was raised.
+    #[error("stopped on request")]
+    Cancelled,
+}
+
+/// A source did not give what was asked of it.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum SourceError {
+    /// The stored data is damaged or missing.
+    #[error("the stored data of {path} is damaged: {message}")]
+    Damaged {
+        /// Which entry, for people.
+        path: String,
+        /// What is wrong with it.
+        message: String,
+    },
+    /// The vault cannot be read now; a retry may help.
+    #[error("the vault cannot be read: {0}")]
+    Unavailable(String),
+    /// The flag was raised.
+    #[error("stopped on request")]
+    Cancelled,
+}
+
+/// A capture or restore could not be done.
+#[derive(Debug, thiserror::Error)]
+pub enum DriverError {
+    /// The resource is not where it was registered.
+    #[error("{} is not there: {reason} Nothing was backed up. Mount or restore it, or change the resource.", path.display())]
+    SourceMissing {
+        /// Where it should be.
+        path: PathBuf,
+        /// What was found instead.
+        reason: String,
+    },
+    /// The resource is there but suspiciously empty.
+    #[error("{} {reason} Nothing was backed up. If that is meant, register the resource with --allow-empty.", path.display())]
+    SourceEmpty {
+        /// Where it is.
+        path: PathBuf,
+        /// `holds no entries.` or `should be a mount point and is not.`
+        reason: String,
+    },
+    /// A restore would write over something.
+    #[error("{} exists already; nothing was restored. Choose a target that does not exist.", path.display())]
+    TargetExists {
+        /// What exists.
+        path: PathBuf,
+    },
+    /// What was asked to be restored is not in the recovery point.
+    #[error("'{path}' is not in the recovery point; nothing was restored.")]
+    NoSuchItem {
+        /// As the caller wrote it.
+        path: String,
+    },
+    /// A setting is wrong.
+    #[error(transparent)]
+    Invalid(#[from] Invalid),
+    /// The system refused.
+    #[error("{doing} {}: {source}", path.display())]
+    Io {
+        /// What was being done, such as `reading`.
+        doing: &'static str,
+        /// To what.
+        path: PathBuf,
+        /// The system's answer.
+        source: io::Error,
+    },
+    /// The vault refused.
+    #[error(transparent)]
+    Sink(#[from] SinkError),
+    /// The vault did not give.
+    #[error(transparent)]
+    Source(#[from] SourceError),
+    /// The flag was raised.
+    #[error("stopped on request")]
+    Cancelled,
+}
+
+impl DriverError {
+    /// Whose fault it is when it happens in a restore test.
+    pub fn fault(&self) -> Fault {
+        match self {
+            Self::Source(SourceError::Damaged { .. }) | Self::NoSuchItem { .. } => Fault::Data,
+            _ => Fault::Host,
+        }
+    }
+
+    /// Whether it is no failure but the answer to a raised flag.
+    pub fn is_cancelled(&self) -> bool {
+        matches!(
+            self,
+            Self::Cancelled
+                | Self::Sink(SinkError::Cancelled)
+                | Self::Source(SourceError::Cancelled)
+        )
+    }
+}

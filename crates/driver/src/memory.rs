@@ -1,0 +1,1 @@
+//! A sink and source in memory, for the tests of drivers.

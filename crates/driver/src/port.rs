@@ -1,0 +1,175 @@
+//! The traits: driver and capture on one side, sink and source on the other.
+
+use std::collections::BTreeMap;
+use std::io::{self, Read};
+
+use provault_domain::backup_job::SkippedPath;
+use provault_domain::{Invalid, Kind, Resource};
+
+use crate::{CancelFlag, DriverError, Entry, Metadata, NodeKind, SinkError, SourceError};
+
+/// Code that captures and restores one kind of resource.
+pub trait Driver: Send + Sync {
+    /// The kind.
+    fn kind(&self) -> Kind;
+
+    /// Checks the settings of a resource about to be registered and gives them back in full, as
+    /// they are to be kept. Unknown settings are refused by name.
+    fn check_config(&self, config: &serde_json::Value) -> Result<serde_json::Value, Invalid>;
+
+    /// The text that tells one resource of this kind from another: registering the same thing
+    /// twice is refused by it.
+    fn identity(&self, config: &serde_json::Value) -> String;
+
+    /// Takes a consistent view of the resource. What it holds (a snapshot, a freeze) is given
+    /// back when the capture is dropped.
+    fn capture(
+        &self,
+        resource: &Resource,
+        options: &CaptureOptions,
+        cancel: &CancelFlag,
+    ) -> Result<Box<dyn Capture>, DriverError>;
+
+    /// What `GetRecoveryPointRestoreMetadata` answers for a recovery point of this resource: the
+    /// keys that [`Driver::check_restore`] takes, with their defaults.
+    fn restore_metadata(&self, resource: &Resource) -> BTreeMap<String, String>;
+
+    /// Checks what a caller asks of a restore before a job is made. An unknown, missing or
+    /// impossible key is an error that names the key.
+    fn check_restore(&self, metadata: &BTreeMap<String, String>) -> Result<(), Invalid>;
+
+    /// Writes a recovery point back. Complete or nothing: on an error the target is as it was.
+    fn restore(
+        &self,
+        request: &RestoreRequest<'_>,
+        source: &dyn Source,
+        context: &WorkContext<'_>,
+    ) -> Result<RestoreOutcome, DriverError>;
+
+    /// Removes what a restore left that died with its process. Touches only what bears the job's
+    /// id; to do it twice is to do it once.
+    fn discard_partial(&self, request: &RestoreRequest<'_>) -> Result<(), DriverError>;
+}
+
+/// How a capture is to be taken.
+#[derive(Debug, Clone, Default)]
+pub struct CaptureOptions {
+    /// Back up an empty or unmounted source all the same.
+    pub allow_empty: bool,
+}
+
+/// What a job gives its driver while it works.
+pub struct WorkContext<'a> {
+    /// Raised when the job is to stop.
+    pub cancel: &'a CancelFlag,
+    /// Called now and then with the bytes done so far and the bytes there are, as far as known.
+    pub progress: &'a (dyn Fn(u64, Option<u64>) + Sync),
+}
+
+/// A consistent point-in-time view of a resource.
+pub trait Capture: Send {
+    /// Hands everything over, depth first, names sorted by their bytes within a directory.
+    fn read_into(
+        self: Box<Self>,
+        sink: &mut dyn Sink,
+        context: &WorkContext<'_>,
+    ) -> Result<CaptureReport, DriverError>;
+}
+
+/// What a capture read.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct CaptureReport {
+    /// Bytes of content in the capture, read or known to be unchanged.
+    pub bytes: u64,
+    /// Regular files in it.
+    pub files: u64,
+    /// What could not be read; makes the job PARTIAL.
+    pub skipped: Vec<SkippedPath>,
+    /// What is worth knowing but took nothing away, such as files that changed while read.
+    pub notes: Vec<String>,
+}
+
+/// What became of a file handed to a sink.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FileOutcome {
+    /// The same as in the parent; it was not opened.
+    Unchanged,
+    /// Read and stored.
+    Stored {
+        /// Bytes read.
+        bytes: u64,
+    },
+}
+
+/// Where a capture goes. Calls come depth first: the root directory is begun first and ended
+/// last; names within a directory come in ascending order of their bytes.
+pub trait Sink {
+    /// Enters a directory; `name` is empty for the root.
+    fn begin_dir(&mut self, name: &[u8], metadata: &Metadata) -> Result<(), SinkError>;
+    /// Leaves the directory entered last.
+    fn end_dir(&mut self) -> Result<(), SinkError>;
+    /// Adds what has no content: links, devices, pipes, sockets.
+    fn add_node(
+        &mut self,
+        name: &[u8],
+        metadata: &Metadata,
+        kind: &NodeKind,
+    ) -> Result<(), SinkError>;
+    /// Adds a regular file. `open` is called only when the content has to be read. After
+    /// [`SinkError::Read`] the file is not in the capture and the next may be added.
+    fn add_file(
+        &mut self,
+        name: &[u8],
+        metadata: &Metadata,
+        open: &mut dyn FnMut() -> io::Result<Box<dyn Read + Send>>,
+    ) -> Result<FileOutcome, SinkError>;
+}
+
+/// A stored tree.
+pub trait Source: Sync {
+    /// Entries in the order they were stored: the root first, a directory before what is in it.
+    fn entries(
+        &self,
+    ) -> Result<Box<dyn Iterator<Item = Result<Entry, SourceError>> + '_>, SourceError>;
+
+    /// Delivers the content of `files` (regular files of [`Source::entries`]), every byte
+    /// verified against its hash, in whatever order is quick.
+    fn copy_contents(&self, files: &[Entry], out: &dyn ContentSink) -> Result<(), DriverError>;
+}
+
+/// Where the content of restored files goes.
+pub trait ContentSink: Sync {
+    /// Bytes of `files[index]` at `offset`. Every byte of a file is delivered once.
+    fn write_at(&self, index: usize, offset: u64, bytes: &[u8]) -> Result<(), DriverError>;
+}
+
+/// What a restore is to do.
+#[derive(Debug, Clone, Copy)]
+pub struct RestoreRequest<'a> {
+    /// The restore job; marks what is unfinished.
+    pub job_id: &'a str,
+    /// What the caller asked for, checked by [`Driver::check_restore`].
+    pub metadata: &'a BTreeMap<String, String>,
+}
+
+/// What a restore made.
+#[derive(Debug, Clone, PartialEq)]
+pub struct RestoreOutcome {
+    /// Bytes written.
+    pub bytes: u64,
+    /// Regular files written.
+    pub files: u64,
+    /// The new resource, when the whole of one was restored.
+    pub created: Option<CreatedResource>,
+    /// What is worth knowing, such as ownership that could not be set.
+    pub notes: Vec<String>,
+}
+
+/// A resource that a restore made.
+#[derive(Debug, Clone, PartialEq)]
+pub struct CreatedResource {
+    /// A name for people.
+    pub name: String,
+    /// Settings as [`Driver::check_config`] takes them.
+    pub config: serde_json::Value,
+}
