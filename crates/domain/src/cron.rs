@@ -20,11 +20,11 @@
 //!
 //! - **Exactly one of day-of-month and day-of-week is `?`**, and nothing else will do. The `EventBridge`
 //!   User Guide (page "Cron expressions") says: if you specify a value *or a `*`* in one of the two, the other
-//!   must be `?`. So `* *` is refused, and so is `? ?`; the real service answers both with an error.
+//!   must be `?`. So `* *` is refused, and so is `? ?`, which names no day at all.
 //! - **Ranges may run past the end** (`20-2` hours, `FRI-MON`): the same guide lists
 //!   `cron(0/30 20-2 ? * MON-FRI *)` as an example. The days are not carried over: `0-2` of Monday
 //!   belongs to Monday. Only years cannot wrap.
-//! - **A step is smaller than its field** (`*/60` minutes is refused, as the real service does). `5/20` counts from 5 to
+//! - **A step is smaller than its field** (`*/60` minutes is refused, as `EventBridge` does). `5/20` counts from 5 to
 //!   the field's end. Day-of-week steps are accepted although the guide's table leaves them out.
 //! - **`#` stands alone** in its field: the guide calls `3#1,6#3` invalid. `L` and `W` may be mixed
 //!   with other days (`1,15,L`): the guide does not forbid it.

@@ -1,8 +1,8 @@
 //! `*` and `?` patterns: how selections name resources by ARN and compare tags (`StringLike`).
 //!
 //! `*` stands for any run of characters, none included, `/` and `:` included; `?` for exactly one character;
-//! everything else for itself, case-sensitively. There is no escape: an ARN or tag holds neither character as
-//! itself often enough for AWS to offer one here. The whole text must match, not a part of it.
+//! everything else for itself, case-sensitively. The whole text must match, not a part of it. There is no
+//! escape: `\*` is a backslash and then anything.
 
 /// Whether `text` as a whole matches `pattern`.
 ///

@@ -36,7 +36,10 @@ fn days(day_of_month: &str, day_of_week: &str) -> Result<Days, CronError> {
         ("?", "?") => {}
         (text, "?") => {
             let field = Field { kind: CronField::DayOfMonth, text };
-            return field.days_of_month().map(Days::OfMonth).map_err(|problem| field.error(problem));
+            return field
+                .days_of_month()
+                .map(Days::OfMonth)
+                .map_err(|problem| field.error(problem));
         }
         ("?", text) => {
             let field = Field { kind: CronField::DayOfWeek, text };
@@ -95,11 +98,7 @@ struct Item<'a> {
 
 impl<'a> Field<'a> {
     fn error(&self, problem: FieldProblem) -> CronError {
-        CronError::Field {
-            field: self.kind,
-            text: self.text.escape_debug().to_string(),
-            problem,
-        }
+        CronError::Field { field: self.kind, text: self.text.escape_debug().to_string(), problem }
     }
 
     fn items(&self) -> impl Iterator<Item = Item<'a>> {
@@ -125,7 +124,8 @@ impl<'a> Field<'a> {
                     None if rest.is_empty() => 0,
                     None => return Err(self.strange(item, 1)),
                 };
-                let target = if weekday { &mut days.weekday_before_last } else { &mut days.before_last };
+                let target =
+                    if weekday { &mut days.weekday_before_last } else { &mut days.before_last };
                 target.insert(distance);
             } else if let Some(day) = upper.strip_suffix('W')
                 && is_number(day)
@@ -183,7 +183,9 @@ impl<'a> Field<'a> {
         }
         let (lowest, highest) = self.kind.bounds();
         let (base, step) = match item.text.split_once('/') {
-            Some((base, step)) => (Item { text: base, ..*item }, Some(self.step(item, base, step)?)),
+            Some((base, step)) => {
+                (Item { text: base, ..*item }, Some(self.step(item, base, step)?))
+            }
             None => (*item, None),
         };
         let (first, last) = if base.text == "*" {
@@ -252,15 +254,17 @@ impl<'a> Field<'a> {
         if has_names && item.text.chars().all(|c| c.is_ascii_alphabetic()) {
             return Err(FieldProblem::UnknownName { name: item.text.to_owned(), field: self.kind });
         }
-        let offset = item
-            .text
-            .find(|c: char| !(c.is_ascii_digit() || has_names && c.is_ascii_alphabetic()));
+        // Of `*5` the star would have been fine: what follows it is the mistake.
+        let skipped = usize::from(item.text.len() > 1 && item.text.starts_with('*'));
+        let offset = item.text[skipped..]
+            .find(|c: char| {
+                skipped == 1 || !(c.is_ascii_digit() || has_names && c.is_ascii_alphabetic())
+            })
+            .map(|offset| skipped + offset);
         match offset {
             Some(offset) => Err(self.strange(item, offset)),
             // Letters and digits mixed, such as 3MON.
-            None => {
-                Err(FieldProblem::UnknownName { name: item.text.to_owned(), field: self.kind })
-            }
+            None => Err(FieldProblem::UnknownName { name: item.text.to_owned(), field: self.kind }),
         }
     }
 
