@@ -1,0 +1,372 @@
+//! Running a backup job: capture → store → commit.
+//!
+//! Order of commitment: blobs, packs, index, snapshot (all inside [`SnapshotWriter::finish`]),
+//! then one catalog transaction with the job's end and the recovery point. A crash before the
+//! snapshot leaves unreferenced packs; one after it leaves a snapshot that bears the job's id, and
+//! the reconciler finishes the job from the record inside it.
+//!
+//! [`SnapshotWriter::finish`]: provault_repository::SnapshotWriter::finish
+
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use provault_catalog::{Change, Claim, Claimed};
+use provault_domain::backup_job::{BackupResult, SkippedPath};
+use provault_domain::recovery_point::Payload;
+use provault_domain::{
+    Arn, BackupJob, BackupJobEvent, BackupVault, RecoveryPoint, RecoveryPointStatus, Resource,
+    RestoreTest, RestoreTestState,
+};
+use provault_driver::{CancelFlag, CaptureOptions, DriverError, WorkContext};
+use provault_repository::{BackupOptions, CommittedSnapshot, Repository};
+use serde::{Deserialize, Serialize};
+
+use crate::heartbeat::{Heartbeat, Progress};
+use crate::pause::pause;
+use crate::shared::{Shared, blocking};
+use crate::sink::SnapshotSink;
+use crate::{EngineError, Result};
+
+/// Where a resource's tree begins in a snapshot; stock tools restore it from there.
+pub(crate) const ROOT: &str = "data";
+
+/// What a snapshot says about itself, in `/.provault/recovery-point.json`: enough to enter its
+/// recovery point in a catalog that knows nothing of it.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct PointRecord {
+    pub(crate) job: BackupJob,
+    pub(crate) resource: Resource,
+    pub(crate) captured_at: Timestamp,
+    pub(crate) restore_metadata: std::collections::BTreeMap<String, String>,
+    pub(crate) backup_size_bytes: u64,
+    pub(crate) bytes_transferred: u64,
+    pub(crate) bytes_stored: u64,
+    pub(crate) files: u64,
+    pub(crate) skipped: Vec<SkippedPath>,
+    pub(crate) notes: Vec<String>,
+}
+
+/// The tag that ties a snapshot to its job.
+pub(crate) fn job_tag(job_id: &str) -> String {
+    format!("provault-job-{job_id}")
+}
+
+enum Failure {
+    /// Nothing was committed.
+    Before(String),
+    /// Stopped, and nothing was committed.
+    Stopped,
+    /// The snapshot is there, the catalog does not know it yet: the reconciler's work.
+    After(EngineError),
+}
+
+impl From<EngineError> for Failure {
+    fn from(error: EngineError) -> Self {
+        Self::Before(error.to_string())
+    }
+}
+
+impl From<provault_catalog::CatalogError> for Failure {
+    fn from(error: provault_catalog::CatalogError) -> Self {
+        Self::Before(error.to_string())
+    }
+}
+
+/// Runs a claimed job to its end.
+pub(crate) async fn run(shared: &Arc<Shared>, claimed: Claimed<BackupJob>) {
+    let Claimed { job, claim } = claimed;
+    let cancel = shared.enter(&job.id);
+    let outcome = attempt(shared, &job, &claim, &cancel).await;
+    let reason = shared.leave(&job.id);
+    let event = match outcome {
+        Ok(()) => return,
+        Err(Failure::After(error)) => {
+            tracing::error!(job = job.id, %error, "the backup is stored but not yet entered; it will be adopted");
+            return;
+        }
+        Err(Failure::Before(message)) => BackupJobEvent::Failed { message },
+        Err(Failure::Stopped) => {
+            let current = shared.catalog.job::<BackupJob>(&job.account, &job.id).await;
+            match current {
+                Ok(Some(job)) if job.state == provault_domain::BackupJobState::Aborting => {
+                    BackupJobEvent::Stopped
+                }
+                _ => BackupJobEvent::Failed {
+                    message: format!(
+                        "The job was broken off: {}. No recovery point was made.",
+                        reason.unwrap_or_else(|| "it was asked to stop".to_owned())
+                    ),
+                },
+            }
+        }
+    };
+    let ended = shared
+        .catalog
+        .step_job::<BackupJob>(&job.account, &job.id, Some(&claim), event, shared.now(), Vec::new())
+        .await;
+    if let Err(error) = ended {
+        tracing::error!(job = job.id, %error, "the job's end was not recorded; the reconciler will end it");
+    }
+    shared.bell.notify_waiters();
+}
+
+async fn attempt(
+    shared: &Arc<Shared>,
+    job: &BackupJob,
+    claim: &Claim,
+    cancel: &CancelFlag,
+) -> std::result::Result<(), Failure> {
+    let job = shared
+        .catalog
+        .step_job::<BackupJob>(&job.account, &job.id, Some(claim), BackupJobEvent::Started, shared.now(), Vec::new())
+        .await?;
+    let progress = Arc::new(Progress::default());
+    let _beat = Heartbeat::start::<BackupJob>(shared, &job.account, claim, cancel, &progress);
+    blocking(|| pause("backup:started")).await?;
+
+    let resource = shared.catalog.resource(&job.resource_arn).await?.ok_or_else(|| {
+        Failure::Before(format!(
+            "The resource {} is no longer registered; register it again with 'provault resource add'.",
+            job.resource_arn
+        ))
+    })?;
+    let vault = shared.catalog.vault(&job.account, &job.vault_name).await?.ok_or_else(|| {
+        Failure::Before(format!(
+            "The vault {} does not exist; make it with 'provault vault create {}' and run the backup again.",
+            job.vault_name, job.vault_name
+        ))
+    })?;
+    let parent = parent_of(shared, &job).await?;
+    let repository = shared.repository(&vault).await?;
+
+    let began = shared.begin();
+    let captured = {
+        let (shared, job, resource, cancel) =
+            (Arc::clone(shared), job.clone(), resource.clone(), cancel.clone());
+        blocking(move || capture(&shared, &repository, &job, &resource, parent, &cancel, &progress))
+            .await?
+    };
+    let (record, committed) = match captured {
+        Ok(captured) => captured,
+        Err(error) if error.is_cancelled() => return Err(Failure::Stopped),
+        Err(error) => return Err(Failure::Before(error.to_string())),
+    };
+    let detail = format!(
+        "{} files, {} bytes, of which {} bytes were read and {} bytes added to the vault; {} paths skipped",
+        record.files,
+        record.backup_size_bytes,
+        record.bytes_transferred,
+        record.bytes_stored,
+        record.skipped.len()
+    );
+    let step = shared.step_record("capture and store", began, true, detail);
+    // The log is for people: that it lacks a line is no reason to lose the backup.
+    if let Err(error) = shared.catalog.log_step(&job.id, Some(claim), &step).await {
+        tracing::warn!(job = job.id, %error, "a step was not logged");
+    }
+    blocking(|| pause("backup:committed")).await?;
+    enter(shared, &record, &committed.id.to_string(), &vault, Some(claim)).await.map_err(Failure::After)
+}
+
+/// The newest snapshot of the same resource in the same vault: its unchanged files are not read
+/// again.
+async fn parent_of(shared: &Shared, job: &BackupJob) -> Result<Option<String>> {
+    let filter = provault_catalog::PointFilter {
+        account: Some(job.account.clone()),
+        vault_name: Some(job.vault_name.clone()),
+        resource_arn: Some(job.resource_arn.clone()),
+        restorable_only: true,
+        ..Default::default()
+    };
+    let points = shared.catalog.list_recovery_points(&filter, provault_catalog::Page::all()).await?;
+    let newest = points.items.into_iter().max_by_key(|point| point.captured_at);
+    Ok(newest.map(|point| match point.payload {
+        Payload::Stored { snapshot_id, .. } => snapshot_id,
+    }))
+}
+
+#[allow(clippy::too_many_arguments)] // one call, one caller
+fn capture(
+    shared: &Shared,
+    repository: &Repository,
+    job: &BackupJob,
+    resource: &Resource,
+    parent: Option<String>,
+    cancel: &CancelFlag,
+    progress: &Progress,
+) -> std::result::Result<(PointRecord, CommittedSnapshot), DriverError> {
+    let store = |error: provault_repository::Error| match error {
+        provault_repository::Error::Cancelled => DriverError::Cancelled,
+        other => DriverError::Sink(provault_driver::SinkError::Store(Box::new(other))),
+    };
+    let driver = shared
+        .driver(resource.kind)
+        .map_err(|error| DriverError::Sink(provault_driver::SinkError::Store(Box::new(error))))?;
+    // Before the capture: what it holds is at least as new as this.
+    let captured_at = shared.now();
+    let capture =
+        driver.capture(resource, &CaptureOptions { allow_empty: job.allow_empty }, cancel)?;
+    pause("backup:captured");
+
+    let mut writer = repository
+        .backup(BackupOptions {
+            parent: parent.and_then(|id| id.parse().ok()),
+            root_path: ROOT.into(),
+            paths: vec![driver.identity(&resource.config)],
+            hostname: shared.hostname.clone(),
+            username: "provault".to_owned(),
+            tags: vec![job_tag(&job.id)],
+            time: captured_at,
+            program_version: format!("provault {}", env!("CARGO_PKG_VERSION")),
+            cancel: provault_repository::CancelFlag::from_shared(cancel.as_shared()),
+        })
+        .map_err(store)?;
+    let report_progress = |done, total| progress.set(done, total);
+    let context = WorkContext { cancel, progress: &report_progress };
+    let report = {
+        let mut sink = SnapshotSink::new(&mut writer, &report_progress);
+        capture.read_into(&mut sink, &context)?
+    };
+    pause("backup:read");
+    let stats = writer.stats();
+    let record = PointRecord {
+        job: job.clone(),
+        restore_metadata: driver.restore_metadata(resource),
+        resource: resource.clone(),
+        captured_at,
+        backup_size_bytes: report.bytes,
+        bytes_transferred: stats.bytes_read,
+        bytes_stored: stats.bytes_added,
+        files: report.files,
+        skipped: report.skipped,
+        notes: report.notes,
+    };
+    let json = serde_json::to_vec_pretty(&record)
+        .map_err(|error| DriverError::Sink(provault_driver::SinkError::Store(Box::new(error))))?;
+    let committed = writer.finish(Some(json)).map_err(store)?;
+    // The record inside the snapshot could not yet know what its own last packs weigh.
+    let record = PointRecord { bytes_stored: committed.stats.bytes_added, ..record };
+    Ok((record, committed))
+}
+
+/// Ends the job as COMPLETED or PARTIAL and enters its recovery point, in one transaction. Called
+/// by the runner and, after a crash, by the reconciler.
+pub(crate) async fn enter(
+    shared: &Arc<Shared>,
+    record: &PointRecord,
+    snapshot_id: &str,
+    vault: &BackupVault,
+    claim: Option<&Claim>,
+) -> Result<()> {
+    let job = &record.job;
+    let now = shared.now();
+    let point = recovery_point(record, snapshot_id, vault, now);
+    let mut tags = record.resource.tags.clone();
+    tags.extend(job.recovery_point_tags.clone());
+    let arn = point.arn.clone();
+    let mut changes = vec![Change::InsertRecoveryPoint(Box::new(point), tags)];
+    if record.resource.test_after_backup {
+        changes.push(Change::InsertRestoreTest(Box::new(new_test(
+            &record.resource,
+            Some(arn.clone()),
+            Some(job.id.clone()),
+            now,
+        ))));
+    }
+    let result = BackupResult {
+        recovery_point_arn: arn,
+        backup_size_bytes: record.backup_size_bytes,
+        bytes_transferred: record.bytes_transferred,
+        bytes_stored: record.bytes_stored,
+        skipped: record.skipped.clone(),
+        message: (!record.notes.is_empty()).then(|| record.notes.join(" ")),
+    };
+    shared
+        .catalog
+        .step_job::<BackupJob>(
+            &job.account,
+            &job.id,
+            claim,
+            BackupJobEvent::Completed(Box::new(result)),
+            now,
+            changes,
+        )
+        .await?;
+    shared.bell.notify_waiters();
+    Ok(())
+}
+
+fn recovery_point(
+    record: &PointRecord,
+    snapshot_id: &str,
+    vault: &BackupVault,
+    now: Timestamp,
+) -> RecoveryPoint {
+    let job = &record.job;
+    RecoveryPoint {
+        // One job makes one point: the same id keeps an adopted point from being entered twice.
+        arn: Arn::recovery_point(&job.region, &job.account, &job.id),
+        account: job.account.clone(),
+        region: job.region.clone(),
+        vault_name: vault.name.clone(),
+        vault_arn: vault.arn.clone(),
+        resource_arn: job.resource_arn.clone(),
+        resource_name: job.resource_name.clone(),
+        kind: job.kind,
+        backup_job_id: job.id.clone(),
+        role_arn: job.role_arn.clone(),
+        created_by: job.created_by.clone(),
+        encryption_key_arn: vault.encryption_key_arn.clone(),
+        status: if record.skipped.is_empty() {
+            RecoveryPointStatus::Completed
+        } else {
+            RecoveryPointStatus::Partial
+        },
+        status_message: None,
+        captured_at: record.captured_at,
+        created_at: job.created_at,
+        completed_at: now,
+        backup_size_bytes: record.backup_size_bytes,
+        lifecycle: job.lifecycle,
+        payload: Payload::Stored {
+            snapshot_id: snapshot_id.to_owned(),
+            bytes_stored: record.bytes_stored,
+            files: record.files,
+        },
+        restore_metadata: record.restore_metadata.clone(),
+        last_restore_at: None,
+        last_verdict: None,
+    }
+}
+
+/// A restore test of `resource` that waits for its turn.
+pub(crate) fn new_test(
+    resource: &Resource,
+    requested_point: Option<Arn>,
+    after_backup_job: Option<String>,
+    now: Timestamp,
+) -> RestoreTest {
+    RestoreTest {
+        id: uuid::Uuid::new_v4().to_string(),
+        account: resource.account.clone(),
+        region: resource.region.clone(),
+        token: uuid::Uuid::new_v4().to_string(),
+        resource_arn: resource.arn.clone(),
+        resource_name: resource.name.clone(),
+        kind: resource.kind,
+        requested_point,
+        after_backup_job,
+        created_at: now,
+        started_at: None,
+        completed_at: None,
+        state: RestoreTestState::Pending,
+        recovery_point_arn: None,
+        vault_name: None,
+        restore_job_id: None,
+        findings: provault_domain::verdict::Findings::default(),
+        steps: Vec::new(),
+        verdict: None,
+        reason: None,
+        cleaned_up: None,
+    }
+}

@@ -1,0 +1,204 @@
+//! What every part of the engine holds.
+
+use std::collections::{BTreeMap, HashMap};
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use jiff::{SignedDuration, Timestamp};
+use provault_catalog::Catalog;
+use provault_domain::{BackupVault, Key, Kind, StepRecord};
+use provault_driver::{CancelFlag, Driver};
+use provault_proof::HelperCommand;
+use provault_repository::Repository;
+use tokio::sync::Notify;
+
+use crate::clock::{Clock, millis_since};
+use crate::keyring::Keyring;
+use crate::vaults::Vaults;
+use crate::{EngineError, Result};
+
+/// How long a lease holds without renewal. A worker that could not renew for this long has to
+/// count itself as dead.
+pub(crate) const LEASE: SignedDuration = SignedDuration::from_secs(60);
+
+/// What the engine is made of.
+pub struct Parts {
+    /// Rows.
+    pub catalog: Catalog,
+    /// Keys, vaults, and copies under test lie below it.
+    pub data_dir: PathBuf,
+    /// Time.
+    pub clock: Arc<dyn Clock>,
+    /// One driver per kind.
+    pub drivers: Vec<Arc<dyn Driver>>,
+    /// How to start the isolation helper.
+    pub helper: HelperCommand,
+    /// Name of this host, recorded in snapshots and locks.
+    pub hostname: String,
+}
+
+pub(crate) struct Shared {
+    pub(crate) catalog: Catalog,
+    pub(crate) data_dir: PathBuf,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) drivers: BTreeMap<Kind, Arc<dyn Driver>>,
+    pub(crate) helper: HelperCommand,
+    pub(crate) hostname: String,
+    pub(crate) keyring: Keyring,
+    pub(crate) vaults: Vaults,
+    /// Names this process in leases.
+    pub(crate) owner: String,
+    /// Rung when there may be something to do.
+    pub(crate) bell: Notify,
+    /// Raised when the engine is to stop.
+    pub(crate) stopping: AtomicBool,
+    /// Raised while no restore test may begin.
+    pub(crate) tests_held: AtomicBool,
+    running: Mutex<HashMap<String, Running>>,
+}
+
+struct Running {
+    cancel: CancelFlag,
+    reason: Option<String>,
+}
+
+impl Shared {
+    pub(crate) fn new(parts: Parts) -> Result<Self> {
+        let keyring = Keyring::open(&parts.data_dir)?;
+        Ok(Self {
+            vaults: Vaults::new(parts.data_dir.clone(), keyring.clone()),
+            keyring,
+            catalog: parts.catalog,
+            data_dir: parts.data_dir,
+            clock: parts.clock,
+            drivers: parts.drivers.into_iter().map(|d| (d.kind(), d)).collect(),
+            helper: parts.helper,
+            hostname: parts.hostname,
+            owner: uuid::Uuid::new_v4().to_string(),
+            bell: Notify::new(),
+            stopping: AtomicBool::new(false),
+            tests_held: AtomicBool::new(false),
+            running: Mutex::default(),
+        })
+    }
+
+    pub(crate) fn now(&self) -> Timestamp {
+        self.clock.now()
+    }
+
+    pub(crate) fn lease_until(&self) -> Timestamp {
+        self.now().checked_add(LEASE).unwrap_or(Timestamp::MAX)
+    }
+
+    pub(crate) fn is_stopping(&self) -> bool {
+        self.stopping.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn driver(&self, kind: Kind) -> Result<Arc<dyn Driver>> {
+        self.drivers
+            .get(&kind)
+            .cloned()
+            .ok_or_else(|| EngineError::Refused(format!("this server has no driver for {kind}.")))
+    }
+
+    pub(crate) async fn key_of(&self, vault: &BackupVault) -> Result<Key> {
+        self.catalog.key(&vault.encryption_key_arn).await?.ok_or_else(|| EngineError::Key {
+            key: vault.encryption_key_arn.to_string(),
+            message: format!("the key of vault {} is not registered.", vault.name),
+        })
+    }
+
+    /// The vault's repository, opened on a thread that may block.
+    pub(crate) async fn repository(self: &Arc<Self>, vault: &BackupVault) -> Result<Repository> {
+        let key = self.key_of(vault).await?;
+        let (shared, vault) = (Arc::clone(self), vault.clone());
+        blocking(move || shared.vaults.open(&vault, &key)).await?
+    }
+
+    pub(crate) fn restore_tests_root(&self) -> PathBuf {
+        self.data_dir.join("restore-tests")
+    }
+
+    /// Enters a job among those running here; its flag can be raised by id until it leaves.
+    pub(crate) fn enter(&self, job_id: &str) -> CancelFlag {
+        let cancel = CancelFlag::new();
+        if self.is_stopping() {
+            cancel.raise();
+        }
+        let entry = Running { cancel: cancel.clone(), reason: None };
+        self.lock_running().insert(job_id.to_owned(), entry);
+        cancel
+    }
+
+    /// Takes a job out again; the reason it was asked to stop for, if it was.
+    pub(crate) fn leave(&self, job_id: &str) -> Option<String> {
+        self.lock_running().remove(job_id).and_then(|running| running.reason)
+    }
+
+    /// Why a running job was asked to stop, if it was.
+    pub(crate) fn stop_reason(&self, job_id: &str) -> Option<String> {
+        self.lock_running().get(job_id).and_then(|running| running.reason.clone())
+    }
+
+    /// Asks a job that runs here to stop; whether one does.
+    pub(crate) fn cancel(&self, job_id: &str, reason: &str) -> bool {
+        match self.lock_running().get_mut(job_id) {
+            Some(running) => {
+                running.reason.get_or_insert_with(|| reason.to_owned());
+                running.cancel.raise();
+                true
+            }
+            None => false,
+        }
+    }
+
+    pub(crate) fn cancel_all(&self, reason: &str) {
+        for running in self.lock_running().values_mut() {
+            running.reason.get_or_insert_with(|| reason.to_owned());
+            running.cancel.raise();
+        }
+    }
+
+    pub(crate) fn running_jobs(&self) -> usize {
+        self.lock_running().len()
+    }
+
+    fn lock_running(&self) -> std::sync::MutexGuard<'_, HashMap<String, Running>> {
+        // Every change is one map operation: there is nothing half done to protect from.
+        self.running.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The record of a step that began at the two readings and ends now.
+    pub(crate) fn step_record(&self, name: &str, began: Began, ok: bool, detail: String) -> StepRecord {
+        StepRecord {
+            name: name.to_owned(),
+            started_at: began.at,
+            millis: millis_since(self.clock.as_ref(), began.monotonic),
+            ok,
+            detail,
+        }
+    }
+
+    pub(crate) fn begin(&self) -> Began {
+        Began { at: self.now(), monotonic: self.clock.monotonic() }
+    }
+}
+
+/// When a step began.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Began {
+    pub(crate) at: Timestamp,
+    pub(crate) monotonic: Duration,
+}
+
+/// Runs what blocks on a thread of its own. A panic in it becomes an error: one job's defect must
+/// not end the others.
+pub(crate) async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<T> {
+    tokio::task::spawn_blocking(work)
+        .await
+        .map_err(|error| EngineError::Internal(format!("a worker thread broke down: {error}")))
+}

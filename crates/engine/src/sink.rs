@@ -1,0 +1,107 @@
+//! A driver's sink over a repository's snapshot writer.
+
+use std::io::{self, Read};
+
+use provault_driver::{FileOutcome, Metadata, NodeKind, Sink, SinkError};
+use provault_repository as repository;
+
+/// Hands what a driver captured to the repository.
+pub(crate) struct SnapshotSink<'a> {
+    writer: &'a mut repository::SnapshotWriter,
+    progress: &'a (dyn Fn(u64, Option<u64>) + Sync),
+    done: u64,
+}
+
+impl<'a> SnapshotSink<'a> {
+    pub(crate) fn new(
+        writer: &'a mut repository::SnapshotWriter,
+        progress: &'a (dyn Fn(u64, Option<u64>) + Sync),
+    ) -> Self {
+        Self { writer, progress, done: 0 }
+    }
+}
+
+impl Sink for SnapshotSink<'_> {
+    fn begin_dir(&mut self, name: &[u8], metadata: &Metadata) -> Result<(), SinkError> {
+        self.writer.begin_dir(name, &stored(metadata)).map_err(refused)
+    }
+
+    fn end_dir(&mut self) -> Result<(), SinkError> {
+        self.writer.end_dir().map_err(refused)
+    }
+
+    fn add_node(
+        &mut self,
+        name: &[u8],
+        metadata: &Metadata,
+        kind: &NodeKind,
+    ) -> Result<(), SinkError> {
+        let kind = match kind {
+            NodeKind::Symlink { target } => repository::NodeKind::Symlink { target: target.clone() },
+            NodeKind::BlockDevice { rdev } => repository::NodeKind::BlockDevice { device: *rdev },
+            NodeKind::CharDevice { rdev } => repository::NodeKind::CharDevice { device: *rdev },
+            NodeKind::Fifo => repository::NodeKind::Fifo,
+            NodeKind::Socket => repository::NodeKind::Socket,
+            NodeKind::Directory | NodeKind::File => {
+                return Err(SinkError::Store(
+                    "a driver handed over a directory or file as a node without content".into(),
+                ));
+            }
+        };
+        self.writer.add_node(name, &stored(metadata), kind).map_err(refused)
+    }
+
+    fn add_file(
+        &mut self,
+        name: &[u8],
+        metadata: &Metadata,
+        open: &mut dyn FnMut() -> io::Result<Box<dyn Read + Send>>,
+    ) -> Result<FileOutcome, SinkError> {
+        let outcome = self.writer.add_file(name, &stored(metadata), open).map_err(refused)?;
+        Ok(match outcome {
+            repository::FileOutcome::Unchanged { .. } => FileOutcome::Unchanged,
+            repository::FileOutcome::Stored { size, .. } => {
+                self.done += size;
+                (self.progress)(self.done, None);
+                FileOutcome::Stored { bytes: size }
+            }
+        })
+    }
+}
+
+fn refused(error: repository::Error) -> SinkError {
+    match error {
+        repository::Error::Cancelled => SinkError::Cancelled,
+        repository::Error::SourceRead { source, .. } => {
+            SinkError::Read(io::Error::new(source.kind(), source))
+        }
+        other => SinkError::Store(Box::new(other)),
+    }
+}
+
+fn stored(metadata: &Metadata) -> repository::Metadata {
+    repository::Metadata {
+        mode: metadata.mode,
+        uid: metadata.uid,
+        gid: metadata.gid,
+        user: metadata.user.clone().unwrap_or_default(),
+        group: metadata.group.clone().unwrap_or_default(),
+        mtime: metadata.mtime.into(),
+        // Access times would make every tree differ from the one before it.
+        atime: metadata.mtime.into(),
+        ctime: metadata.ctime.into(),
+        inode: metadata.inode,
+        device_id: metadata.device,
+        size: metadata.size,
+        links: metadata.links,
+        extended_attributes: metadata
+            .xattrs
+            .iter()
+            .map(|(name, value)| repository::ExtendedAttribute {
+                name: name.clone(),
+                value: value.clone(),
+            })
+            .collect(),
+        data_extents: metadata.data_extents.clone(),
+    }
+}

@@ -1,0 +1,103 @@
+//! Open repositories: one per vault, shared by every job.
+
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use provault_domain::{Arn, BackupVault, Key};
+use provault_repository::{ObjectStorage, Options, Password, Repository, Storage};
+
+use crate::keyring::Keyring;
+use crate::{EngineError, Result};
+
+/// Opens each vault's repository once. Its methods block.
+pub struct Vaults {
+    data_dir: PathBuf,
+    keyring: Keyring,
+    open: Mutex<HashMap<Arn, Repository>>,
+}
+
+impl Vaults {
+    pub(crate) fn new(data_dir: PathBuf, keyring: Keyring) -> Self {
+        Self { data_dir, keyring, open: Mutex::default() }
+    }
+
+    /// Where the vault's repository lies.
+    pub fn path(&self, vault: &BackupVault) -> PathBuf {
+        // `join` keeps an absolute location as it is.
+        self.data_dir.join(&vault.location)
+    }
+
+    /// Makes the repository of a vault that is about to be entered in the catalog, and seals its
+    /// password. A crash before that entry leaves an empty repository that no vault names; the
+    /// reconciler removes it.
+    pub fn create(&self, vault: &mut BackupVault, key: &Key) -> Result<()> {
+        let failed = EngineError::repository(&vault.name);
+        let path = self.path(vault);
+        let storage = self.storage(vault)?;
+        if Repository::exists(storage.as_ref()).map_err(&failed)? {
+            return Err(EngineError::Refused(format!(
+                "{} holds a repository already; vault {} was not made.",
+                path.display(),
+                vault.name
+            )));
+        }
+        let password = Password::generate();
+        vault.sealed_password = self.keyring.seal(
+            Keyring::file_of(key),
+            vault.arn.as_str(),
+            password.expose().as_bytes(),
+        )?;
+        let repository =
+            Repository::init(storage, &password, Options::default()).map_err(&failed)?;
+        self.lock().insert(vault.arn.clone(), repository);
+        Ok(())
+    }
+
+    /// The vault's repository, opened on first use.
+    pub fn open(&self, vault: &BackupVault, key: &Key) -> Result<Repository> {
+        let mut open = self.lock();
+        if let Some(repository) = open.get(&vault.arn) {
+            return Ok(repository.clone());
+        }
+        let password = Password::from_text(self.password(vault, key)?);
+        let repository = Repository::open(self.storage(vault)?, &password, Options::default())
+            .map_err(EngineError::repository(&vault.name))?;
+        open.insert(vault.arn.clone(), repository.clone());
+        Ok(repository)
+    }
+
+    /// The vault's password in clear: whoever has it reads everything in the vault.
+    pub fn password(&self, vault: &BackupVault, key: &Key) -> Result<String> {
+        self.keyring.unseal(Keyring::file_of(key), vault.arn.as_str(), &vault.sealed_password)
+    }
+
+    /// Removes the repository of a vault that is no longer in the catalog.
+    pub fn remove(&self, vault: &BackupVault) -> Result<()> {
+        self.lock().remove(&vault.arn);
+        let path = self.path(vault);
+        match std::fs::remove_dir_all(&path) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                Err(EngineError::Refused(format!(
+                    "vault {} is deleted, but its empty repository at {} could not be removed: \
+                     {error}. Remove it by hand.",
+                    vault.name,
+                    path.display()
+                )))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn storage(&self, vault: &BackupVault) -> Result<Arc<dyn Storage>> {
+        let storage = ObjectStorage::local(&self.path(vault)).map_err(|error| {
+            EngineError::Repository { vault: vault.name.clone(), source: error.into() }
+        })?;
+        Ok(Arc::new(storage))
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<Arn, Repository>> {
+        // The map is whole at every await-free step; a panic elsewhere does not spoil it.
+        self.open.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

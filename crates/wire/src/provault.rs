@@ -1,0 +1,544 @@
+//! Our own operations, under `/provault/v1/`: what AWS Backup has no words for.
+//!
+//! They are signed like any other request, their actions are named `provault:…`, their errors are
+//! AWS Backup's shapes. Members are in Pascal case, times are epoch seconds. Unlike AWS's inputs,
+//! an unknown member is refused by name: a setting with a typing error must not be forgotten in
+//! silence.
+//!
+//! | method and path | action | input → output |
+//! |---|---|---|
+//! | `GET /server` | `provault:DescribeServer` | → [`ServerInfo`] |
+//! | `POST /resources` | `provault:AddResource` | [`AddResourceInput`] → [`Resource`] |
+//! | `GET /resources` | `provault:ListResources` | → [`ResourceList`] |
+//! | `GET /resources/{name or ARN}` | `provault:DescribeResource` | → [`Resource`] |
+//! | `POST /resources/{name or ARN}/tags` | `provault:TagResource` | [`ChangeTagsInput`] → [`Resource`] |
+//! | `DELETE /resources/{name or ARN}` | `provault:RemoveResource` | |
+//! | `POST /roles`, `GET /roles`, `DELETE /roles/{name or ARN}` | `provault:AddRole`, … | [`AddNameInput`] → [`Named`], [`NamedList`] |
+//! | `POST /keys`, `GET /keys`, `DELETE /keys/{name or ARN}` | `provault:AddKey`, … | [`AddNameInput`] → [`Named`], [`NamedList`] |
+//! | `POST /topics`, `GET /topics`, `DELETE /topics/{name or ARN}` | `provault:AddTopic`, … | [`AddNameInput`] → [`Named`], [`NamedList`] |
+//! | `POST /topics/{name or ARN}/subscriptions` | `provault:Subscribe` | [`SubscribeInput`] → [`Subscription`] |
+//! | `GET /topics/{name or ARN}/subscriptions` | `provault:ListSubscriptions` | → [`SubscriptionList`] |
+//! | `DELETE /subscriptions/{id}` | `provault:Unsubscribe` | |
+//! | `GET /deliveries?jobId=` | `provault:ListDeliveries` | → [`DeliveryList`] |
+//! | `GET /jobs/{id}/log` | `provault:GetJobLog` | → [`JobLog`] |
+//! | `POST /restore-jobs/{id}/stop` | `provault:StopRestoreJob` | |
+//! | `POST /restore-tests` | `provault:StartRestoreTest` | [`StartRestoreTestInput`] → [`RestoreTest`] |
+//! | `GET /restore-tests?resourceArn=` | `provault:ListRestoreTests` | → [`RestoreTestList`] |
+//! | `GET /restore-tests/{id}` | `provault:DescribeRestoreTest` | → [`RestoreTest`] |
+//! | `POST /restore-tests/{id}/stop` | `provault:StopRestoreTest` | |
+//! | `GET /evidence?resourceArn=` | `provault:ListEvidence` | → [`EvidenceList`] |
+//! | `GET /vaults/{name}/repository` | `provault:DescribeRepository` | → [`Repository`] |
+//! | `POST /vaults/{name}/export-password` | `provault:ExportPassword` | → [`ExportedPassword`] |
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+/// Where our operations live.
+pub const PREFIX: &str = "/provault/v1";
+
+/// Seconds since the epoch, as every time of the API.
+pub type EpochSeconds = f64;
+
+macro_rules! message {
+    ($(#[$meta:meta])* $name:ident { $($(#[$fmeta:meta])* $field:ident : $ty:ty),* $(,)? }) => {
+        $(#[$meta])*
+        #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+        #[serde(rename_all = "PascalCase", deny_unknown_fields)]
+        pub struct $name { $($(#[$fmeta])* pub $field: $ty),* }
+    };
+}
+
+message! {
+    /// What the server is.
+    ServerInfo {
+        /// The account it serves.
+        account_id: String,
+        /// Its region.
+        region: String,
+        /// Version of the program.
+        version: String,
+        /// Whether restored applications can be isolated here; else why not.
+        isolation: String,
+    }
+}
+
+message! {
+    /// Registers a resource.
+    AddResourceInput {
+        /// `filesystem`.
+        kind: String,
+        /// A name for people, unique in the account.
+        name: String,
+        /// Settings of the kind: for a file system `path`, `include`, `exclude`, ….
+        config: serde_json::Value,
+        /// Tags that selections look at.
+        #[serde(default)]
+        tags: BTreeMap<String, String>,
+        /// How to start the application of a restored copy.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        service: Option<Service>,
+        /// Questions a restore test asks.
+        #[serde(default)]
+        probes: Vec<Probe>,
+        /// Recovery point objective, seconds.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        rpo_seconds: Option<u64>,
+        /// Recovery time objective, seconds.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        rto_seconds: Option<u64>,
+        /// Whether a restore test follows every completed backup.
+        #[serde(default)]
+        test_after_backup: bool,
+    }
+}
+
+message! {
+    /// How to start an application.
+    Service {
+        /// Program and arguments.
+        command: Vec<String>,
+        /// Added to a clean environment.
+        #[serde(default)]
+        environment: BTreeMap<String, String>,
+        /// Seconds until the first probe must have answered.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        start_timeout_seconds: Option<u64>,
+    }
+}
+
+message! {
+    /// A probe: `Http` with port, path and assertions, or `Files`.
+    Probe {
+        /// `Http` or `Files`.
+        #[serde(rename = "Type")]
+        kind: String,
+        /// For `Http`.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        port: Option<u16>,
+        /// For `Http`.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        path: Option<String>,
+        /// For `Http`.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        assertions: Vec<Assertion>,
+    }
+}
+
+message! {
+    /// An assertion; which members it has depends on its type.
+    Assertion {
+        /// `Status`, `BodyContains`, `JsonAtLeast` or `JsonNewerThan`.
+        #[serde(rename = "Type")]
+        kind: String,
+        /// For `Status`.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        equals: Option<u16>,
+        /// For `BodyContains`.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        text: Option<String>,
+        /// For `JsonAtLeast` and `JsonNewerThan`.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        pointer: Option<String>,
+        /// For `JsonAtLeast`.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        minimum: Option<i64>,
+        /// For `JsonNewerThan`.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        max_age_seconds: Option<u64>,
+    }
+}
+
+message! {
+    /// A registered resource and how well it is protected.
+    Resource {
+        /// Its name in every API.
+        resource_arn: String,
+        /// `filesystem`.
+        kind: String,
+        /// AWS's name of the kind.
+        resource_type: String,
+        /// Name for people.
+        name: String,
+        /// Settings of the kind.
+        config: serde_json::Value,
+        /// Tags.
+        tags: BTreeMap<String, String>,
+        /// Application of a copy.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        service: Option<Service>,
+        /// Questions of a restore test.
+        probes: Vec<Probe>,
+        /// Target.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        rpo_seconds: Option<u64>,
+        /// Target.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        rto_seconds: Option<u64>,
+        /// Whether a restore test follows every completed backup.
+        test_after_backup: bool,
+        /// When it was registered.
+        creation_date: EpochSeconds,
+        /// Capture time of its newest recovery point.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        last_backup_time: Option<EpochSeconds>,
+        /// Verdict on its newest recovery point; `NOT_TESTED` where there is none.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        verdict: Option<String>,
+    }
+}
+
+message! {
+    /// A page of resources.
+    ResourceList {
+        /// In the order of registration.
+        resources: Vec<Resource>,
+        /// Where the next page begins.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        next_token: Option<String>,
+    }
+}
+
+message! {
+    /// Changes tags; first `Remove`, then `Set`.
+    ChangeTagsInput {
+        /// Tags to set.
+        #[serde(default)]
+        set: BTreeMap<String, String>,
+        /// Keys to remove.
+        #[serde(default)]
+        remove: Vec<String>,
+    }
+}
+
+message! {
+    /// Makes something that has only a name: a role, a key, a topic.
+    AddNameInput {
+        /// The name, unique in the account.
+        name: String,
+    }
+}
+
+message! {
+    /// A role, key or topic.
+    Named {
+        /// Its ARN.
+        arn: String,
+        /// Its name.
+        name: String,
+        /// When it was made.
+        creation_date: EpochSeconds,
+    }
+}
+
+message! {
+    /// All roles, keys or topics.
+    NamedList {
+        /// In the order of creation.
+        items: Vec<Named>,
+    }
+}
+
+message! {
+    /// Adds a receiver to a topic; one of `Webhook` or `MailFile`.
+    SubscribeInput {
+        /// `http://` or `https://` address that gets an SNS envelope by POST.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        webhook: Option<String>,
+        /// E-mail written as files.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        mail_file: Option<MailFile>,
+    }
+}
+
+message! {
+    /// E-mail written into a directory of the server.
+    MailFile {
+        /// Absolute path.
+        directory: String,
+        /// Address of the receiver.
+        to: String,
+    }
+}
+
+message! {
+    /// A receiver.
+    Subscription {
+        /// UUID.
+        subscription_id: String,
+        /// Its topic.
+        topic_arn: String,
+        /// Where it sends.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        webhook: Option<String>,
+        /// Where it writes.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        mail_file: Option<MailFile>,
+        /// When it was made.
+        creation_date: EpochSeconds,
+    }
+}
+
+message! {
+    /// All receivers of a topic.
+    SubscriptionList {
+        /// In the order of creation.
+        subscriptions: Vec<Subscription>,
+    }
+}
+
+message! {
+    /// One notification on its way to one receiver.
+    Delivery {
+        /// UUID; the same over all attempts.
+        delivery_id: String,
+        /// The receiver.
+        subscription_id: String,
+        /// The topic.
+        topic_arn: String,
+        /// Its subject.
+        subject: String,
+        /// Its text.
+        message: String,
+        /// The job it is about.
+        job_id: String,
+        /// `WAITING`, `DELIVERED` or `DEAD`.
+        state: String,
+        /// Attempts so far.
+        attempts: u32,
+        /// Why the last attempt failed.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        last_error: Option<String>,
+        /// When it happened.
+        creation_date: EpochSeconds,
+        /// When it arrived.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        delivery_date: Option<EpochSeconds>,
+    }
+}
+
+message! {
+    /// Notifications and what became of them.
+    DeliveryList {
+        /// In the order they happened.
+        deliveries: Vec<Delivery>,
+    }
+}
+
+message! {
+    /// One line of a job's log.
+    JobLogEntry {
+        /// 1, 2, 3, ….
+        sequence: i64,
+        /// When.
+        time: EpochSeconds,
+        /// The state the job entered, if it changed.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        state: Option<String>,
+        /// The step that ended, if one did.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        step: Option<Step>,
+        /// For people.
+        message: String,
+    }
+}
+
+message! {
+    /// A timed step.
+    Step {
+        /// Such as `capture`.
+        name: String,
+        /// When it began.
+        start_date: EpochSeconds,
+        /// How long it took.
+        seconds: f64,
+        /// Whether it ended well.
+        ok: bool,
+        /// What happened.
+        detail: String,
+    }
+}
+
+message! {
+    /// All a job went through.
+    JobLog {
+        /// The job.
+        job_id: String,
+        /// `BACKUP`, `RESTORE` or `RESTORE_TEST`.
+        job_type: String,
+        /// In order.
+        entries: Vec<JobLogEntry>,
+        /// Paths a backup could not read.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        skipped: Vec<SkippedPath>,
+    }
+}
+
+message! {
+    /// A path that could not be read.
+    SkippedPath {
+        /// Relative to the resource.
+        path: String,
+        /// Why.
+        reason: String,
+    }
+}
+
+message! {
+    /// Asks for a restore test; exactly one member.
+    StartRestoreTestInput {
+        /// Test the newest recovery point of this resource (name or ARN).
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        resource: Option<String>,
+        /// Test this recovery point.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        recovery_point_arn: Option<String>,
+    }
+}
+
+message! {
+    /// A restore test.
+    RestoreTest {
+        /// UUID.
+        restore_test_id: String,
+        /// What is tested.
+        resource_arn: String,
+        /// Its name.
+        resource_name: String,
+        /// `PENDING` … `FINISHED`.
+        state: String,
+        /// `PASSED`, `FAILED` or `INCONCLUSIVE`, at the end.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        verdict: Option<String>,
+        /// Why.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        reason: Option<String>,
+        /// The point tested.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        recovery_point_arn: Option<String>,
+        /// The restore job that made the copy.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        restore_job_id: Option<String>,
+        /// The backup job it followed.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        backup_job_id: Option<String>,
+        /// The measured recovery time.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        recovery_seconds: Option<f64>,
+        /// Age of the point when the test began.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        recovery_point_age_seconds: Option<u64>,
+        /// Target.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        rpo_seconds: Option<u64>,
+        /// Target.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        rto_seconds: Option<u64>,
+        /// `full` or `filesonly`.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        isolation: Option<String>,
+        /// Answers of the copy.
+        probes: Vec<ProbeResult>,
+        /// Answers of broken copies.
+        mutants: Vec<MutantResult>,
+        /// Whether the latter come from an earlier test with the same probes.
+        mutants_cached: bool,
+        /// Every step.
+        steps: Vec<Step>,
+        /// Whether all the test created is gone.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        cleaned_up: Option<bool>,
+        /// When it was asked for.
+        creation_date: EpochSeconds,
+        /// When it ended.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        completion_date: Option<EpochSeconds>,
+    }
+}
+
+message! {
+    /// The answer to a probe.
+    ProbeResult {
+        /// Which.
+        label: String,
+        /// Whether all it should hold held.
+        passed: bool,
+        /// What was seen.
+        detail: String,
+        /// Seconds from the start of the application.
+        seconds: f64,
+    }
+}
+
+message! {
+    /// What became of a broken copy.
+    MutantResult {
+        /// How it was broken.
+        name: String,
+        /// Whether the verdict depends on it.
+        required: bool,
+        /// Whether the probes noticed; absent when it could not be tried.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        killed: Option<bool>,
+        /// Which probe noticed, or why not tried.
+        detail: String,
+    }
+}
+
+message! {
+    /// Restore tests, newest first.
+    RestoreTestList {
+        /// At most a thousand.
+        restore_tests: Vec<RestoreTest>,
+    }
+}
+
+message! {
+    /// One record of the chain.
+    EvidenceRecord {
+        /// 1, 2, 3, ….
+        sequence: i64,
+        /// RFC 3339, exactly as hashed.
+        recorded_at: String,
+        /// The finished test, exactly as hashed.
+        body: serde_json::Value,
+        /// Hash of the record before.
+        previous_hash: String,
+        /// Hash of this record.
+        hash: String,
+    }
+}
+
+message! {
+    /// The chain of evidence, or the part of one resource.
+    EvidenceList {
+        /// In order.
+        records: Vec<EvidenceRecord>,
+        /// Whether the account's whole chain verifies; else where it breaks.
+        chain: String,
+    }
+}
+
+message! {
+    /// How to open a vault with other tools.
+    Repository {
+        /// `restic`.
+        format: String,
+        /// 2.
+        version: u32,
+        /// Path on the server.
+        location: String,
+        /// Hexadecimal id of the repository.
+        repository_id: String,
+    }
+}
+
+message! {
+    /// A vault's password, in clear.
+    ExportedPassword {
+        /// The vault.
+        backup_vault_name: String,
+        /// What `restic` asks for.
+        password: String,
+    }
+}
