@@ -1,1 +1,68 @@
-//! Stub.
+//! The data plane: where backups are kept.
+//!
+//! A repository is the storage of one vault: one key, one deduplication domain, one lock domain.
+//! On disk it is the restic repository format, version 2, in an implementation of our own, so that
+//! stock `restic` checks and restores what is written here, and the other way round.
+//!
+//! - A file is cut into chunks by its content; a chunk or a directory's tree is a *blob*, named by
+//!   the SHA-256 of its plaintext and stored once ([`writer`](SnapshotWriter)).
+//! - Blobs are compressed, sealed (AES-256-CTR with Poly1305-AES) and collected in *packs*; the
+//!   *index* tells where each lies; a *snapshot* names the root tree of one backup.
+//!
+//! What always holds:
+//!
+//! 1. Commit order. Packs, then index, then snapshot, each durable before the next is written. A
+//!    crash at any point leaves packs that nothing refers to, never a snapshot that lacks a blob.
+//! 2. Files are created whole under the hash of their content, and never changed.
+//! 3. Every blob that is read is verified before anybody sees it. Damage is an error that names
+//!    the pack, the blob and the file, and hurts no other file.
+//! 4. Jobs take restic's locks, and believe no index older than their lock.
+//!
+//! Everything here blocks; async callers use `spawn_blocking`. It reads the clock for lock files
+//! only: the time of a backup is the caller's to say.
+//!
+//! What stock restic cannot see: where the holes of sparse files were, and extended attributes
+//! whose names are not UTF-8; these stand in fields of our own, which it skips when it restores.
+//! (`restic rewrite` of later versions refuses trees with fields that it does not know.)
+
+mod cancel;
+mod check;
+mod chunker;
+mod config;
+mod crypto;
+mod entries;
+mod error;
+mod go_json;
+mod id;
+mod index;
+mod key;
+mod lock;
+mod node;
+mod pack;
+mod packer;
+mod reader;
+mod repository;
+mod seal;
+mod snapshot;
+mod storage;
+mod tree;
+mod writer;
+
+pub use cancel::CancelFlag;
+pub use check::{CheckLevel, CheckReport, HurtFile, Problem};
+pub use config::Config;
+pub use entries::{Entries, Entry, EntryKind};
+pub use error::{Error, Result};
+pub use id::{Id, InvalidId, SnapshotId};
+pub use key::Password;
+pub use node::{ExtendedAttribute, FileTime, Metadata, NodeKind};
+pub use pack::BlobKind;
+pub use reader::{BlobRef, ContentSink, CopyOutcome, FailedFile, Reader};
+pub use repository::{Options, Repository, SnapshotList};
+pub use seal::WrappingKey;
+pub use snapshot::Snapshot;
+pub use storage::{ObjectStorage, Storage, StorageError, StorageErrorKind, StoredObject};
+pub use writer::{
+    BackupOptions, BackupStats, CommittedSnapshot, FileOutcome, ProgressFn, RECORD_DIRECTORY,
+    RECORD_FILE, RootComponent, SnapshotWriter,
+};

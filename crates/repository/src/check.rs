@@ -1,0 +1,413 @@
+//! Checking a repository: is everything there that its snapshots need, and is it whole?
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+
+use crate::cancel::CancelFlag;
+use crate::error::{Error, Result};
+use crate::id::{Id, SnapshotId};
+use crate::index::{Location, MemoryIndex};
+use crate::lock::{JobGuard, begin_job};
+use crate::node::Node;
+use crate::pack::{self, BlobKind};
+use crate::repository::{FileKind, Inner, Repository};
+use crate::snapshot::Snapshot;
+use crate::tree::Tree;
+
+/// Hurt files are listed up to this number, and counted beyond it.
+const LISTED: usize = 10_000;
+
+/// How closely to look.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CheckLevel {
+    /// Keys, config, indexes, snapshots and all trees are read; packs are compared with the index
+    /// by name and size; every chunk of every file must be in the index.
+    Structure,
+    /// Also reads every pack to the last byte.
+    ReadData,
+}
+
+/// Something that is not as it should be.
+#[derive(Debug, Clone)]
+pub struct Problem {
+    /// The file of the repository, or the blob, that it is about.
+    pub object: String,
+    /// What is wrong with it.
+    pub error: Error,
+}
+
+/// A file or directory that cannot be restored whole.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct HurtFile {
+    /// In which snapshot.
+    pub snapshot: SnapshotId,
+    /// Its path; empty for the snapshot's root.
+    pub path: Vec<u8>,
+}
+
+/// What a check found.
+#[derive(Debug, Clone, Default)]
+pub struct CheckReport {
+    /// Everything that is wrong.
+    pub problems: Vec<Problem>,
+    /// Who suffers, in the order of snapshots; at most 10 000 are listed.
+    pub hurt: Vec<HurtFile>,
+    /// How many there are.
+    pub hurt_total: u64,
+    /// Readable snapshots.
+    pub snapshots: u64,
+    /// Distinct trees read.
+    pub trees: u64,
+    /// Packs in the index.
+    pub packs: u64,
+    /// Blobs in the index.
+    pub blobs: u64,
+    /// Packs in no index: left by interrupted backups, harmless.
+    pub unreferenced_packs: u64,
+    /// Bytes of packs read.
+    pub bytes_read: u64,
+}
+
+impl CheckReport {
+    /// Whether nothing is wrong.
+    pub fn is_clean(&self) -> bool {
+        self.problems.is_empty()
+    }
+}
+
+impl Repository {
+    /// Checks the repository. Damage is in the report; an error means that the check itself could
+    /// not be done.
+    pub fn check(&self, level: CheckLevel, cancel: &CancelFlag) -> Result<CheckReport> {
+        let job = begin_job(&self.inner)?;
+        let mut check = Check {
+            inner: &self.inner,
+            job: &job,
+            cancel,
+            report: CheckReport::default(),
+            index: MemoryIndex::default(),
+            packs: HashMap::new(),
+            suspects: HashSet::new(),
+            unreadable: HashSet::new(),
+            trees: HashMap::new(),
+            missing: HashSet::new(),
+        };
+        check.head()?;
+        // Snapshots before the index, so that one committed meanwhile is not called incomplete.
+        let snapshots = check.snapshots()?;
+        check.indexes()?;
+        self.inner.refresh_index()?;
+        check.packs(level)?;
+        check.suspects()?;
+        for snapshot in &snapshots {
+            if check.tree(snapshot.tree)? {
+                check.hurt(snapshot)?;
+            }
+        }
+        Ok(check.report)
+    }
+}
+
+/// What is wrong with a node.
+enum Trouble {
+    /// Something to be reported.
+    New(Error),
+    /// It needs a blob that is reported already.
+    Known,
+}
+
+struct Check<'a> {
+    inner: &'a Arc<Inner>,
+    job: &'a JobGuard,
+    cancel: &'a CancelFlag,
+    report: CheckReport,
+    index: MemoryIndex,
+    /// Size that the index foretells, and number of blobs.
+    packs: HashMap<Id, (u64, usize)>,
+    /// Packs with something wrong, so that each of their blobs must be tried.
+    suspects: HashSet<Id>,
+    unreadable: HashSet<(BlobKind, Id)>,
+    /// Trees seen, and whether anything in or below them is hurt.
+    trees: HashMap<Id, bool>,
+    missing: HashSet<Id>,
+}
+
+impl Check<'_> {
+    fn go_on(&self) -> Result<()> {
+        self.cancel.check()?;
+        self.job.check()
+    }
+
+    fn problem(&mut self, object: impl Into<String>, error: Error) {
+        self.report.problems.push(Problem { object: object.into(), error });
+    }
+
+    fn head(&mut self) -> Result<()> {
+        let config = self.inner.storage.get("config")?;
+        let opened = self.inner.key.open(&config).map_err(|error| Error::damaged("config", error));
+        match opened.and_then(|json| crate::config::Config::parse(&json)) {
+            Ok(config) if config == self.inner.config => {}
+            Ok(_) => {
+                self.problem("config", Error::damaged("config", "it changed since it was opened"));
+            }
+            Err(error) => self.problem("config", error),
+        }
+        for (id, _) in self.inner.list(FileKind::Key)? {
+            let name = FileKind::Key.name(&id);
+            if Id::hash(&self.inner.storage.get(&name)?) != id {
+                let error = Error::damaged(&name, "its content does not match its name");
+                self.problem(name, error);
+            }
+        }
+        Ok(())
+    }
+
+    fn snapshots(&mut self) -> Result<Vec<Snapshot>> {
+        let mut snapshots = Vec::new();
+        for (id, _) in self.inner.list(FileKind::Snapshot)? {
+            match self.inner.read_snapshot(id) {
+                Ok(snapshot) => snapshots.push(snapshot),
+                Err(Error::SnapshotNotFound(_)) => {}
+                Err(error) => self.problem(FileKind::Snapshot.name(&id), error),
+            }
+        }
+        snapshots.sort_by_key(|snapshot: &Snapshot| (snapshot.time, snapshot.id));
+        self.report.snapshots = snapshots.len() as u64;
+        Ok(snapshots)
+    }
+
+    fn indexes(&mut self) -> Result<()> {
+        for (id, _) in self.inner.list(FileKind::Index)? {
+            self.go_on()?;
+            match self.inner.load_index_file(&id) {
+                Ok(file) => {
+                    for pack in &file.packs {
+                        let blobs: Vec<_> = pack.packed().collect();
+                        self.packs.insert(pack.id, (pack::file_size(&blobs), blobs.len()));
+                    }
+                    self.index.add(&file.packs);
+                }
+                Err(Error::Storage(error)) if error.is_not_found() => {}
+                Err(error) => self.problem(FileKind::Index.name(&id), error),
+            }
+        }
+        self.report.packs = self.packs.len() as u64;
+        self.report.blobs = self.index.len() as u64;
+        Ok(())
+    }
+
+    fn packs(&mut self, level: CheckLevel) -> Result<()> {
+        let stored: HashMap<Id, u64> = self.inner.list(FileKind::Pack)?.into_iter().collect();
+        let known = |id: &&Id| self.packs.contains_key(*id);
+        self.report.unreferenced_packs =
+            (stored.len() - stored.keys().filter(known).count()) as u64;
+        let mut expected: Vec<_> = self.packs.iter().map(|(id, pack)| (*id, *pack)).collect();
+        expected.sort_unstable();
+        for (id, (size, blobs)) in expected {
+            self.go_on()?;
+            let wrong = match stored.get(&id) {
+                None => Some("the pack file is gone".to_owned()),
+                Some(found) if *found != size => {
+                    Some(format!("the pack file has {found} bytes, its index says {size}"))
+                }
+                Some(_) if level == CheckLevel::ReadData => self.read_pack(&id, blobs),
+                Some(_) => None,
+            };
+            if let Some(reason) = wrong {
+                let name = FileKind::Pack.name(&id);
+                self.problem(&name, Error::damaged(&name, reason));
+                self.suspects.insert(id);
+            }
+        }
+        Ok(())
+    }
+
+    /// What is wrong with a pack, looking at every byte of it.
+    fn read_pack(&mut self, id: &Id, blobs: usize) -> Option<String> {
+        let file = match self.inner.storage.get(&FileKind::Pack.name(id)) {
+            Ok(file) => file,
+            Err(error) => return Some(error.to_string()),
+        };
+        self.report.bytes_read += file.len() as u64;
+        if Id::hash(&file) != *id {
+            return Some("its content does not match its name".to_owned());
+        }
+        let header = match pack::parse(&self.inner.key, &file) {
+            Ok(header) => header,
+            Err(reason) => return Some(reason),
+        };
+        if header.len() != blobs {
+            return Some(format!("its header lists {} blobs, the index {blobs}", header.len()));
+        }
+        for blob in header {
+            let place = Location { pack: *id, blob };
+            if !self.index.locations(blob.kind, &blob.id).contains(&place) {
+                return Some(format!("blob {} is not in the index as in the header", blob.id));
+            }
+            let start = blob.offset as usize;
+            let sealed = &file[start..start + blob.length as usize];
+            if let Err(error) = self.inner.open_blob(&place, sealed) {
+                return Some(error.to_string());
+            }
+        }
+        None
+    }
+
+    /// Tries each blob of the packs with something wrong: some may be whole, or lie elsewhere too.
+    fn suspects(&mut self) -> Result<()> {
+        if self.suspects.is_empty() {
+            return Ok(());
+        }
+        let blobs = self.index.blobs_in(&self.suspects);
+        for (kind, id) in blobs {
+            self.go_on()?;
+            if let Err(error) = self.inner.load_blob(kind, &id)
+                && self.unreadable.insert((kind, id))
+            {
+                self.problem(format!("{kind} blob {id}"), error);
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether anything in or below the tree is hurt. Every tree is read once.
+    fn tree(&mut self, root: Id) -> Result<bool> {
+        struct Frame {
+            id: Id,
+            subtrees: Vec<Id>,
+            hurt: bool,
+        }
+        if let Some(hurt) = self.trees.get(&root) {
+            return Ok(*hurt);
+        }
+        let (hurt, subtrees) = self.look_into(root);
+        let mut stack = vec![Frame { id: root, subtrees, hurt }];
+        loop {
+            self.go_on()?;
+            let Some(top) = stack.last_mut() else {
+                return Ok(self.trees.get(&root).copied().unwrap_or(true));
+            };
+            if let Some(id) = top.subtrees.pop() {
+                if let Some(hurt) = self.trees.get(&id) {
+                    top.hurt |= hurt;
+                } else {
+                    let (hurt, subtrees) = self.look_into(id);
+                    stack.push(Frame { id, subtrees, hurt });
+                }
+                continue;
+            }
+            let (id, hurt) = (top.id, top.hurt);
+            stack.pop();
+            self.trees.insert(id, hurt);
+            if let Some(parent) = stack.last_mut() {
+                parent.hurt |= hurt;
+            }
+        }
+    }
+
+    /// Reads one tree: whether something in it itself is hurt, and its subtrees.
+    fn look_into(&mut self, id: Id) -> (bool, Vec<Id>) {
+        self.report.trees += 1;
+        let object = || format!("tree blob {id}");
+        let tree = match self.load_tree(&id) {
+            Ok(tree) => tree,
+            Err(error) => {
+                // One in a suspect pack is reported already.
+                if !self.unreadable.contains(&(BlobKind::Tree, id)) {
+                    self.problem(object(), error);
+                }
+                return (true, Vec::new());
+            }
+        };
+        let mut hurt = false;
+        for name in tree.unsafe_names {
+            self.problem(object(), Error::UnsafeName { tree: id, name });
+            hurt = true;
+        }
+        let mut subtrees = Vec::new();
+        for (_, node) in &tree.nodes {
+            if let Some(trouble) = self.node_trouble(node) {
+                hurt = true;
+                if let Trouble::New(error) = trouble {
+                    self.problem(format!("tree blob {id}, node {}", node.name), error);
+                }
+            }
+            subtrees.extend(node.subtree.filter(|_| node.kind == "dir"));
+        }
+        (hurt, subtrees)
+    }
+
+    fn load_tree(&self, id: &Id) -> Result<Tree> {
+        Tree::parse(*id, &self.inner.load_blob(BlobKind::Tree, id)?)
+    }
+
+    /// Whether a node itself is hurt.
+    fn node_trouble(&mut self, node: &Node) -> Option<Trouble> {
+        let bad = |reason: &str| Some(Trouble::New(Error::damaged(node.name.clone(), reason)));
+        match node.kind.as_str() {
+            "dir" if node.subtree.is_none() => bad("a directory without a tree"),
+            "dir" => None,
+            "file" => {
+                let Some(content) = &node.content else { return bad("a file without content") };
+                let (mut size, mut trouble) = (0, None);
+                for blob in content {
+                    let kind = BlobKind::Data;
+                    if let Some(place) = self.index.first(kind, blob) {
+                        size += place.blob.plain_length();
+                        if self.unreadable.contains(&(kind, *blob)) {
+                            trouble.get_or_insert(Trouble::Known);
+                        }
+                    } else if self.missing.insert(*blob) {
+                        let error = Error::MissingBlob { kind, blob: *blob, path: None };
+                        trouble = Some(Trouble::New(error));
+                    } else {
+                        trouble.get_or_insert(Trouble::Known);
+                    }
+                }
+                if trouble.is_none() && size != node.size {
+                    return bad("its chunks do not add up to its size");
+                }
+                trouble
+            }
+            _ if node.node_kind().is_none() => bad("a node of unknown type"),
+            _ => None,
+        }
+    }
+
+    /// Lists what is hurt in a snapshot, going only where something is.
+    fn hurt(&mut self, snapshot: &Snapshot) -> Result<()> {
+        let mut pending = vec![(Vec::new(), snapshot.tree)];
+        while let Some((path, id)) = pending.pop() {
+            self.go_on()?;
+            let Ok(tree) = self.load_tree(&id) else {
+                self.add_hurt(snapshot, path);
+                continue;
+            };
+            if !tree.unsafe_names.is_empty() {
+                self.add_hurt(snapshot, path.clone());
+            }
+            for (name, node) in tree.nodes {
+                let mut below = path.clone();
+                if !below.is_empty() {
+                    below.push(b'/');
+                }
+                below.extend_from_slice(&name);
+                if self.node_trouble(&node).is_some() {
+                    self.add_hurt(snapshot, below);
+                } else if let Some(id) = node.subtree
+                    && self.trees.get(&id).copied().unwrap_or(false)
+                {
+                    pending.push((below, id));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn add_hurt(&mut self, snapshot: &Snapshot, path: Vec<u8>) {
+        self.report.hurt_total += 1;
+        if self.report.hurt.len() < LISTED {
+            self.report.hurt.push(HurtFile { snapshot: snapshot.id, path });
+        }
+    }
+}

@@ -1,0 +1,240 @@
+//! The index: which blob lies where.
+//!
+//! On disk it is a set of JSON files. In memory it is sorted arrays of 48 bytes a blob, merged
+//! like the levels of a log-structured tree, so that adding stays cheap and a lookup is a binary
+//! search in a handful of arrays.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use crate::error::{Error, Result};
+use crate::id::Id;
+use crate::pack::{BlobKind, PackedBlob};
+
+#[derive(Deserialize)]
+pub(crate) struct IndexFile {
+    #[serde(default)]
+    pub(crate) packs: Vec<IndexPack>,
+}
+
+#[derive(Serialize, Deserialize)]
+pub(crate) struct IndexPack {
+    pub(crate) id: Id,
+    pub(crate) blobs: Vec<IndexBlob>,
+}
+
+#[derive(Serialize, Deserialize)]
+pub(crate) struct IndexBlob {
+    id: Id,
+    #[serde(rename = "type")]
+    kind: BlobKind,
+    offset: u32,
+    length: u32,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    uncompressed_length: Option<u32>,
+}
+
+impl IndexPack {
+    pub(crate) fn new(id: Id, blobs: &[PackedBlob]) -> Self {
+        let blobs = blobs
+            .iter()
+            .map(|blob| IndexBlob {
+                id: blob.id,
+                kind: blob.kind,
+                offset: blob.offset,
+                length: blob.length,
+                uncompressed_length: blob.uncompressed,
+            })
+            .collect();
+        Self { id, blobs }
+    }
+
+    pub(crate) fn packed(&self) -> impl Iterator<Item = PackedBlob> {
+        self.blobs.iter().map(|blob| PackedBlob {
+            id: blob.id,
+            kind: blob.kind,
+            offset: blob.offset,
+            length: blob.length,
+            // Go leaves out a zero, so both mean "not compressed".
+            uncompressed: blob.uncompressed_length.filter(|length| *length != 0),
+        })
+    }
+}
+
+/// The JSON of an index file that lists these packs.
+pub(crate) fn to_json(packs: &[Arc<IndexPack>]) -> Result<Vec<u8>> {
+    #[derive(Serialize)]
+    struct File<'a> {
+        packs: Vec<&'a IndexPack>,
+    }
+    let file = File { packs: packs.iter().map(Arc::as_ref).collect() };
+    serde_json::to_vec(&file).map_err(|error| Error::Internal(error.to_string()))
+}
+
+/// Where a blob lies.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Location {
+    /// The pack file.
+    pub pack: Id,
+    /// The place within it.
+    pub blob: PackedBlob,
+}
+
+#[derive(Clone, Copy)]
+struct Entry {
+    id: Id,
+    /// Number of the pack, shifted left by one; the lowest bit is set for a tree.
+    pack_and_kind: u32,
+    offset: u32,
+    length: u32,
+    /// Plaintext length, or 0 for a blob that is not compressed.
+    uncompressed: u32,
+}
+
+impl Entry {
+    fn kind(&self) -> BlobKind {
+        if self.pack_and_kind & 1 == 0 { BlobKind::Data } else { BlobKind::Tree }
+    }
+}
+
+/// The index in memory.
+#[derive(Default)]
+pub(crate) struct MemoryIndex {
+    packs: Vec<Id>,
+    numbers: HashMap<Id, u32>,
+    /// Sorted by id, each at least twice as long as the next.
+    levels: Vec<Vec<Entry>>,
+}
+
+impl MemoryIndex {
+    /// Adds packs. A pack that is known already is not added twice.
+    pub(crate) fn add<'a>(&mut self, packs: impl IntoIterator<Item = &'a IndexPack>) {
+        let mut entries = Vec::new();
+        for pack in packs {
+            if self.numbers.contains_key(&pack.id) {
+                continue;
+            }
+            // 2^31 packs would be 30 PiB; beyond that, blobs are stored again rather than lost.
+            let Ok(number) = u32::try_from(self.packs.len()) else { continue };
+            if number > u32::MAX >> 1 {
+                continue;
+            }
+            self.packs.push(pack.id);
+            self.numbers.insert(pack.id, number);
+            entries.extend(pack.packed().map(|blob| Entry {
+                id: blob.id,
+                pack_and_kind: number << 1 | u32::from(blob.kind == BlobKind::Tree),
+                offset: blob.offset,
+                length: blob.length,
+                uncompressed: blob.uncompressed.unwrap_or(0),
+            }));
+        }
+        if entries.is_empty() {
+            return;
+        }
+        while self.levels.last().is_some_and(|level| level.len() < 2 * entries.len()) {
+            if let Some(level) = self.levels.pop() {
+                entries.extend(level);
+            }
+        }
+        // A stable sort, which merges runs that are sorted already.
+        entries.sort_by_key(|entry| entry.id);
+        entries.shrink_to_fit();
+        self.levels.push(entries);
+    }
+
+    fn find(&self, kind: BlobKind, id: &Id) -> impl Iterator<Item = &Entry> {
+        let id = *id;
+        self.levels.iter().flat_map(move |level| {
+            let start = level.partition_point(|entry| entry.id < id);
+            level[start..]
+                .iter()
+                .take_while(move |entry| entry.id == id)
+                .filter(move |entry| entry.kind() == kind)
+        })
+    }
+
+    pub(crate) fn contains(&self, kind: BlobKind, id: &Id) -> bool {
+        self.find(kind, id).next().is_some()
+    }
+
+    /// Every place where the blob lies: usually one, more if two programs stored it at a time.
+    pub(crate) fn locations(&self, kind: BlobKind, id: &Id) -> Vec<Location> {
+        self.find(kind, id).map(|entry| self.location(entry)).collect()
+    }
+
+    /// One of the places where the blob lies.
+    pub(crate) fn first(&self, kind: BlobKind, id: &Id) -> Option<Location> {
+        self.find(kind, id).next().map(|entry| self.location(entry))
+    }
+
+    fn location(&self, entry: &Entry) -> Location {
+        let blob = PackedBlob {
+            id: entry.id,
+            kind: entry.kind(),
+            offset: entry.offset,
+            length: entry.length,
+            uncompressed: (entry.uncompressed != 0).then_some(entry.uncompressed),
+        };
+        Location { pack: self.packs[(entry.pack_and_kind >> 1) as usize], blob }
+    }
+
+    /// The blobs that lie in any of these packs.
+    pub(crate) fn blobs_in(&self, packs: &HashSet<Id>) -> Vec<(BlobKind, Id)> {
+        let entries = self.levels.iter().flatten();
+        entries
+            .filter(|entry| packs.contains(&self.packs[(entry.pack_and_kind >> 1) as usize]))
+            .map(|entry| (entry.kind(), entry.id))
+            .collect()
+    }
+
+    /// Number of blobs, counting each place.
+    pub(crate) fn len(&self) -> usize {
+        self.levels.iter().map(Vec::len).sum()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        /// Against the plainest of models, whatever the order and size of the additions.
+        #[test]
+        fn finds_what_was_added(batches in prop::collection::vec(
+            prop::collection::vec((0u16..500, any::<bool>()), 0..60), 0..30)) {
+            let mut index = MemoryIndex::default();
+            let mut model: Vec<(BlobKind, Id, Id, u32)> = Vec::new();
+            for (number, batch) in batches.iter().enumerate() {
+                let pack = Id::hash(&number.to_le_bytes());
+                let blobs: Vec<_> = batch.iter().zip(0u32..).map(|((blob, tree), at)| PackedBlob {
+                    id: Id::hash(&blob.to_le_bytes()),
+                    kind: if *tree { BlobKind::Tree } else { BlobKind::Data },
+                    offset: at * 100,
+                    length: 100,
+                    uncompressed: (at % 3 != 0).then_some(at + 1),
+                }).collect();
+                model.extend(blobs.iter().map(|blob| (blob.kind, blob.id, pack, blob.offset)));
+                index.add([&IndexPack::new(pack, &blobs), &IndexPack::new(pack, &blobs)]);
+            }
+            prop_assert_eq!(index.len(), model.len());
+            for blob in 0u16..500 {
+                let id = Id::hash(&blob.to_le_bytes());
+                for kind in [BlobKind::Data, BlobKind::Tree] {
+                    let mut found: Vec<_> = index.locations(kind, &id).iter()
+                        .map(|place| (place.pack, place.blob.offset)).collect();
+                    let mut expected: Vec<_> = model.iter()
+                        .filter(|entry| entry.0 == kind && entry.1 == id)
+                        .map(|entry| (entry.2, entry.3)).collect();
+                    found.sort();
+                    expected.sort();
+                    prop_assert_eq!(index.contains(kind, &id), !expected.is_empty());
+                    prop_assert_eq!(found, expected);
+                }
+            }
+        }
+    }
+}

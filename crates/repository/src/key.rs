@@ -1,0 +1,206 @@
+//! Passwords and key files: how the master key of a repository is kept.
+//!
+//! A key file under `keys/` holds the master key, sealed by a key that scrypt derives from a
+//! password. A repository may have several, one a password.
+
+use std::fmt;
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD as BASE64;
+use serde::{Deserialize, Serialize};
+use zeroize::{Zeroize, Zeroizing};
+
+use crate::crypto::AeadKey;
+use crate::error::{Error, Result};
+use crate::go_json::Base64;
+
+/// scrypt parameters of the keys that we write. Our passwords are 256 random bits, which no
+/// amount of guessing finds, so stretching adds nothing; and opening a repository stays cheap.
+/// Stock restic reads the parameters from the key file.
+const LOG_N: u8 = 10;
+const R: u32 = 8;
+const P: u32 = 1;
+
+/// More memory than this for one key derivation (`128 · N · r` bytes) is refused: restic never
+/// asks for more than a fraction of it, so it is a damaged or hostile key file.
+const MAX_SCRYPT_MEMORY: u64 = 1 << 30;
+const MAX_P: u32 = 64;
+
+/// A repository's password. Redacted in debug output, wiped when dropped.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Password(String);
+
+impl Password {
+    /// 256 random bits, as 64 hexadecimal digits.
+    pub fn generate() -> Self {
+        let mut bytes = rand::random::<[u8; 32]>();
+        let text = hex::encode(bytes);
+        bytes.zeroize();
+        Self(text)
+    }
+
+    /// A password chosen elsewhere, such as that of an existing restic repository.
+    pub fn from_text(text: impl Into<String>) -> Self {
+        Self(text.into())
+    }
+
+    /// The password itself, for sealing it or for handing it to stock restic.
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Password {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Password(…)")
+    }
+}
+
+impl Drop for Password {
+    fn drop(&mut self) {
+        self.0.zeroize();
+    }
+}
+
+#[derive(Serialize, Deserialize)]
+struct KeyFile {
+    created: String,
+    username: String,
+    hostname: String,
+    kdf: String,
+    #[serde(rename = "N")]
+    n: u64,
+    r: u32,
+    p: u32,
+    salt: Base64,
+    data: Base64,
+}
+
+#[derive(Serialize, Deserialize)]
+struct MasterKeyJson {
+    mac: MacKeyJson,
+    encrypt: String,
+}
+
+#[derive(Serialize, Deserialize)]
+struct MacKeyJson {
+    k: String,
+    r: String,
+}
+
+fn user_key(password: &Password, log_n: u8, r: u32, p: u32, salt: &[u8]) -> Result<AeadKey> {
+    let params = scrypt::Params::new(log_n, r, p)
+        .map_err(|_| Error::damaged("key file", "impossible scrypt parameters"))?;
+    let mut derived = Zeroizing::new([0; 64]);
+    scrypt::scrypt(password.0.as_bytes(), salt, &params, derived.as_mut_slice())
+        .map_err(|error| Error::Internal(error.to_string()))?;
+    let (mut encrypt, mut mac) = ([0; 32], [0; 32]);
+    encrypt.copy_from_slice(&derived[..32]);
+    mac.copy_from_slice(&derived[32..]);
+    let key = AeadKey::from_bytes(&encrypt, &mac);
+    encrypt.zeroize();
+    mac.zeroize();
+    Ok(key)
+}
+
+/// The JSON of a new key file that keeps `master` under `password`.
+pub(crate) fn write(
+    master: &AeadKey,
+    password: &Password,
+    hostname: &str,
+    username: &str,
+) -> Result<Vec<u8>> {
+    let salt = rand::random::<[u8; 64]>();
+    let plain = MasterKeyJson {
+        mac: MacKeyJson { k: BASE64.encode(master.mac_k), r: BASE64.encode(master.mac_r) },
+        encrypt: BASE64.encode(master.encrypt),
+    };
+    let plain = Zeroizing::new(json(&plain)?);
+    let file = KeyFile {
+        created: jiff::Timestamp::now().to_string(),
+        username: username.to_owned(),
+        hostname: hostname.to_owned(),
+        kdf: "scrypt".to_owned(),
+        n: 1 << LOG_N,
+        r: R,
+        p: P,
+        salt: Base64(salt.to_vec()),
+        data: Base64(user_key(password, LOG_N, R, P, &salt)?.seal(&plain)),
+    };
+    json(&file)
+}
+
+fn json(value: &impl Serialize) -> Result<Vec<u8>> {
+    serde_json::to_vec(value).map_err(|error| Error::Internal(error.to_string()))
+}
+
+/// The master key in the key file `name`, or `None` when it belongs to another password.
+pub(crate) fn open(name: &str, content: &[u8], password: &Password) -> Result<Option<AeadKey>> {
+    let file: KeyFile =
+        serde_json::from_slice(content).map_err(|error| Error::damaged(name, error))?;
+    let bad = |what: &str| Error::damaged(name, what);
+    if file.kdf != "scrypt" {
+        return Err(bad("its key derivation is not scrypt"));
+    }
+    let log_n = u8::try_from(file.n.trailing_zeros()).unwrap_or(u8::MAX);
+    let memory = file.n.checked_mul(u64::from(file.r)).and_then(|n| n.checked_mul(128));
+    if !file.n.is_power_of_two()
+        || file.n < 2
+        || memory.is_none_or(|memory| memory > MAX_SCRYPT_MEMORY)
+        || file.p > MAX_P
+    {
+        return Err(bad("its scrypt parameters are out of bounds"));
+    }
+    let user = user_key(password, log_n, file.r, file.p, &file.salt.0)?;
+    let Ok(plain) = user.open(&file.data.0).map(Zeroizing::new) else { return Ok(None) };
+    let master: MasterKeyJson =
+        serde_json::from_slice(&plain).map_err(|_| bad("it holds no master key"))?;
+    let mut encrypt = part::<32>(&master.encrypt).ok_or_else(|| bad("bad encryption key"))?;
+    let mut mac = [0; 32];
+    mac[..16].copy_from_slice(&part::<16>(&master.mac.k).ok_or_else(|| bad("bad MAC key"))?);
+    mac[16..].copy_from_slice(&part::<16>(&master.mac.r).ok_or_else(|| bad("bad MAC key"))?);
+    let key = AeadKey::from_bytes(&encrypt, &mac);
+    encrypt.zeroize();
+    mac.zeroize();
+    if key.is_valid() { Ok(Some(key)) } else { Err(bad("its master key is all zeros")) }
+}
+
+fn part<const N: usize>(text: &str) -> Option<[u8; N]> {
+    Zeroizing::new(BASE64.decode(text).ok()?).as_slice().try_into().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_file_opens_with_its_password_only() {
+        let master = AeadKey::generate();
+        let password = Password::generate();
+        let file = write(&master, &password, "host", "root").unwrap();
+        let opened = open("k", &file, &password).unwrap().unwrap();
+        assert_eq!(opened.encrypt, master.encrypt);
+        assert_eq!((opened.mac_k, opened.mac_r), (master.mac_k, master.mac_r));
+        assert!(open("k", &file, &Password::generate()).unwrap().is_none());
+        assert!(!format!("{password:?}").contains(password.expose()));
+    }
+
+    #[test]
+    fn absurd_scrypt_parameters_are_refused_before_any_memory_is_taken() {
+        for (n, r, p) in [
+            (1u64 << 40, 8, 1),
+            (1024, 1 << 30, 1),
+            (1000, 8, 1),
+            (0, 8, 1),
+            (1, 8, 1),
+            (1024, 8, 1 << 20),
+            (1024, 0, 1),
+        ] {
+            let text = format!(
+                r#"{{"created":"","username":"","hostname":"","kdf":"scrypt","N":{n},"r":{r},"p":{p},"salt":"","data":""}}"#
+            );
+            let result = open("k", text.as_bytes(), &Password::generate());
+            assert!(matches!(result, Err(Error::DamagedFile { .. })), "{n} {r} {p}");
+        }
+    }
+}

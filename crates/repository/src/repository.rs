@@ -1,0 +1,510 @@
+//! An opened repository: its storage, its key, its index, and the jobs that share them.
+
+use std::collections::{HashMap, HashSet};
+use std::io::Read;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use crate::chunker::ChunkerParams;
+use crate::config::Config;
+use crate::crypto::AeadKey;
+use crate::error::{Error, Result};
+use crate::id::{Id, SnapshotId};
+use crate::index::{IndexFile, IndexPack, Location, MemoryIndex};
+use crate::key::{self, Password};
+use crate::lock::{LockManager, begin_job};
+use crate::pack::{BlobKind, PackedBlob};
+use crate::packer::Packer;
+use crate::snapshot::Snapshot;
+use crate::storage::{Storage, StorageErrorKind};
+
+/// Plaintext of one index, snapshot or lock file, at most: a guard against damage, far above what
+/// any program writes (index files are kept below 8 MiB).
+const MAX_FILE: u64 = 1 << 30;
+/// Plaintext of one blob, at most. restic cuts files to 8 MiB; trees of huge directories are more.
+const MAX_BLOB: u32 = 1 << 30;
+/// Blobs in one index file, so that it stays below restic's 8 MiB.
+const INDEX_FILE_BLOBS: usize = 40_000;
+
+/// How an opened repository works. The defaults suit production.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// A pack is closed at this many bytes. restic's default.
+    pub pack_size: usize,
+    /// zstd level.
+    pub compression_level: i32,
+    /// Named in lock files; by default this machine's name.
+    pub hostname: String,
+    /// Named in lock files and key files.
+    pub username: String,
+    /// Pause between writing a lock and looking again for others, as in restic's protocol.
+    pub lock_settle: Duration,
+    /// Time between two refreshes of a lock; must stay well below 22 minutes.
+    pub lock_refresh: Duration,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        let hostname = nix::unistd::gethostname().unwrap_or_default();
+        let user = nix::unistd::User::from_uid(nix::unistd::getuid()).ok().flatten();
+        Self {
+            pack_size: 16 << 20,
+            compression_level: 3,
+            hostname: hostname.to_string_lossy().into_owned(),
+            username: user.map(|user| user.name).unwrap_or_default(),
+            lock_settle: Duration::from_millis(200),
+            lock_refresh: Duration::from_mins(5),
+        }
+    }
+}
+
+/// The directories of a repository.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum FileKind {
+    Pack,
+    Index,
+    Snapshot,
+    Key,
+    Lock,
+}
+
+impl FileKind {
+    pub(crate) fn directory(self) -> &'static str {
+        match self {
+            Self::Pack => "data",
+            Self::Index => "index",
+            Self::Snapshot => "snapshots",
+            Self::Key => "keys",
+            Self::Lock => "locks",
+        }
+    }
+
+    /// The file's name below the repository's root.
+    pub(crate) fn name(self, id: &Id) -> String {
+        match self {
+            Self::Pack => format!("data/{:02x}/{id}", id.0[0]),
+            _ => format!("{}/{id}", self.directory()),
+        }
+    }
+}
+
+/// An opened repository. Clones share everything, and jobs on any of them may run at a time.
+///
+/// All methods block: from async code, call them in `spawn_blocking`.
+#[derive(Clone)]
+pub struct Repository {
+    pub(crate) inner: Arc<Inner>,
+}
+
+pub(crate) struct Inner {
+    pub(crate) storage: Arc<dyn Storage>,
+    pub(crate) key: AeadKey,
+    pub(crate) config: Config,
+    pub(crate) options: Options,
+    pub(crate) chunker: ChunkerParams,
+    pub(crate) packer: Packer,
+    pub(crate) lock: LockManager,
+    pub(crate) index: RwLock<Index>,
+    /// Held while index files are read or written, so that two jobs do not do it twice.
+    index_files: Mutex<()>,
+    snapshots: Mutex<HashMap<SnapshotId, Snapshot>>,
+}
+
+/// What is known of where blobs lie.
+#[derive(Default)]
+pub(crate) struct Index {
+    pub(crate) memory: MemoryIndex,
+    loaded: HashSet<Id>,
+    /// Packs that are durable and in `memory`, but in no index file yet.
+    unindexed: Vec<Arc<IndexPack>>,
+}
+
+/// Every snapshot of a repository.
+#[derive(Debug, Default)]
+pub struct SnapshotList {
+    /// The readable ones, oldest first.
+    pub snapshots: Vec<Snapshot>,
+    /// The damaged ones.
+    pub damaged: Vec<(SnapshotId, Error)>,
+}
+
+impl Repository {
+    /// Whether there is a repository in `storage`.
+    pub fn exists(storage: &dyn Storage) -> Result<bool> {
+        Ok(storage.exists("config")?)
+    }
+
+    /// Makes a new repository, locked by `password`.
+    pub fn init(storage: Arc<dyn Storage>, password: &Password, options: Options) -> Result<Self> {
+        if Self::exists(storage.as_ref())? || !storage.list("keys")?.is_empty() {
+            return Err(Error::AlreadyInitialised);
+        }
+        let master = AeadKey::generate();
+        let key_file = key::write(&master, password, &options.hostname, &options.username)?;
+        let config = Config::generate();
+        let json =
+            serde_json::to_vec(&config).map_err(|error| Error::Internal(error.to_string()))?;
+        // The key first: a config without a key could never be opened, nor made again.
+        let key_name = FileKind::Key.name(&Id::hash(&key_file));
+        storage.put(&key_name, Bytes::from(key_file))?;
+        if let Err(error) = storage.put("config", Bytes::from(master.seal(&json))) {
+            let _ = storage.delete(&key_name);
+            return Err(match error.kind {
+                StorageErrorKind::AlreadyExists => Error::AlreadyInitialised,
+                _ => error.into(),
+            });
+        }
+        Ok(Self::new(storage, master, config, options))
+    }
+
+    /// Opens a repository. Cheap: the index is read when the first job needs it.
+    pub fn open(storage: Arc<dyn Storage>, password: &Password, options: Options) -> Result<Self> {
+        let config = match storage.get("config") {
+            Err(error) if error.is_not_found() => return Err(Error::NotARepository),
+            other => other?,
+        };
+        let master = Self::find_key(storage.as_ref(), password)?;
+        let json = master.open(&config).map_err(|error| Error::damaged("config", error))?;
+        Ok(Self::new(storage, master, Config::parse(&json)?, options))
+    }
+
+    fn find_key(storage: &dyn Storage, password: &Password) -> Result<AeadKey> {
+        let (mut intact, mut damaged) = (0, None);
+        for (id, _) in list(storage, FileKind::Key)? {
+            let name = FileKind::Key.name(&id);
+            let content = storage.get(&name)?;
+            if Id::hash(&content) != id {
+                damaged = Some(Error::damaged(name, "its content does not match its name"));
+                continue;
+            }
+            match key::open(&name, &content, password) {
+                Ok(Some(master)) => return Ok(master),
+                Ok(None) => intact += 1,
+                Err(error) => damaged = Some(error),
+            }
+        }
+        // A wrong password and a damaged key need different help, so the damage is named.
+        Err(damaged.unwrap_or(Error::WrongPassword { keys: intact }))
+    }
+
+    fn new(storage: Arc<dyn Storage>, key: AeadKey, config: Config, options: Options) -> Self {
+        let chunker = ChunkerParams::new(&key);
+        let inner = Inner {
+            storage,
+            key,
+            config,
+            options,
+            chunker,
+            packer: Packer::default(),
+            lock: LockManager::default(),
+            index: RwLock::default(),
+            index_files: Mutex::default(),
+            snapshots: Mutex::default(),
+        };
+        Self { inner: Arc::new(inner) }
+    }
+
+    /// The repository's configuration.
+    pub fn config(&self) -> &Config {
+        &self.inner.config
+    }
+
+    /// Lets `password` open this repository too.
+    pub fn add_key(&self, password: &Password) -> Result<()> {
+        let options = &self.inner.options;
+        let file = key::write(&self.inner.key, password, &options.hostname, &options.username)?;
+        let name = FileKind::Key.name(&Id::hash(&file));
+        Ok(self.inner.storage.put(&name, Bytes::from(file))?)
+    }
+
+    /// All snapshots, whoever wrote them. Takes no lock: snapshot files stand for themselves.
+    pub fn snapshots(&self) -> Result<SnapshotList> {
+        let mut all = SnapshotList::default();
+        let listed = self.inner.list(FileKind::Snapshot)?;
+        let mut cache = self.inner.snapshot_cache();
+        let ids: HashSet<_> = listed.iter().map(|(id, _)| *id).collect();
+        cache.retain(|id, _| ids.contains(id));
+        drop(cache);
+        for (id, _) in listed {
+            match self.snapshot(id) {
+                Ok(snapshot) => all.snapshots.push(snapshot),
+                // Forgotten meanwhile.
+                Err(Error::SnapshotNotFound(_)) => {}
+                Err(error) if error.is_damage() => all.damaged.push((id, error)),
+                Err(error) => return Err(error),
+            }
+        }
+        all.snapshots.sort_by_key(|snapshot| (snapshot.time, snapshot.id));
+        Ok(all)
+    }
+
+    /// One snapshot.
+    pub fn snapshot(&self, id: SnapshotId) -> Result<Snapshot> {
+        if let Some(snapshot) = self.inner.snapshot_cache().get(&id) {
+            return Ok(snapshot.clone());
+        }
+        let snapshot = self.inner.read_snapshot(id)?;
+        self.inner.snapshot_cache().insert(id, snapshot.clone());
+        Ok(snapshot)
+    }
+
+    /// The newest readable snapshot that bears `tag`: how a job finds out after a crash whether
+    /// it had committed.
+    pub fn find_snapshot_by_tag(&self, tag: &str) -> Result<Option<Snapshot>> {
+        Ok(self.snapshots()?.snapshots.into_iter().rev().find(|snapshot| snapshot.has_tag(tag)))
+    }
+
+    /// Removes snapshots. What only they referred to stays until it is pruned. One that is gone
+    /// already is no error, so a retry is safe.
+    pub fn forget(&self, snapshots: &[SnapshotId]) -> Result<()> {
+        let job = begin_job(&self.inner)?;
+        for id in snapshots {
+            job.check()?;
+            match self.inner.storage.delete(&FileKind::Snapshot.name(id)) {
+                Err(error) if !error.is_not_found() => return Err(error.into()),
+                _ => self.inner.snapshot_cache().remove(id),
+            };
+        }
+        Ok(())
+    }
+
+    /// Deletes what interrupted writes left in the storage, if older than `min_age`; returns how
+    /// many. With an age of a day it is safe beside running writers; without one only when no
+    /// other program writes here.
+    pub fn reap_leftovers(&self, min_age: Duration) -> Result<u64> {
+        Ok(self.inner.storage.reap_leftovers(min_age)?)
+    }
+}
+
+impl std::fmt::Debug for Repository {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Repository").field("id", &self.inner.config.id).finish_non_exhaustive()
+    }
+}
+
+fn list(storage: &dyn Storage, kind: FileKind) -> Result<Vec<(Id, u64)>> {
+    let objects = storage.list(kind.directory())?;
+    Ok(objects
+        .into_iter()
+        .filter_map(|object| {
+            let id: Id = object.name.rsplit('/').next()?.parse().ok()?;
+            (object.name == kind.name(&id)).then_some((id, object.size))
+        })
+        .collect())
+}
+
+impl Inner {
+    /// All files of a kind, with their sizes. Names that are no ids are not ours.
+    pub(crate) fn list(&self, kind: FileKind) -> Result<Vec<(Id, u64)>> {
+        list(self.storage.as_ref(), kind)
+    }
+
+    fn snapshot_cache(&self) -> MutexGuard<'_, HashMap<SnapshotId, Snapshot>> {
+        self.snapshots.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Reads a snapshot from the storage, whatever the cache says.
+    pub(crate) fn read_snapshot(&self, id: SnapshotId) -> Result<Snapshot> {
+        match self.load_unpacked(FileKind::Snapshot, &id) {
+            Ok(json) => Snapshot::parse(id, &json),
+            Err(Error::Storage(error)) if error.is_not_found() => Err(Error::SnapshotNotFound(id)),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Stores a JSON document as a file of its own, named by its hash.
+    pub(crate) fn save_unpacked(&self, kind: FileKind, json: &[u8]) -> Result<Id> {
+        let sealed = if self.config.compresses() {
+            // 2 says that zstd follows.
+            let mut plain = vec![2];
+            let compressed = zstd::bulk::compress(json, self.options.compression_level)
+                .map_err(|error| Error::Internal(error.to_string()))?;
+            plain.extend_from_slice(&compressed);
+            self.key.seal(&plain)
+        } else {
+            self.key.seal(json)
+        };
+        let id = Id::hash(&sealed);
+        self.storage.put(&kind.name(&id), Bytes::from(sealed))?;
+        Ok(id)
+    }
+
+    /// The JSON document in a file, verified by name and by MAC.
+    pub(crate) fn load_unpacked(&self, kind: FileKind, id: &Id) -> Result<Vec<u8>> {
+        let name = kind.name(id);
+        let sealed = self.storage.get(&name)?;
+        if Id::hash(&sealed) != *id {
+            return Err(Error::damaged(name, "its content does not match its name"));
+        }
+        let plain = self.key.open(&sealed).map_err(|error| Error::damaged(&name, error))?;
+        match plain.split_first() {
+            Some((b'{' | b'[', _)) => Ok(plain),
+            Some((2, compressed)) => {
+                let mut json = Vec::new();
+                zstd::stream::read::Decoder::new(compressed)
+                    .and_then(|decoder| decoder.take(MAX_FILE + 1).read_to_end(&mut json))
+                    .map_err(|error| Error::damaged(&name, error))?;
+                if json.len() as u64 > MAX_FILE {
+                    return Err(Error::damaged(name, "it is larger than any such file"));
+                }
+                Ok(json)
+            }
+            _ => Err(Error::damaged(name, "its encoding is unknown")),
+        }
+    }
+
+    /// Brings the index up to what the storage holds now. To be called by every job once its lock
+    /// is held, for others may have written, or pruned, since the last one.
+    ///
+    /// A damaged index file is left out with a warning: what it lists cannot be read, all else
+    /// can, and a backup stores again what it misses. `check` reports it.
+    pub(crate) fn refresh_index(&self) -> Result<()> {
+        let _files = self.index_files.lock().unwrap_or_else(PoisonError::into_inner);
+        let listed: HashSet<Id> = self.list(FileKind::Index)?.into_iter().map(|f| f.0).collect();
+        let (fresh, missing) = {
+            let index = self.index();
+            // A file that is gone took entries with it: begin anew.
+            let gone = index.loaded.iter().any(|id| !listed.contains(id));
+            let missing = listed.iter().filter(|id| gone || !index.loaded.contains(id));
+            (gone, missing.copied().collect::<Vec<_>>())
+        };
+        let mut loaded = Vec::new();
+        let mut packs = Vec::new();
+        for id in missing {
+            match self.load_index_file(&id) {
+                Ok(file) => {
+                    loaded.push(id);
+                    packs.extend(file.packs);
+                }
+                Err(Error::Storage(error)) if error.is_not_found() => {}
+                Err(error) if error.is_damage() => tracing::warn!(%error, "index file left out"),
+                Err(error) => return Err(error),
+            }
+        }
+        let mut index = self.index.write().unwrap_or_else(PoisonError::into_inner);
+        if fresh {
+            let unindexed = std::mem::take(&mut index.unindexed);
+            *index = Index::default();
+            index.memory.add(unindexed.iter().map(Arc::as_ref));
+            index.unindexed = unindexed;
+        }
+        index.memory.add(&packs);
+        index.loaded.extend(loaded);
+        Ok(())
+    }
+
+    pub(crate) fn load_index_file(&self, id: &Id) -> Result<IndexFile> {
+        let json = self.load_unpacked(FileKind::Index, id)?;
+        serde_json::from_slice(&json)
+            .map_err(|error| Error::damaged(FileKind::Index.name(id), error))
+    }
+
+    pub(crate) fn index(&self) -> std::sync::RwLockReadGuard<'_, Index> {
+        self.index.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Makes the blobs of a durable pack known to all jobs; returns how many blobs wait to be
+    /// written into an index file.
+    pub(crate) fn publish(&self, pack: Id, blobs: &[PackedBlob]) -> usize {
+        let pack = Arc::new(IndexPack::new(pack, blobs));
+        let mut index = self.index.write().unwrap_or_else(PoisonError::into_inner);
+        index.memory.add([pack.as_ref()]);
+        index.unindexed.push(pack);
+        index.unindexed.iter().map(|pack| pack.blobs.len()).sum()
+    }
+
+    /// Writes index files for all durable packs that have none, whichever job made them.
+    pub(crate) fn flush_index(&self) -> Result<()> {
+        let _files = self.index_files.lock().unwrap_or_else(PoisonError::into_inner);
+        loop {
+            let mut blobs = 0;
+            let batch: Vec<_> = self
+                .index()
+                .unindexed
+                .iter()
+                .take_while(|pack| {
+                    let first = blobs == 0;
+                    blobs += pack.blobs.len();
+                    first || blobs <= INDEX_FILE_BLOBS
+                })
+                .cloned()
+                .collect();
+            if batch.is_empty() {
+                return Ok(());
+            }
+            let file = crate::index::to_json(&batch)?;
+            let id = self.save_unpacked(FileKind::Index, &file)?;
+            let mut index = self.index.write().unwrap_or_else(PoisonError::into_inner);
+            index.loaded.insert(id);
+            // Others only append, and only under this function's lock is anything removed.
+            index.unindexed.drain(..batch.len());
+        }
+    }
+
+    pub(crate) fn index_batch_is_full(waiting: usize) -> bool {
+        waiting >= INDEX_FILE_BLOBS
+    }
+
+    /// Called when the last job ends, while the lock is still held: gives up unfinished packs and
+    /// writes down finished ones, or forgets about them.
+    pub(crate) fn settle(&self) {
+        self.packer.discard();
+        if let Err(error) = self.flush_index() {
+            tracing::warn!(%error, "packs without an index file are left to be pruned");
+            *self.index.write().unwrap_or_else(PoisonError::into_inner) = Index::default();
+        }
+    }
+
+    /// The verified plaintext of a blob, from whichever place still has it.
+    pub(crate) fn load_blob(&self, kind: BlobKind, id: &Id) -> Result<Vec<u8>> {
+        let mut last = Error::MissingBlob { kind, blob: *id, path: None };
+        for place in self.index().memory.locations(kind, id) {
+            match self.load_from(&place) {
+                Err(error) if error.is_damage() => last = error,
+                other => return other,
+            }
+        }
+        Err(last)
+    }
+
+    fn load_from(&self, place: &Location) -> Result<Vec<u8>> {
+        let (offset, length) = (u64::from(place.blob.offset), u64::from(place.blob.length));
+        match self.storage.get_range(&FileKind::Pack.name(&place.pack), offset, length) {
+            Ok(sealed) => self.open_blob(place, &sealed),
+            Err(error) if error.is_not_found() => Err(damaged(place, "the pack file is gone")),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// The plaintext of a sealed blob: authentic, of the right length, and with the right hash.
+    pub(crate) fn open_blob(&self, place: &Location, sealed: &[u8]) -> Result<Vec<u8>> {
+        let bad = |reason: &dyn std::fmt::Display| damaged(place, reason);
+        if sealed.len() != place.blob.length as usize {
+            return Err(bad(&"the pack file is cut short"));
+        }
+        let plain = self.key.open(sealed).map_err(|error| bad(&error))?;
+        let plain = match place.blob.uncompressed {
+            None => plain,
+            Some(length) if length > MAX_BLOB => return Err(bad(&"it is absurdly large")),
+            Some(length) => {
+                zstd::bulk::decompress(&plain, length as usize).map_err(|error| bad(&error))?
+            }
+        };
+        if plain.len() as u64 != place.blob.plain_length() || Id::hash(&plain) != place.blob.id {
+            return Err(bad(&"its content does not match its id"));
+        }
+        Ok(plain)
+    }
+}
+
+pub(crate) fn damaged(place: &Location, reason: impl std::fmt::Display) -> Error {
+    Error::DamagedBlob {
+        kind: place.blob.kind,
+        blob: place.blob.id,
+        pack: place.pack,
+        path: None,
+        reason: reason.to_string(),
+    }
+}

@@ -1,0 +1,14 @@
+//! Tests of the repository as a whole. Stock restic is the oracle: Debian's package `restic` has to
+//! be installed. They run as root, for owners and device nodes.
+// An unwrap that fails is how a test fails.
+#![allow(clippy::unwrap_used)]
+
+mod concurrency;
+mod damage;
+mod dedup;
+mod faults;
+mod foreign;
+mod locks;
+mod reading;
+mod support;
+mod tree;
