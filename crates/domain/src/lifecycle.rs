@@ -26,7 +26,9 @@ impl Lifecycle {
         let days = |member: &str, value: Option<i64>| match value {
             Some(v) if v != -1 && !(1..=LONGEST_DAYS).contains(&v) => Err(Invalid::new(
                 member,
-                format!("{v} days is not possible; use 1 to {LONGEST_DAYS}, or -1 to keep for ever."),
+                format!(
+                    "{v} days is not possible; use 1 to {LONGEST_DAYS}, or -1 to keep for ever."
+                ),
             )),
             _ => Ok(()),
         };
@@ -59,12 +61,18 @@ impl Lifecycle {
 
     /// When a recovery point created at `created` is to be deleted; `None` for never.
     pub fn delete_at(&self, created: Timestamp) -> Option<Timestamp> {
-        // A day of retention is 24 hours: retention does not follow anybody's daylight saving.
-        self.delete_days().and_then(|d| created.checked_add(SignedDuration::from_hours(24 * d)).ok())
+        days_after(created, self.delete_days()?)
     }
 
     /// When a recovery point created at `created` is to move to cold storage; `None` for never.
     pub fn cold_at(&self, created: Timestamp) -> Option<Timestamp> {
-        self.cold_days().and_then(|d| created.checked_add(SignedDuration::from_hours(24 * d)).ok())
+        days_after(created, self.cold_days()?)
     }
+}
+
+/// A day of retention is 24 hours: retention does not follow anybody's daylight saving. `None`
+/// when that lies behind the end of time.
+fn days_after(created: Timestamp, days: i64) -> Option<Timestamp> {
+    let duration = SignedDuration::try_from_hours(days.checked_mul(24)?)?;
+    created.checked_add(duration).ok()
 }

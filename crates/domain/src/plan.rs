@@ -3,7 +3,7 @@
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
-use crate::cron::CronExpression;
+use crate::cron::{CronExpression, ScheduleTimezone};
 use crate::resource::validate_tags;
 use crate::vault::validate_vault_name;
 use crate::{AccountId, Arn, Invalid, Lifecycle, Tags};
@@ -18,6 +18,8 @@ pub const DEFAULT_START_WINDOW_MINUTES: i64 = 480;
 pub const MIN_START_WINDOW_MINUTES: i64 = 60;
 /// Minutes a job may take from its start, by default.
 pub const DEFAULT_COMPLETION_WINDOW_MINUTES: i64 = 10_080;
+/// The longest window: AWS's hundred years.
+pub const MAX_WINDOW_MINUTES: i64 = 36_500 * 24 * 60;
 /// Rules a plan may have (AWS's quota).
 pub const MAX_RULES: usize = 10;
 
@@ -73,7 +75,10 @@ impl BackupPlan {
     /// Checks name and rules; `AWS Backup` demands at least one rule and unique rule names.
     pub fn validate(&self) -> Result<(), Invalid> {
         if !(1..=50).contains(&self.name.chars().count()) {
-            return Err(Invalid::new("BackupPlan.BackupPlanName", "it must have 1 to 50 characters."));
+            return Err(Invalid::new(
+                "BackupPlan.BackupPlanName",
+                "it must have 1 to 50 characters.",
+            ));
         }
         if self.rules.is_empty() {
             return Err(Invalid::new("BackupPlan.Rules", "a plan needs at least one rule."));
@@ -112,11 +117,25 @@ impl BackupRule {
                 "it runs more often than once an hour, which AWS Backup does not allow.",
             ));
         }
+        // A zone the scheduler cannot read would mean a rule that never fires.
+        ScheduleTimezone::parse(&self.timezone)
+            .map_err(|e| Invalid::new("ScheduleExpressionTimezone", format!("{e}.")))?;
         if self.start_window_minutes < MIN_START_WINDOW_MINUTES {
             return Err(Invalid::new(
                 "StartWindowMinutes",
-                format!("{} is too short; use {MIN_START_WINDOW_MINUTES} or more.", self.start_window_minutes),
+                format!(
+                    "{} is too short; use {MIN_START_WINDOW_MINUTES} or more.",
+                    self.start_window_minutes
+                ),
             ));
+        }
+        for (member, minutes) in [
+            ("StartWindowMinutes", self.start_window_minutes),
+            ("CompletionWindowMinutes", self.completion_window_minutes),
+        ] {
+            if minutes > MAX_WINDOW_MINUTES {
+                return Err(Invalid::new(member, "more than a hundred years is too long."));
+            }
         }
         if self.completion_window_minutes < self.start_window_minutes + 60 {
             return Err(Invalid::new(
@@ -126,9 +145,6 @@ impl BackupRule {
                     self.completion_window_minutes, self.start_window_minutes
                 ),
             ));
-        }
-        if self.completion_window_minutes > 36_500 * 24 * 60 {
-            return Err(Invalid::new("CompletionWindowMinutes", "more than a hundred years is too long."));
         }
         self.lifecycle.validate()?;
         validate_tags(&self.recovery_point_tags)
@@ -140,7 +156,9 @@ impl BackupRule {
     }
 }
 
-/// `minutes` after `from`, or the end of time where that overflows.
+/// `minutes` after `from` (before it when negative), or the end of time where that overflows.
 pub fn add_minutes(from: Timestamp, minutes: i64) -> Timestamp {
-    from.checked_add(SignedDuration::from_mins(minutes)).unwrap_or(Timestamp::MAX)
+    SignedDuration::try_from_mins(minutes)
+        .and_then(|duration| from.checked_add(duration).ok())
+        .unwrap_or(if minutes < 0 { Timestamp::MIN } else { Timestamp::MAX })
 }

@@ -123,6 +123,17 @@ pub enum RestoreTestEvent {
 }
 
 impl RestoreTest {
+    /// Takes what a runner found out. The age of the point and the targets were fixed when the
+    /// point was chosen: a runner that leaves them out must not turn a stale point into a pass.
+    fn take(&mut self, findings: Findings) {
+        self.findings = Findings {
+            point_age_seconds: self.findings.point_age_seconds,
+            rpo_seconds: self.findings.rpo_seconds,
+            rto_seconds: self.findings.rto_seconds,
+            ..findings
+        };
+    }
+
     fn notify(&self, verdict: Verdict, now: Timestamp) -> Vec<Effect> {
         // Without a point there is no vault whose topic could be told; the verdict stands in the
         // evidence and in the list of tests all the same.
@@ -191,12 +202,12 @@ pub fn step(
         (S::Restoring, E::Restored) => test.state = S::Testing,
         (_, E::Restored) => return refuse("restored"),
         (S::Testing, E::Tested(findings)) => {
-            test.findings = *findings;
+            test.take(*findings);
             test.state = S::Controlling;
         }
         (_, E::Tested(_)) => return refuse("tested"),
         (S::Controlling, E::Controlled(findings)) => {
-            test.findings = *findings;
+            test.take(*findings);
             test.state = S::Reaping;
         }
         (_, E::Controlled(_)) => return refuse("controlled"),

@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::wildcard::matches as like;
+use crate::wildcard::{has_wildcards, matches as like};
 use crate::{AccountId, Arn, Invalid, Tags};
 
 /// Resources a selection may name without wildcards (AWS's quota).
@@ -91,6 +91,16 @@ impl Conditions {
     }
 }
 
+/// An ARN, `*`, or the beginning of an ARN up to a wildcard that stands for the rest of it, such
+/// as `arn:aws:fsx:*`; Terraform's own tests of its provider use that form against AWS.
+fn is_arn_pattern(pattern: &str) -> bool {
+    let written = pattern.len() <= 2048 && !pattern.contains(char::is_control);
+    written
+        && (pattern == "*"
+            || pattern.parse::<Arn>().is_ok()
+            || (pattern.starts_with("arn:") && pattern.ends_with('*')))
+}
+
 impl BackupSelection {
     /// Refuses a selection that could match nothing or breaks AWS's quotas.
     pub fn validate(&self) -> Result<(), Invalid> {
@@ -105,24 +115,30 @@ impl BackupSelection {
         if self.resources.is_empty() && self.list_of_tags.is_empty() && self.conditions.is_empty() {
             return Err(Invalid::new(
                 "BackupSelection",
-                "it would match nothing: give Resources, ListOfTags or Conditions.",
+                "it names nothing, and a plan for every resource has to say so: give Resources (\"*\" for \
+                 all), ListOfTags or Conditions.",
             ));
         }
         for (member, list) in
             [("Resources", &self.resources), ("NotResources", &self.not_resources)]
         {
             let member = format!("BackupSelection.{member}");
-            let wild = list.iter().any(|r| r.contains('*'));
+            let wild = list.iter().any(|r| has_wildcards(r));
             let limit = if wild { MAX_WILDCARD_RESOURCES } else { MAX_RESOURCES };
             if list.len() > limit {
                 let with = if wild { "with wildcards" } else { "without wildcards" };
-                return Err(Invalid::new(member, format!("{} are too many; at most {limit} {with}.", list.len())));
+                return Err(Invalid::new(
+                    member,
+                    format!("{} are too many; at most {limit} {with}.", list.len()),
+                ));
             }
             for pattern in list {
-                if pattern != "*" && pattern.parse::<Arn>().is_err() {
+                if !is_arn_pattern(pattern) {
                     return Err(Invalid::new(
                         member,
-                        format!("'{pattern}' is neither an ARN, nor an ARN with wildcards, nor '*'."),
+                        format!(
+                            "'{pattern}' is neither an ARN, nor an ARN with wildcards, nor '*'."
+                        ),
                     ));
                 }
             }
@@ -137,7 +153,10 @@ impl BackupSelection {
         }
         for condition in &self.list_of_tags {
             if condition.key.is_empty() {
-                return Err(Invalid::new("BackupSelection.ListOfTags", "ConditionKey must not be empty."));
+                return Err(Invalid::new(
+                    "BackupSelection.ListOfTags",
+                    "ConditionKey must not be empty.",
+                ));
             }
         }
         Ok(())

@@ -1,5 +1,7 @@
 //! Verdicts: what a restore test proved.
 
+use std::collections::BTreeSet;
+
 use serde::{Deserialize, Serialize};
 
 use crate::restore_job::ValidationStatus;
@@ -125,6 +127,10 @@ pub struct Findings {
     pub rto_seconds: Option<u64>,
 }
 
+/// Broken copies the probes must have found broken before a pass counts: one with everything
+/// emptied, one with everything gone.
+pub const REQUIRED_MUTANTS: usize = 2;
+
 /// The verdict and its reason. Trouble with the data outweighs trouble of the host, which
 /// outweighs what could not be asked because of it.
 pub fn decide(findings: &Findings) -> (Verdict, String) {
@@ -136,8 +142,12 @@ pub fn decide(findings: &Findings) -> (Verdict, String) {
     if let Some(failure) = fault(Fault::Host) {
         return (Verdict::Inconclusive, format!("{}: {}", failure.step, failure.message));
     }
-    if findings.probes.is_empty() || findings.isolation.is_none() {
+    if findings.probes.is_empty() {
         return (Verdict::Inconclusive, "nothing was asked of the restored copy.".to_owned());
+    }
+    if findings.isolation.is_none() {
+        let reason = "it is not known how the restored copy was isolated.".to_owned();
+        return (Verdict::Inconclusive, reason);
     }
     if let Some(probe) = findings.probes.iter().find(|p| !p.passed) {
         return (Verdict::Failed, format!("probe {}: {}", probe.label, probe.detail));
@@ -162,6 +172,15 @@ pub fn decide(findings: &Findings) -> (Verdict, String) {
         );
         return (Verdict::Failed, reason);
     }
+    // A target that was not measured against is not met.
+    if findings.rpo_seconds.is_some() && findings.point_age_seconds.is_none() {
+        let reason = "there is a recovery point objective, but the point's age is not known.";
+        return (Verdict::Inconclusive, reason.to_owned());
+    }
+    if findings.rto_seconds.is_some() && findings.recovery_millis.is_none() {
+        let reason = "there is a recovery time objective, but the recovery was not timed.";
+        return (Verdict::Inconclusive, reason.to_owned());
+    }
     let required: Vec<_> = findings.mutants.iter().filter(|m| m.required).collect();
     if let Some(mutant) = required.iter().find(|m| m.killed == Some(false)) {
         let reason = format!(
@@ -175,20 +194,37 @@ pub fn decide(findings: &Findings) -> (Verdict, String) {
         let reason = format!("negative control {} was not done: {}", mutant.name, mutant.detail);
         return (Verdict::Inconclusive, reason);
     }
-    if required.len() < 2 {
-        return (Verdict::Inconclusive, "no negative control was done.".to_owned());
+    // The same broken copy twice is one negative control.
+    let controls: BTreeSet<&str> = required.iter().map(|m| m.name.as_str()).collect();
+    if controls.len() < REQUIRED_MUTANTS {
+        let reason = format!(
+            "{} of {REQUIRED_MUTANTS} required negative controls were done.",
+            controls.len()
+        );
+        return (Verdict::Inconclusive, reason);
     }
-    let recovery = findings.recovery_millis.map_or(String::new(), |ms| {
-        format!(" after {}.{:03} s", ms / 1000, ms % 1000)
-    });
+    let recovery = findings
+        .recovery_millis
+        .map_or(String::new(), |ms| format!(" after {}.{:03} s", ms / 1000, ms % 1000));
     let n = findings.probes.len();
     (
         Verdict::Passed,
         format!(
-            "restored and answered{recovery}: {n} probe{} passed, and failed on broken copies.",
+            "{}; recovered{recovery}, {n} probe{} passed, and failed on broken copies.",
+            answered(&findings.probes),
             if n == 1 { "" } else { "s" }
         ),
     )
+}
+
+/// What the copy answered with: only an application that was asked by HTTP has returned anything.
+fn answered(probes: &[ProbeResult]) -> String {
+    let statuses: BTreeSet<u16> = probes.iter().filter_map(|p| p.http_status).collect();
+    if statuses.is_empty() {
+        return "files compared".to_owned();
+    }
+    let list: Vec<String> = statuses.iter().map(|status| format!("HTTP {status}")).collect();
+    format!("{} returned by the application", list.join(" and "))
 }
 
 /// Seconds for people: `45 s`, `15 min`, `26 h`, `3 d`.
