@@ -83,7 +83,7 @@ pub fn deliver(
             detail = receipt.detail,
             "notification delivered"
         ),
-        Err(error) => tracing::warn!(
+        Err(error) => tracing::debug!(
             delivery = context.delivery_id,
             subscription = context.subscription_id,
             account = %context.account,
