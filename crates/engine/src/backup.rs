@@ -18,7 +18,7 @@ use provault_domain::{
     RestoreTest, RestoreTestState,
 };
 use provault_driver::{CancelFlag, CaptureOptions, DriverError, WorkContext};
-use provault_repository::{BackupOptions, CommittedSnapshot, Repository};
+use provault_repository::{BackupOptions, CommittedSnapshot, Repository, RootComponent};
 use serde::{Deserialize, Serialize};
 
 use crate::heartbeat::{Heartbeat, Progress};
@@ -27,15 +27,14 @@ use crate::shared::{Shared, blocking};
 use crate::sink::SnapshotSink;
 use crate::{EngineError, Result};
 
-/// Where a resource's tree begins in a snapshot; stock tools restore it from there.
-pub(crate) const ROOT: &str = "data";
-
 /// What a snapshot says about itself, in `/.provault/recovery-point.json`: enough to enter its
 /// recovery point in a catalog that knows nothing of it.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct PointRecord {
     pub(crate) job: BackupJob,
     pub(crate) resource: Resource,
+    /// Where the resource's tree begins in the snapshot.
+    pub(crate) tree_path: String,
     pub(crate) captured_at: Timestamp,
     pub(crate) restore_metadata: std::collections::BTreeMap<String, String>,
     pub(crate) backup_size_bytes: u64,
@@ -208,44 +207,49 @@ fn capture(
         driver.capture(resource, &CaptureOptions { allow_empty: job.allow_empty }, cancel)?;
     pause("backup:captured");
 
+    let identity = driver.identity(&resource.config);
+    let (parents, root) = place_in_tree(&identity);
+    let tree_path = tree_path(&parents, &root);
     let mut writer = repository
         .backup(BackupOptions {
             parent: parent.and_then(|id| id.parse().ok()),
-            root_path: ROOT.into(),
-            paths: vec![driver.identity(&resource.config)],
+            root_path: parents,
+            paths: vec![identity],
             hostname: shared.hostname.clone(),
             username: "provault".to_owned(),
             tags: vec![job_tag(&job.id)],
             time: captured_at,
             program_version: format!("provault {}", env!("CARGO_PKG_VERSION")),
             cancel: provault_repository::CancelFlag::from_shared(cancel.as_shared()),
+            progress: None,
         })
         .map_err(store)?;
     let report_progress = |done, total| progress.set(done, total);
     let context = WorkContext { cancel, progress: &report_progress };
     let report = {
-        let mut sink = SnapshotSink::new(&mut writer, &report_progress);
+        let mut sink = SnapshotSink::new(&mut writer, root, &report_progress);
         capture.read_into(&mut sink, &context)?
     };
     pause("backup:read");
     let stats = writer.stats();
     let record = PointRecord {
         job: job.clone(),
+        tree_path,
         restore_metadata: driver.restore_metadata(resource),
         resource: resource.clone(),
         captured_at,
         backup_size_bytes: report.bytes,
         bytes_transferred: stats.bytes_read,
-        bytes_stored: stats.bytes_added,
+        bytes_stored: stats.bytes_stored,
         files: report.files,
         skipped: report.skipped,
         notes: report.notes,
     };
     let json = serde_json::to_vec_pretty(&record)
         .map_err(|error| DriverError::Sink(provault_driver::SinkError::Store(Box::new(error))))?;
-    let committed = writer.finish(Some(json)).map_err(store)?;
+    let committed = writer.finish(Some(&json)).map_err(store)?;
     // The record inside the snapshot could not yet know what its own last packs weigh.
-    let record = PointRecord { bytes_stored: committed.stats.bytes_added, ..record };
+    let record = PointRecord { bytes_stored: committed.stats.bytes_stored, ..record };
     Ok((record, committed))
 }
 
@@ -330,6 +334,7 @@ fn recovery_point(
         lifecycle: job.lifecycle,
         payload: Payload::Stored {
             snapshot_id: snapshot_id.to_owned(),
+            tree_path: record.tree_path.clone(),
             bytes_stored: record.bytes_stored,
             files: record.files,
         },
@@ -337,6 +342,32 @@ fn recovery_point(
         last_restore_at: None,
         last_verdict: None,
     }
+}
+
+/// Where a resource goes in its snapshot: below the names of its path, as `restic` has it, so that
+/// stock tools restore it to where people look for it. The directories above it are not part of
+/// the resource; they get plain metadata.
+fn place_in_tree(identity: &str) -> (Vec<RootComponent>, Vec<u8>) {
+    let mut names: Vec<&str> = identity.split('/').filter(|name| !name.is_empty()).collect();
+    // A whole host has no name of its own.
+    let root = names.pop().unwrap_or("root").as_bytes().to_vec();
+    let plain = provault_repository::Metadata { mode: 0o755, ..Default::default() };
+    let parents = names
+        .into_iter()
+        .map(|name| RootComponent { name: name.as_bytes().to_vec(), metadata: plain.clone() })
+        .collect();
+    (parents, root)
+}
+
+fn tree_path(parents: &[RootComponent], root: &[u8]) -> String {
+    let names: Vec<String> = parents
+        .iter()
+        .map(|parent| parent.name.as_slice())
+        .chain([root])
+        // They come from a `str` split at `/`, so nothing is lost here.
+        .map(|name| String::from_utf8_lossy(name).into_owned())
+        .collect();
+    names.join("/")
 }
 
 /// A restore test of `resource` that waits for its turn.

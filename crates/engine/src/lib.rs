@@ -1,1 +1,42 @@
-//! Stub.
+//! Where time passes: scheduler, job runner, restore tests, notifications, reconcilers.
+//!
+//! The engine carries out what the domain decides. It knows the time only from its [`Clock`], its
+//! state only from the catalog, and changes that state only through one transaction per
+//! transition.
+//!
+//! Invariants:
+//!
+//! * A job is worked on under a lease; whatever its worker writes is refused once the lease is
+//!   another's. A worker that hears so stops.
+//! * A recovery point is entered in the catalog only after its snapshot is durable, and a snapshot
+//!   is forgotten only after its recovery point is no longer offered.
+//! * Whatever stops the process between two lines, the reconcilers of the next start bring every
+//!   job to a truthful end; they take no input but the state.
+//! * A restore test deletes only what bears its token, and marks what it makes before it makes it.
+//!
+//! Everything that touches disks or waits for programs runs on threads that may block.
+
+mod backup;
+mod clock;
+mod engine;
+mod error;
+mod expiry;
+mod heartbeat;
+mod keyring;
+mod outbox;
+pub mod pause;
+mod reconcile;
+mod restore;
+mod restore_test;
+mod schedule;
+mod shared;
+mod sink;
+mod source;
+mod trial;
+mod vaults;
+
+pub use clock::Clock;
+pub use engine::{Engine, RepositoryInfo, Running};
+pub use error::{EngineError, Result};
+pub use keyring::Keyring;
+pub use shared::Parts;

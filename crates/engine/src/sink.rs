@@ -8,6 +8,8 @@ use provault_repository as repository;
 /// Hands what a driver captured to the repository.
 pub(crate) struct SnapshotSink<'a> {
     writer: &'a mut repository::SnapshotWriter,
+    /// Name of the resource's root in the snapshot.
+    root: Vec<u8>,
     progress: &'a (dyn Fn(u64, Option<u64>) + Sync),
     done: u64,
 }
@@ -15,14 +17,16 @@ pub(crate) struct SnapshotSink<'a> {
 impl<'a> SnapshotSink<'a> {
     pub(crate) fn new(
         writer: &'a mut repository::SnapshotWriter,
+        root: Vec<u8>,
         progress: &'a (dyn Fn(u64, Option<u64>) + Sync),
     ) -> Self {
-        Self { writer, progress, done: 0 }
+        Self { writer, root, progress, done: 0 }
     }
 }
 
 impl Sink for SnapshotSink<'_> {
     fn begin_dir(&mut self, name: &[u8], metadata: &Metadata) -> Result<(), SinkError> {
+        let name = if name.is_empty() { &self.root } else { name };
         self.writer.begin_dir(name, &stored(metadata)).map_err(refused)
     }
 

@@ -1,2 +1,52 @@
-//! The binary.
-fn main() {}
+//! `provault`: one binary for the server, the command line, the lab and the isolation helper.
+//!
+//! This crate only wires the rooms together; what they do is theirs.
+
+mod clock;
+mod instance;
+mod lab;
+mod receiver;
+mod sample_app;
+mod serve;
+mod story;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+/// Backup that is proven: every recovery point is restored in isolation and asked.
+#[derive(Debug, Parser)]
+#[command(name = "provault", version, about, propagate_version = true)]
+struct Args {
+    #[command(flatten)]
+    global: provault_cli::GlobalOptions,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum Command {
+    /// Run the server.
+    Serve(serve::ServeArgs),
+    /// Play the whole story on this machine: back up, restore in isolation, prove.
+    Lab(lab::LabArgs),
+    #[command(flatten)]
+    Client(provault_cli::Command),
+    /// The isolation helper; started by the server.
+    #[command(name = "__isolate", hide = true)]
+    Isolate,
+    /// The lab's sample application.
+    #[command(name = "__sample-app", hide = true)]
+    SampleApp(sample_app::SampleAppArgs),
+}
+
+fn main() -> ExitCode {
+    let args = Args::parse();
+    match args.command {
+        Command::Serve(serve) => serve::run(&serve, &args.global),
+        Command::Lab(lab) => lab::run(&lab, &args.global),
+        Command::Client(command) => provault_cli::run(command, &args.global),
+        Command::Isolate => provault_proof::helper_main(),
+        Command::SampleApp(sample) => sample_app::run(&sample),
+    }
+}

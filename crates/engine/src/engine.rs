@@ -1,0 +1,389 @@
+//! The engine itself: what the use cases call, and the loops that make time pass.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use provault_catalog::{Catalog, CatalogError};
+use provault_domain::{
+    AccountId, Arn, BackupJob, BackupJobEvent, BackupVault, Key, Kind, Resource, RestoreJob,
+    RestoreJobEvent, RestoreJobState, RestoreTest, RestoreTestState, Tags,
+};
+use provault_driver::Driver;
+use tokio::task::JoinSet;
+
+use crate::keyring::Keyring;
+use crate::shared::{Parts, Shared, blocking};
+use crate::{EngineError, Result, backup, expiry, outbox, reconcile, restore, restore_test, schedule};
+
+/// How often each loop looks by itself; the bell calls it earlier.
+const POLL: Duration = Duration::from_secs(2);
+const SCHEDULE_EVERY: Duration = Duration::from_secs(15);
+const RECONCILE_EVERY: Duration = Duration::from_secs(60);
+/// Jobs of each kind that run at a time in one process.
+const BACKUPS_AT_ONCE: usize = 2;
+const RESTORES_AT_ONCE: usize = 2;
+const TESTS_AT_ONCE: usize = 1;
+/// How long a stop waits for running jobs to give up.
+const STOP_LIMIT: Duration = Duration::from_secs(30);
+
+/// Where time passes. Clones are the same engine.
+#[derive(Clone)]
+pub struct Engine {
+    shared: Arc<Shared>,
+}
+
+/// How to open a vault with other tools.
+#[derive(Debug, Clone)]
+pub struct RepositoryInfo {
+    /// Where it lies.
+    pub location: PathBuf,
+    /// Hexadecimal id.
+    pub id: String,
+    /// Version of the restic format.
+    pub version: u32,
+}
+
+impl Engine {
+    /// An engine that does nothing yet.
+    pub fn new(parts: Parts) -> Result<Self> {
+        Ok(Self { shared: Arc::new(Shared::new(parts)?) })
+    }
+
+    /// The rows.
+    pub fn catalog(&self) -> &Catalog {
+        &self.shared.catalog
+    }
+
+    /// The time of day.
+    pub fn now(&self) -> Timestamp {
+        self.shared.now()
+    }
+
+    /// The keys.
+    pub fn keyring(&self) -> &Keyring {
+        &self.shared.keyring
+    }
+
+    /// The driver of a kind.
+    pub fn driver(&self, kind: Kind) -> Result<Arc<dyn Driver>> {
+        self.shared.driver(kind)
+    }
+
+    /// Says that there may be something to do.
+    pub fn wake(&self) {
+        self.shared.bell.notify_waiters();
+    }
+
+    /// Makes the vault's repository, seals its password and enters the vault.
+    pub async fn create_vault(&self, mut vault: BackupVault, tags: &Tags) -> Result<BackupVault> {
+        let key = self.shared.key_of(&vault).await?;
+        // Nobody else uses this place, whatever crashed before under the same name.
+        let unique = uuid::Uuid::new_v4().simple().to_string();
+        vault.location = format!("vaults/{}-{}", vault.name, &unique[..8]);
+        let shared = Arc::clone(&self.shared);
+        let vault = blocking(move || shared.vaults.create(&mut vault, &key).map(|()| vault)).await??;
+        if let Err(error) = self.shared.catalog.insert_vault(&vault, tags).await {
+            self.remove_repository(vault).await?;
+            return Err(error.into());
+        }
+        Ok(vault)
+    }
+
+    /// Deletes an empty vault and its repository.
+    pub async fn delete_vault(&self, account: &AccountId, name: &str) -> Result<()> {
+        let Some(vault) = self.shared.catalog.vault(account, name).await? else {
+            return Err(CatalogError::NotFound { what: format!("vault {name}") }.into());
+        };
+        self.shared.catalog.delete_vault(account, name).await?;
+        self.remove_repository(vault).await
+    }
+
+    async fn remove_repository(&self, vault: BackupVault) -> Result<()> {
+        let shared = Arc::clone(&self.shared);
+        blocking(move || shared.vaults.remove(&vault)).await?
+    }
+
+    /// Makes a key's file and enters the key.
+    pub async fn create_key(&self, key: Key) -> Result<()> {
+        self.shared.keyring.create(Keyring::file_of(&key))?;
+        Ok(self.shared.catalog.insert_key(&key).await?)
+    }
+
+    /// Removes a key that no vault uses, and its file.
+    pub async fn delete_key(&self, arn: &Arn) -> Result<()> {
+        let Some(key) = self.shared.catalog.key(arn).await? else {
+            return Err(CatalogError::NotFound { what: format!("key {arn}") }.into());
+        };
+        self.shared.catalog.delete_key(arn).await?;
+        self.shared.keyring.remove(Keyring::file_of(&key))
+    }
+
+    /// Asks a backup job to stop: ABORTED at once when it has not begun, else ABORTING until its
+    /// worker has cleaned up.
+    pub async fn stop_backup_job(
+        &self,
+        account: &AccountId,
+        id: &str,
+        reason: &str,
+    ) -> Result<BackupJob> {
+        let event = BackupJobEvent::StopRequested { reason: reason.to_owned() };
+        let now = self.now();
+        let job = self
+            .shared
+            .catalog
+            .step_job::<BackupJob>(account, id, None, event, now, Vec::new())
+            .await?;
+        self.shared.cancel(id, reason);
+        Ok(job)
+    }
+
+    /// Asks an operator's restore job to stop: ABORTED, and what was written is removed.
+    pub async fn stop_restore_job(
+        &self,
+        account: &AccountId,
+        id: &str,
+        reason: &str,
+    ) -> Result<RestoreJob> {
+        let job = self.find::<RestoreJob>(account, id, "restore job").await?;
+        if job.test_token.is_some() {
+            return Err(EngineError::Refused(format!(
+                "restore job {id} belongs to a restore test; stop the test instead."
+            )));
+        }
+        if job.state == RestoreJobState::Pending {
+            let event = RestoreJobEvent::Aborted { message: reason.to_owned() };
+            let step = self.shared.catalog.step_job::<RestoreJob>(
+                account, id, None, event, self.now(), Vec::new(),
+            );
+            return Ok(step.await?);
+        }
+        if job.state.is_final() || !self.shared.cancel(id, reason) {
+            return Err(EngineError::Refused(format!("restore job {id} is {} already.", job.state)));
+        }
+        Ok(job)
+    }
+
+    /// Asks a restore test to stop: what it made is reaped, the verdict is INCONCLUSIVE.
+    pub async fn stop_restore_test(
+        &self,
+        account: &AccountId,
+        id: &str,
+        reason: &str,
+    ) -> Result<RestoreTest> {
+        let test = self.find::<RestoreTest>(account, id, "restore test").await?;
+        if test.state == RestoreTestState::Finished {
+            return Err(EngineError::Refused(format!("restore test {id} is finished already.")));
+        }
+        if !self.shared.cancel(id, reason) {
+            let claimed = self
+                .shared
+                .catalog
+                .claim_job_by_id::<RestoreTest>(id, &self.shared.owner, self.now(), self.shared.lease_until())
+                .await?;
+            match claimed {
+                Some(claimed) => restore_test::end_stopped(&self.shared, claimed, reason).await?,
+                // It was taken in this very moment.
+                None => drop(self.shared.cancel(id, reason)),
+            }
+        }
+        self.find::<RestoreTest>(account, id, "restore test").await
+    }
+
+    async fn find<J: provault_catalog::Job>(
+        &self,
+        account: &AccountId,
+        id: &str,
+        what: &str,
+    ) -> Result<J> {
+        let job = self.shared.catalog.job::<J>(account, id).await?;
+        Ok(job.ok_or_else(|| CatalogError::NotFound { what: format!("{what} {id}") })?)
+    }
+
+    /// Deletes a recovery point, unless a restore or a restore test uses it.
+    pub async fn delete_recovery_point(&self, account: &AccountId, arn: &Arn) -> Result<()> {
+        expiry::delete(&self.shared, account, arn).await
+    }
+
+    /// A restore test that waits for its turn; insert it and [`Engine::wake`].
+    pub fn new_restore_test(&self, resource: &Resource, requested: Option<Arn>) -> RestoreTest {
+        backup::new_test(resource, requested, None, self.now())
+    }
+
+    /// The vault's password in clear.
+    pub async fn export_password(&self, vault: &BackupVault) -> Result<String> {
+        let key = self.shared.key_of(vault).await?;
+        let (shared, vault) = (Arc::clone(&self.shared), vault.clone());
+        blocking(move || shared.vaults.password(&vault, &key)).await?
+    }
+
+    /// Where the vault's repository lies and what it is.
+    pub async fn repository(&self, vault: &BackupVault) -> Result<RepositoryInfo> {
+        let repository = self.shared.repository(vault).await?;
+        let config = repository.config();
+        Ok(RepositoryInfo {
+            location: self.shared.vaults.path(vault),
+            id: config.id.to_string(),
+            version: config.version,
+        })
+    }
+
+    /// `full`, or why restored applications cannot be isolated on this host.
+    pub async fn isolation(&self) -> Result<String> {
+        let helper = self.shared.helper.clone();
+        let support = blocking(move || provault_proof::probe_support(&helper)).await?;
+        Ok(support.to_string())
+    }
+
+    /// Lets no restore test begin until [`Engine::release_restore_tests`]; running ones go on.
+    pub fn hold_restore_tests(&self) {
+        self.shared.tests_held.store(true, Ordering::Release);
+    }
+
+    /// Lets restore tests begin again.
+    pub fn release_restore_tests(&self) {
+        self.shared.tests_held.store(false, Ordering::Release);
+        self.wake();
+    }
+
+    /// Brings what an earlier process left half done to a truthful end, then begins to work.
+    ///
+    /// The caller sees to it that no other process uses the same SQLite catalog; the leases of
+    /// earlier processes are void.
+    pub async fn start(&self, sole_user: bool) -> Result<Running> {
+        if sole_user {
+            self.shared.catalog.release_leases_of_others(&self.shared.owner).await?;
+        }
+        reconcile::at_start(&self.shared).await;
+        let mut loops = JoinSet::new();
+        loops.spawn(claim_loop(Arc::clone(&self.shared), BACKUPS_AT_ONCE, backup_turn));
+        loops.spawn(claim_loop(Arc::clone(&self.shared), RESTORES_AT_ONCE, restore_turn));
+        loops.spawn(claim_loop(Arc::clone(&self.shared), TESTS_AT_ONCE, test_turn));
+        loops.spawn(delivery_loop(Arc::clone(&self.shared)));
+        loops.spawn(time_loop(Arc::clone(&self.shared)));
+        loops.spawn(reconcile_loop(Arc::clone(&self.shared)));
+        Ok(Running { shared: Arc::clone(&self.shared), loops })
+    }
+}
+
+/// The engine at work.
+pub struct Running {
+    shared: Arc<Shared>,
+    loops: JoinSet<()>,
+}
+
+impl Running {
+    /// Begins nothing more, asks running jobs to stop and waits for them, for a while. What has
+    /// not stopped by then is brought to its end by the next start.
+    pub async fn stop(mut self, reason: &str) {
+        self.shared.stopping.store(true, Ordering::Release);
+        self.shared.cancel_all(reason);
+        self.shared.bell.notify_waiters();
+        let wait = async {
+            while self.shared.running_jobs() > 0 {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        };
+        if tokio::time::timeout(STOP_LIMIT, wait).await.is_err() {
+            tracing::warn!("some jobs did not stop in time; the next start ends them");
+        }
+        self.loops.shutdown().await;
+    }
+}
+
+/// A job that was claimed and is to be run.
+type Turn = std::pin::Pin<Box<dyn Future<Output = ()> + Send>>;
+type Claiming = std::pin::Pin<Box<dyn Future<Output = Result<Option<Turn>>> + Send>>;
+
+fn backup_turn(shared: Arc<Shared>) -> Claiming {
+    Box::pin(async move {
+        let claimed =
+            shared.catalog.claim_job(&shared.owner, shared.now(), shared.lease_until()).await?;
+        Ok(claimed.map(|job| -> Turn { Box::pin(async move { backup::run(&shared, job).await }) }))
+    })
+}
+
+fn restore_turn(shared: Arc<Shared>) -> Claiming {
+    Box::pin(async move {
+        let claimed =
+            shared.catalog.claim_job(&shared.owner, shared.now(), shared.lease_until()).await?;
+        Ok(claimed.map(|job| -> Turn { Box::pin(async move { restore::run(&shared, job).await }) }))
+    })
+}
+
+fn test_turn(shared: Arc<Shared>) -> Claiming {
+    Box::pin(async move {
+        if shared.tests_held.load(Ordering::Acquire) {
+            return Ok(None);
+        }
+        let claimed =
+            shared.catalog.claim_job(&shared.owner, shared.now(), shared.lease_until()).await?;
+        Ok(claimed
+            .map(|job| -> Turn { Box::pin(async move { restore_test::run(&shared, job).await }) }))
+    })
+}
+
+/// Claims and runs jobs of one kind, so many at a time.
+async fn claim_loop(shared: Arc<Shared>, at_once: usize, turn: fn(Arc<Shared>) -> Claiming) {
+    let mut running = JoinSet::new();
+    loop {
+        // Before looking, so that a bell between looking and waiting is not missed.
+        let bell = shared.bell.notified();
+        while running.try_join_next().is_some() {}
+        if !shared.is_stopping() && running.len() < at_once {
+            match turn(Arc::clone(&shared)).await {
+                Ok(Some(work)) => {
+                    running.spawn(work);
+                    continue;
+                }
+                Ok(None) => {}
+                Err(error) => tracing::error!(%error, "no job could be claimed; trying again"),
+            }
+        }
+        tokio::select! {
+            () = bell => {}
+            () = tokio::time::sleep(POLL) => {}
+            Some(_) = running.join_next(), if !running.is_empty() => {}
+        }
+    }
+}
+
+async fn delivery_loop(shared: Arc<Shared>) {
+    loop {
+        let bell = shared.bell.notified();
+        match outbox::tick(&shared).await {
+            Ok(true) => continue,
+            Ok(false) => {}
+            Err(error) => tracing::error!(%error, "the outbox could not be read; trying again"),
+        }
+        tokio::select! {
+            () = bell => {}
+            () = tokio::time::sleep(POLL) => {}
+        }
+    }
+}
+
+async fn time_loop(shared: Arc<Shared>) {
+    loop {
+        let rounds: [(&str, Result<()>); 3] = [
+            ("schedule", schedule::tick(&shared).await),
+            ("windows", schedule::close_windows(&shared).await),
+            ("retention", expiry::tick(&shared).await),
+        ];
+        for (what, outcome) in rounds {
+            if let Err(error) = outcome {
+                tracing::error!(%error, "{what} could not be looked after; trying again");
+            }
+        }
+        tokio::time::sleep(SCHEDULE_EVERY).await;
+    }
+}
+
+async fn reconcile_loop(shared: Arc<Shared>) {
+    loop {
+        tokio::time::sleep(RECONCILE_EVERY).await;
+        reconcile::tick(&shared).await;
+    }
+}

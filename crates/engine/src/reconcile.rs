@@ -1,0 +1,275 @@
+//! Reconcilers: they take no input but the state, and bring every half-done thing to a truthful
+//! end. They run when the engine starts, before anything else, and from time to time after.
+//!
+//! | found | done |
+//! |---|---|
+//! | a backup job without a worker, its snapshot in the vault | adopted: COMPLETED or PARTIAL |
+//! | a backup job without a worker, no snapshot | FAILED, or ABORTED when it was being stopped |
+//! | a restore job without a worker | its staging removed, FAILED |
+//! | a restore test without a worker | reaped by its token, INCONCLUSIVE |
+//! | a recovery point that is DELETING | deleted |
+//! | a snapshot of ours whose job ended without a recovery point | forgotten |
+//! | a copy under test that no unfinished test owns | reaped by its token |
+//! | an empty repository that no vault names | removed |
+
+use std::collections::HashSet;
+use std::path::Path;
+use std::sync::Arc;
+
+use provault_catalog::{Claimed, Page, PointFilter};
+use provault_domain::recovery_point::Payload;
+use provault_domain::{
+    BackupJob, BackupJobEvent, BackupJobState, BackupVault, RecoveryPointStatus, RestoreJob,
+    RestoreJobEvent, RestoreTest,
+};
+use provault_driver::RestoreRequest;
+
+use crate::backup::{self, PointRecord, job_tag};
+use crate::shared::{Shared, blocking};
+use crate::{EngineError, Result, expiry, restore_test};
+
+/// One round of all reconcilers. Each goes on when another fails.
+pub(crate) async fn tick(shared: &Arc<Shared>) {
+    let told = |what: &str, outcome: Result<()>| {
+        if let Err(error) = outcome {
+            tracing::error!(%error, "reconciling {what} failed; it is tried again");
+        }
+    };
+    told("backup jobs", backup_jobs(shared).await);
+    told("restore tests", restore_tests(shared).await);
+    told("restore jobs", restore_jobs(shared).await);
+    told("deletions", deletions(shared).await);
+    told("copies under test", copies(shared).await);
+}
+
+/// What only the start of a server has the quiet for.
+pub(crate) async fn at_start(shared: &Arc<Shared>) {
+    tick(shared).await;
+    if let Err(error) = orphans(shared).await {
+        tracing::error!(%error, "looking for orphans failed; it is tried again at the next start");
+    }
+}
+
+async fn backup_jobs(shared: &Arc<Shared>) -> Result<()> {
+    for job in shared.catalog.abandoned_jobs::<BackupJob>(shared.now()).await? {
+        let Some(claimed) = shared
+            .catalog
+            .claim_job_by_id::<BackupJob>(&job.id, &shared.owner, shared.now(), shared.lease_until())
+            .await?
+        else {
+            continue;
+        };
+        backup_job(shared, &claimed).await?;
+    }
+    Ok(())
+}
+
+async fn backup_job(shared: &Arc<Shared>, claimed: &Claimed<BackupJob>) -> Result<()> {
+    let job = &claimed.job;
+    if let Some(vault) = shared.catalog.vault(&job.account, &job.vault_name).await?
+        && let Some((snapshot_id, record)) = find_committed(shared, &vault, &job.id).await?
+    {
+        tracing::info!(job = job.id, "the backup was stored before the server stopped: adopted");
+        return backup::enter(shared, &record, &snapshot_id, &vault, Some(&claimed.claim)).await;
+    }
+    let event = if job.state == BackupJobState::Aborting {
+        BackupJobEvent::Stopped
+    } else {
+        BackupJobEvent::Failed {
+            message: "The server stopped while this backup ran; no recovery point was made. The \
+                      next scheduled backup reads only what it did not store yet, or start one now."
+                .to_owned(),
+        }
+    };
+    shared
+        .catalog
+        .step_job::<BackupJob>(&job.account, &job.id, Some(&claimed.claim), event, shared.now(), Vec::new())
+        .await?;
+    Ok(())
+}
+
+/// The snapshot that a job committed, with the record inside it.
+async fn find_committed(
+    shared: &Arc<Shared>,
+    vault: &BackupVault,
+    job_id: &str,
+) -> Result<Option<(String, PointRecord)>> {
+    let repository = shared.repository(vault).await?;
+    let tag = job_tag(job_id);
+    let name = vault.name.clone();
+    blocking(move || {
+        let failed = EngineError::repository(&name);
+        let Some(snapshot) = repository.find_snapshot_by_tag(&tag).map_err(&failed)? else {
+            return Ok(None);
+        };
+        let reader = repository.reader().map_err(&failed)?;
+        let Some(json) = reader.recovery_point_record(&snapshot).map_err(&failed)? else {
+            return Ok(None);
+        };
+        let record = serde_json::from_slice(&json).map_err(|error| {
+            EngineError::Internal(format!("the record in snapshot {} is unreadable: {error}", snapshot.id))
+        })?;
+        Ok(Some((snapshot.id.to_string(), record)))
+    })
+    .await?
+}
+
+async fn restore_jobs(shared: &Arc<Shared>) -> Result<()> {
+    for job in shared.catalog.abandoned_jobs::<RestoreJob>(shared.now()).await? {
+        // A test's restore ends with its test.
+        if job.test_token.is_some() {
+            continue;
+        }
+        let Some(claimed) = shared
+            .catalog
+            .claim_job_by_id::<RestoreJob>(&job.id, &shared.owner, shared.now(), shared.lease_until())
+            .await?
+        else {
+            continue;
+        };
+        let driver = shared.driver(job.kind)?;
+        let discarded = {
+            let job = job.clone();
+            blocking(move || {
+                driver.discard_partial(&RestoreRequest { job_id: &job.id, metadata: &job.metadata })
+            })
+            .await?
+        };
+        let left = match discarded {
+            Ok(()) => "What it had staged is removed. If the target exists, it was completed in \
+                       the last moment and is whole; else restore again."
+                .to_owned(),
+            Err(error) => format!("What it had staged could not be removed: {error}"),
+        };
+        let event =
+            RestoreJobEvent::Failed { message: format!("The server stopped while this restore ran. {left}") };
+        shared
+            .catalog
+            .step_job::<RestoreJob>(&job.account, &job.id, Some(&claimed.claim), event, shared.now(), Vec::new())
+            .await?;
+    }
+    Ok(())
+}
+
+async fn restore_tests(shared: &Arc<Shared>) -> Result<()> {
+    for test in shared.catalog.abandoned_jobs::<RestoreTest>(shared.now()).await? {
+        let claimed = shared
+            .catalog
+            .claim_job_by_id::<RestoreTest>(&test.id, &shared.owner, shared.now(), shared.lease_until())
+            .await?;
+        if let Some(claimed) = claimed {
+            restore_test::end_abandoned(shared, claimed).await?;
+        }
+    }
+    Ok(())
+}
+
+async fn deletions(shared: &Arc<Shared>) -> Result<()> {
+    for point in shared.catalog.points_with_status(RecoveryPointStatus::Deleting).await? {
+        expiry::finish(shared, &point).await?;
+    }
+    Ok(())
+}
+
+/// Copies whose test is over, or that no test here knows.
+async fn copies(shared: &Arc<Shared>) -> Result<()> {
+    let root = shared.restore_tests_root();
+    let leftovers = {
+        let root = root.clone();
+        blocking(move || provault_proof::leftovers(&root)).await?
+    };
+    let leftovers = leftovers.map_err(|error| EngineError::Refused(error.to_string()))?;
+    if leftovers.is_empty() {
+        return Ok(());
+    }
+    let filter = provault_catalog::JobFilter { unfinished_only: true, ..Default::default() };
+    let tests = shared.catalog.list_jobs::<RestoreTest>(&filter, Page::all()).await?.items;
+    let owned: HashSet<String> = tests.into_iter().map(|test| test.token).collect();
+    for token in leftovers.into_iter().filter(|token| !owned.contains(token)) {
+        let root = root.clone();
+        let reaped = blocking(move || provault_proof::reap(&root, &token)).await?;
+        if let Err(error) = reaped {
+            tracing::error!(%error, "a leftover copy under test could not be removed");
+        }
+    }
+    Ok(())
+}
+
+/// Snapshots of ours that no recovery point names, and repositories that no vault names.
+async fn orphans(shared: &Arc<Shared>) -> Result<()> {
+    let mut locations = HashSet::new();
+    for account in shared.catalog.accounts().await? {
+        for vault in shared.catalog.list_vaults(&account, Page::all()).await?.items {
+            locations.insert(shared.vaults.path(&vault));
+            if let Err(error) = orphaned_snapshots(shared, &vault).await {
+                tracing::error!(vault = vault.name, %error, "the vault could not be looked through");
+            }
+        }
+    }
+    let root = shared.data_dir.join("vaults");
+    blocking(move || orphaned_repositories(&root, &locations)).await?;
+    Ok(())
+}
+
+async fn orphaned_snapshots(shared: &Arc<Shared>, vault: &BackupVault) -> Result<()> {
+    let filter = PointFilter {
+        account: Some(vault.account.clone()),
+        vault_name: Some(vault.name.clone()),
+        ..PointFilter::default()
+    };
+    let points = shared.catalog.list_recovery_points(&filter, Page::all()).await?.items;
+    let known: HashSet<String> = points
+        .into_iter()
+        .map(|point| match point.payload {
+            Payload::Stored { snapshot_id, .. } => snapshot_id,
+        })
+        .collect();
+    let repository = shared.repository(vault).await?;
+    let listing = repository.clone();
+    let snapshots = blocking(move || listing.snapshots())
+        .await?
+        .map_err(EngineError::repository(&vault.name))?
+        .snapshots;
+    for snapshot in snapshots {
+        if known.contains(&snapshot.id.to_string()) {
+            continue;
+        }
+        // Only what bears the tag of a job of this catalog that is over is ours to forget: a
+        // snapshot somebody made with another tool is not.
+        let Some(job_id) = snapshot.tags.iter().find_map(|tag| tag.strip_prefix("provault-job-"))
+        else {
+            continue;
+        };
+        let job = shared.catalog.job::<BackupJob>(&vault.account, job_id).await?;
+        if job.is_none_or(|job| !job.state.is_final() || job.recovery_point_arn.is_some()) {
+            continue;
+        }
+        tracing::info!(snapshot = %snapshot.id, job = job_id, "a snapshot without recovery point: forgotten");
+        let repository = repository.clone();
+        blocking(move || repository.forget(&[snapshot.id]))
+            .await?
+            .map_err(EngineError::repository(&vault.name))?;
+    }
+    Ok(())
+}
+
+/// A crash between making a repository and entering its vault, or between deleting a vault and
+/// removing its repository, leaves one that nobody names. Only one without snapshots is removed.
+fn orphaned_repositories(root: &Path, named: &HashSet<std::path::PathBuf>) {
+    let Ok(entries) = std::fs::read_dir(root) else { return };
+    for path in entries.flatten().map(|entry| entry.path()) {
+        if named.contains(&path) || !path.is_dir() {
+            continue;
+        }
+        let snapshots = std::fs::read_dir(path.join("snapshots"));
+        let empty = match snapshots {
+            Ok(mut entries) => entries.next().is_none(),
+            Err(error) => error.kind() == std::io::ErrorKind::NotFound,
+        };
+        if !empty {
+            tracing::error!(path = %path.display(), "a repository with snapshots that no vault names; left alone");
+        } else if let Err(error) = std::fs::remove_dir_all(&path) {
+            tracing::error!(path = %path.display(), %error, "an empty repository that no vault names could not be removed");
+        }
+    }
+}

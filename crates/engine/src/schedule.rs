@@ -1,0 +1,187 @@
+//! The scheduler: turns plans, selections and the time of day into backup jobs.
+//!
+//! For every rule the catalog keeps a mark: up to when its occurrences have been turned into jobs.
+//! Moving the mark and inserting the jobs is one transaction, so that every occurrence makes its
+//! jobs exactly once, whoever crashes and however many servers look at the same catalog. After
+//! downtime the occurrences that were missed become jobs as well; those whose start window has
+//! closed end as EXPIRED, so that what did not happen is a row and a notification.
+
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use jiff::tz::TimeZone;
+use provault_catalog::Page;
+use provault_domain::backup_job::CreatedBy;
+use provault_domain::cron::ScheduleTimezone;
+use provault_domain::{
+    Arn, BackupJob, BackupJobEvent, BackupJobState, BackupPlan, BackupRule, BackupSelection,
+    Region, Resource,
+};
+
+use crate::Result;
+use crate::shared::Shared;
+
+/// Missed occurrences of one rule that are made up for, the newest ones: a server that was off for
+/// a year must not begin with thousands of jobs.
+const MOST_MISSED: usize = 24;
+
+/// Makes the jobs that are due at this moment. Plans that cannot be read are told of and do not
+/// hold up the others.
+pub(crate) async fn tick(shared: &Arc<Shared>) -> Result<()> {
+    let now = shared.now();
+    for plan in shared.catalog.all_active_plans().await? {
+        if let Err(error) = plan_tick(shared, &plan, now).await {
+            tracing::error!(plan = plan.id, %error, "the plan could not be scheduled");
+        }
+    }
+    Ok(())
+}
+
+async fn plan_tick(shared: &Shared, plan: &BackupPlan, now: Timestamp) -> Result<()> {
+    for (index, rule) in plan.rules.iter().enumerate() {
+        let mark = shared.catalog.schedule_mark(&plan.id, &rule.id).await?;
+        // A rule looks back to the moment it came into being, not further.
+        let from = mark.unwrap_or(plan.created_at);
+        let zone = zone_of(rule)?;
+        let mut due: Vec<Timestamp> = rule.schedule.occurrences_between(from, now, &zone).collect();
+        if due.is_empty() {
+            continue;
+        }
+        if due.len() > MOST_MISSED {
+            let dropped = due.len() - MOST_MISSED;
+            tracing::error!(plan = plan.id, rule = rule.name, dropped, "occurrences were missed");
+            due.drain(..dropped);
+        }
+        let mut jobs = Vec::new();
+        for at in &due {
+            for (selection, resource) in assigned(shared, plan).await? {
+                if !outlived(plan, index, *at)? {
+                    jobs.push(job(plan, rule, &selection, &resource, *at));
+                }
+            }
+        }
+        if shared.catalog.advance_schedule(&plan.id, &rule.id, mark, now, &jobs).await? {
+            tracing::info!(plan = plan.id, rule = rule.name, jobs = jobs.len(), "scheduled");
+            shared.bell.notify_waiters();
+        }
+    }
+    Ok(())
+}
+
+fn zone_of(rule: &BackupRule) -> Result<TimeZone> {
+    let zone = ScheduleTimezone::parse(&rule.timezone).map_err(|error| {
+        provault_domain::Invalid::new("ScheduleExpressionTimezone", error)
+    })?;
+    Ok(zone.zone().clone())
+}
+
+/// Whether another rule of the plan is due at the same moment and keeps its recovery points
+/// longer: then AWS Backup makes that one alone. Of equals the first counts.
+fn outlived(plan: &BackupPlan, index: usize, at: Timestamp) -> Result<bool> {
+    let keeps = |rule: &BackupRule| rule.lifecycle.delete_days().unwrap_or(i64::MAX);
+    let just_before = at.checked_sub(jiff::SignedDuration::from_secs(1)).unwrap_or(at);
+    for (other, rule) in plan.rules.iter().enumerate() {
+        if other == index {
+            continue;
+        }
+        let longer = keeps(rule) > keeps(&plan.rules[index])
+            || (keeps(rule) == keeps(&plan.rules[index]) && other < index);
+        if longer && rule.schedule.next_after(just_before, &zone_of(rule)?) == Some(at) {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+/// Every resource that the plan's selections match, once.
+async fn assigned(shared: &Shared, plan: &BackupPlan) -> Result<Vec<(BackupSelection, Resource)>> {
+    let selections =
+        shared.catalog.list_selections(&plan.account, &plan.id, Page::all()).await?.items;
+    let resources = shared.catalog.list_resources(&plan.account, Page::all()).await?.items;
+    Ok(resources
+        .into_iter()
+        .filter_map(|resource| {
+            let selection = selections.iter().find(|s| s.matches(&resource.arn, &resource.tags))?;
+            Some((selection.clone(), resource))
+        })
+        .collect())
+}
+
+fn job(
+    plan: &BackupPlan,
+    rule: &BackupRule,
+    selection: &BackupSelection,
+    resource: &Resource,
+    at: Timestamp,
+) -> BackupJob {
+    BackupJob {
+        id: uuid::Uuid::new_v4().to_string(),
+        account: plan.account.clone(),
+        region: resource.region.clone(),
+        vault_name: rule.target_vault.clone(),
+        vault_arn: vault_arn(&resource.region, plan, rule),
+        resource_arn: resource.arn.clone(),
+        resource_name: resource.name.clone(),
+        kind: resource.kind,
+        role_arn: selection.role_arn.clone(),
+        lifecycle: rule.lifecycle,
+        recovery_point_tags: rule.recovery_point_tags.clone(),
+        created_by: Some(CreatedBy {
+            plan_id: plan.id.clone(),
+            plan_arn: plan.arn.clone(),
+            plan_name: plan.name.clone(),
+            plan_version: plan.version_id.clone(),
+            rule_id: rule.id.clone(),
+            rule_name: rule.name.clone(),
+            rule_cron: rule.schedule.to_string(),
+            rule_timezone: rule.timezone.clone(),
+        }),
+        idempotency_token: None,
+        allow_empty: false,
+        created_at: at,
+        start_by: rule.start_by(at),
+        completion_window_minutes: rule.completion_window_minutes,
+        started_at: None,
+        completed_at: None,
+        state: BackupJobState::Created,
+        status_message: None,
+        bytes_transferred: 0,
+        bytes_expected: None,
+        backup_size_bytes: None,
+        bytes_stored: None,
+        recovery_point_arn: None,
+        skipped: Vec::new(),
+    }
+}
+
+fn vault_arn(region: &Region, plan: &BackupPlan, rule: &BackupRule) -> Arn {
+    Arn::backup_vault(region, &plan.account, &rule.target_vault)
+}
+
+/// Ends jobs whose windows have closed: EXPIRED when they never started, stopped when they run
+/// longer than they may.
+pub(crate) async fn close_windows(shared: &Arc<Shared>) -> Result<()> {
+    let now = shared.now();
+    let filter = provault_catalog::JobFilter { unfinished_only: true, ..Default::default() };
+    for job in shared.catalog.list_jobs::<BackupJob>(&filter, Page::all()).await?.items {
+        let event = match job.state {
+            BackupJobState::Created if job.start_by <= now => BackupJobEvent::StartWindowClosed,
+            BackupJobState::Running if job.complete_by() <= now => BackupJobEvent::StopRequested {
+                reason: format!("Its completion window closed at {}.", job.complete_by()),
+            },
+            _ => continue,
+        };
+        let stopped = matches!(event, BackupJobEvent::StopRequested { .. });
+        let step = shared.catalog.step_job::<BackupJob>(&job.account, &job.id, None, event, now, Vec::new());
+        match step.await {
+            Ok(job) if stopped => {
+                shared.cancel(&job.id, job.status_message.as_deref().unwrap_or_default());
+            }
+            Ok(_) => {}
+            // It moved on by itself in the same moment.
+            Err(provault_catalog::CatalogError::Illegal(_)) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,224 @@
+//! A server in this process: directory, lock, catalog, engine, use cases, HTTP.
+
+use std::fs::{DirBuilder, File, OpenOptions};
+use std::io::Write;
+use std::net::SocketAddr;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use nix::fcntl::{Flock, FlockArg};
+use provault_app::{App, AppOptions};
+use provault_catalog::Catalog;
+use provault_driver_filesystem::FilesystemDriver;
+use provault_engine::{Engine, Parts, Running};
+use provault_proof::HelperCommand;
+use provault_server::{Server, ServerOptions};
+use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
+
+use crate::clock::SystemClock;
+
+/// How a server is to be started.
+pub struct InstanceOptions {
+    /// Everything it keeps lies below.
+    pub data_dir: PathBuf,
+    /// Where it listens.
+    pub listen: SocketAddr,
+    /// `None`: as before, or the default at the first start.
+    pub account_id: Option<String>,
+    /// `None`: as before, or the default at the first start.
+    pub region: Option<String>,
+    /// See `serve --missing-vault-not-found`.
+    pub missing_vault_not_found: bool,
+}
+
+/// A server that could not be started, in words for people.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct StartError(String);
+
+impl StartError {
+    fn new(doing: &str, error: impl std::fmt::Display) -> Self {
+        Self(format!("{doing}: {error}"))
+    }
+}
+
+/// A running server.
+pub struct Instance {
+    data_dir: PathBuf,
+    endpoint: String,
+    engine: Engine,
+    running: Running,
+    stop_http: oneshot::Sender<()>,
+    http: JoinHandle<()>,
+    /// Held as long as the server runs; the system releases it when the process dies.
+    _lock: Flock<File>,
+}
+
+impl Instance {
+    /// Starts a server. The first start makes the directory and what belongs in it; the next one
+    /// finds everything again. A second server on the same directory is refused.
+    pub async fn start(options: InstanceOptions) -> Result<Self, StartError> {
+        make_directory(&options.data_dir)?;
+        let data_dir = options
+            .data_dir
+            .canonicalize()
+            .map_err(|error| StartError::new(&options.data_dir.display().to_string(), error))?;
+        let lock = lock(&data_dir)?;
+        let url = format!("sqlite:{}", data_dir.join("catalog.db").display());
+        let catalog =
+            Catalog::open(&url).await.map_err(|error| StartError::new("the catalog", error))?;
+        let executable = std::env::current_exe()
+            .map_err(|error| StartError::new("the path of this program", error))?;
+        let hostname = nix::unistd::gethostname()
+            .map_or_else(|_| "localhost".to_owned(), |name| name.to_string_lossy().into_owned());
+        let engine = Engine::new(Parts {
+            catalog,
+            data_dir: data_dir.clone(),
+            clock: Arc::new(SystemClock::new()),
+            drivers: vec![Arc::new(FilesystemDriver::new())],
+            helper: HelperCommand::new(executable, vec!["__isolate".to_owned()]),
+            hostname,
+        })
+        .map_err(|error| StartError::new("the engine", error))?;
+        let app = App::start(
+            engine.clone(),
+            AppOptions {
+                data_dir: data_dir.clone(),
+                account_id: options.account_id,
+                region: options.region,
+                missing_vault_is_access_denied: !options.missing_vault_not_found,
+            },
+        )
+        .await
+        .map_err(|error| StartError::new("the first records", error))?;
+        let server = Server::bind(app.clone(), options.listen, ServerOptions::default())
+            .await
+            .map_err(|error| StartError::new(&options.listen.to_string(), error))?;
+        let endpoint = format!("http://{}", server.local_addr());
+        let running = engine
+            .start(true)
+            .await
+            .map_err(|error| StartError::new("the engine", error))?;
+        announce(&data_dir, &endpoint, app.account().as_str(), app.region().as_str())?;
+        let (stop_http, stopped) = oneshot::channel();
+        let http = tokio::spawn(async move {
+            let shutdown = async {
+                // A dropped sender stops the server just as a sent word does.
+                let _ = stopped.await;
+            };
+            if let Err(error) = server.serve(shutdown).await {
+                tracing::error!(%error, "the HTTP server ended");
+            }
+        });
+        Ok(Self { data_dir, endpoint, engine, running, stop_http, http, _lock: lock })
+    }
+
+    /// Where it answers.
+    pub fn endpoint(&self) -> &str {
+        &self.endpoint
+    }
+
+    /// Where it keeps everything.
+    pub fn data_dir(&self) -> &Path {
+        &self.data_dir
+    }
+
+    /// Its engine.
+    pub fn engine(&self) -> &Engine {
+        &self.engine
+    }
+
+    /// Waits for SIGINT or SIGTERM.
+    pub async fn until_signal(&self) {
+        use tokio::signal::unix::{SignalKind, signal};
+        let terminated = async {
+            match signal(SignalKind::terminate()) {
+                Ok(mut stream) => drop(stream.recv().await),
+                Err(_) => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            _ = tokio::signal::ctrl_c() => {}
+            () = terminated => {}
+        }
+    }
+
+    /// Answers nothing more, asks running jobs to stop, and ends.
+    pub async fn stop(self, reason: &str) {
+        // The server may have ended by itself; then nobody listens for the word.
+        let _ = self.stop_http.send(());
+        self.running.stop(reason).await;
+        if let Err(error) = self.http.await {
+            tracing::error!(%error, "the HTTP server broke down");
+        }
+        self.engine.catalog().close().await;
+    }
+}
+
+fn make_directory(path: &Path) -> Result<(), StartError> {
+    DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(path)
+        .map_err(|error| StartError::new(&path.display().to_string(), error))
+}
+
+fn lock(data_dir: &Path) -> Result<Flock<File>, StartError> {
+    let path = data_dir.join("lock");
+    let file = OpenOptions::new()
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .mode(0o600)
+        .open(&path)
+        .map_err(|error| StartError::new(&path.display().to_string(), error))?;
+    Flock::lock(file, FlockArg::LockExclusiveNonblock).map_err(|(_, errno)| {
+        StartError(if errno == nix::errno::Errno::EWOULDBLOCK {
+            format!(
+                "another server runs on {}; stop it first, or choose another --data-dir.",
+                data_dir.display()
+            )
+        } else {
+            format!("{}: {errno}", path.display())
+        })
+    })
+}
+
+/// Whether a server runs on the directory.
+pub fn is_in_use(data_dir: &Path) -> Result<bool, StartError> {
+    if !data_dir.join("lock").exists() {
+        return Ok(false);
+    }
+    match lock(data_dir) {
+        Ok(_) => Ok(false),
+        Err(StartError(message)) if message.starts_with("another server") => Ok(true),
+        Err(error) => Err(error),
+    }
+}
+
+/// Tells the command line on this machine where the server is.
+fn announce(
+    data_dir: &Path,
+    endpoint: &str,
+    account: &str,
+    region: &str,
+) -> Result<(), StartError> {
+    let path = data_dir.join("server.json");
+    let staged = data_dir.join(".server.json.new");
+    let text = serde_json::json!({
+        "Endpoint": endpoint, "Region": region, "AccountId": account,
+    });
+    let write = || -> std::io::Result<()> {
+        let mut file = OpenOptions::new()
+            .create(true)
+            .truncate(true)
+            .write(true)
+            .mode(0o600)
+            .open(&staged)?;
+        writeln!(file, "{text}")?;
+        std::fs::rename(&staged, &path)
+    };
+    write().map_err(|error| StartError::new(&path.display().to_string(), error))
+}

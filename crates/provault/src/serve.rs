@@ -1,0 +1,85 @@
+//! `provault serve`: the server in the foreground, until it is told to stop.
+
+use std::io::IsTerminal;
+use std::net::SocketAddr;
+use std::process::ExitCode;
+
+use provault_cli::GlobalOptions;
+
+use crate::instance::{Instance, InstanceOptions};
+
+/// Where the server listens unless it is told otherwise.
+pub const DEFAULT_LISTEN: &str = "127.0.0.1:7070";
+/// The account it serves unless it is told otherwise.
+pub const DEFAULT_ACCOUNT: &str = "123456789012";
+/// The region it serves unless it is told otherwise.
+pub const DEFAULT_REGION: &str = "us-east-1";
+
+/// Arguments of `serve`. The data directory is the global `--data-dir`; the first start makes it,
+/// with the vault `Default`, the default role and key, and a root access key in `DIR/credentials`.
+#[derive(Debug, clap::Args)]
+pub struct ServeArgs {
+    /// Address to listen on; only loopback, for there is no TLS yet
+    #[arg(long, default_value = DEFAULT_LISTEN, value_name = "ADDR")]
+    listen: SocketAddr,
+    /// Account to serve; fixed by the first start [default: 123456789012]
+    #[arg(long, value_name = "N")]
+    account_id: Option<String>,
+    /// Answer ResourceNotFoundException instead of AWS's AccessDeniedException when a vault that
+    /// does not exist is described
+    #[arg(long)]
+    missing_vault_not_found: bool,
+}
+
+/// Runs the server until SIGINT or SIGTERM.
+pub fn run(args: &ServeArgs, global: &GlobalOptions) -> ExitCode {
+    start_logging("info");
+    let data_dir = match global.data_dir() {
+        Ok(directory) => directory,
+        Err(error) => return fail(&error.to_string()),
+    };
+    let options = InstanceOptions {
+        data_dir,
+        listen: args.listen,
+        account_id: args.account_id.clone(),
+        region: global.region.clone(),
+        missing_vault_not_found: args.missing_vault_not_found,
+    };
+    let runtime = match tokio::runtime::Runtime::new() {
+        Ok(runtime) => runtime,
+        Err(error) => return fail(&format!("the runtime could not be started: {error}")),
+    };
+    runtime.block_on(async {
+        let instance = match Instance::start(options).await {
+            Ok(instance) => instance,
+            Err(error) => return fail(&error.to_string()),
+        };
+        tracing::info!(
+            endpoint = instance.endpoint(),
+            data_dir = %instance.data_dir().display(),
+            "ready"
+        );
+        instance.until_signal().await;
+        instance.stop("The server was stopped").await;
+        ExitCode::SUCCESS
+    })
+}
+
+/// Structured logs on standard error: JSON when it is not a terminal. `RUST_LOG` overrides the
+/// level.
+pub fn start_logging(level: &str) {
+    let filter = tracing_subscriber::EnvFilter::try_from_default_env()
+        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new(level));
+    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    // A second start in one process keeps the first one's logging.
+    let _ = if std::io::stderr().is_terminal() {
+        builder.try_init()
+    } else {
+        builder.json().try_init()
+    };
+}
+
+pub(crate) fn fail(message: &str) -> ExitCode {
+    eprintln!("provault: {message}");
+    ExitCode::FAILURE
+}
