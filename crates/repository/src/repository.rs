@@ -18,7 +18,7 @@ use crate::lock::{LockManager, begin_job};
 use crate::pack::{BlobKind, PackedBlob};
 use crate::packer::Packer;
 use crate::snapshot::Snapshot;
-use crate::storage::{Storage, StorageErrorKind};
+use crate::storage::Storage;
 
 /// Plaintext of one index, snapshot or lock file, at most: a guard against damage, far above what
 /// any program writes (index files are kept below 8 MiB).
@@ -138,9 +138,17 @@ impl Repository {
 
     /// Makes a new repository, locked by `password`.
     pub fn init(storage: Arc<dyn Storage>, password: &Password, options: Options) -> Result<Self> {
-        if Self::exists(storage.as_ref())? || !storage.list("keys")?.is_empty() {
+        if Self::exists(storage.as_ref())? {
             return Err(Error::AlreadyInitialised);
         }
+        // A repository that has lost its config still needs its keys.
+        for kind in [FileKind::Snapshot, FileKind::Index, FileKind::Pack] {
+            if !list(storage.as_ref(), kind)?.is_empty() {
+                return Err(Error::AlreadyInitialised);
+            }
+        }
+        // Left by attempts that were interrupted before they had a config.
+        let orphans = list(storage.as_ref(), FileKind::Key)?;
         let master = AeadKey::generate();
         let key_file = key::write(&master, password, &options.hostname, &options.username)?;
         let config = Config::generate();
@@ -150,11 +158,20 @@ impl Repository {
         let key_name = FileKind::Key.name(&Id::hash(&key_file));
         storage.put(&key_name, Bytes::from(key_file))?;
         if let Err(error) = storage.put("config", Bytes::from(master.seal(&json))) {
-            let _ = storage.delete(&key_name);
-            return Err(match error.kind {
-                StorageErrorKind::AlreadyExists => Error::AlreadyInitialised,
-                _ => error.into(),
-            });
+            // The answer may be lost and the config there; then the key must stay, come what may.
+            match storage.get("config").map(|there| master.open(&there)) {
+                Ok(Ok(_)) => {}
+                Ok(Err(_)) => {
+                    let _ = storage.delete(&key_name);
+                    return Err(Error::AlreadyInitialised);
+                }
+                Err(_) => return Err(error.into()),
+            }
+        }
+        // The config is ours, so these open nothing; restic would stumble over one that the same
+        // password opens.
+        for (orphan, _) in orphans {
+            storage.delete(&FileKind::Key.name(&orphan))?;
         }
         Ok(Self::new(storage, master, config, options))
     }

@@ -124,7 +124,7 @@ fn found(
     let whole = restorable(&repository);
     assert!(whole.iter().all(|file| good.contains(file)), "{case}: wrong content came out");
     let report = repository.check(CheckLevel::ReadData, &CancelFlag::new()).unwrap();
-    if case.starts_with("remove snapshots/") {
+    if case.starts_with("remove") && name.starts_with("snapshots/") {
         // Only a catalog can tell that a snapshot is missing.
         assert!(report.is_clean() && report.snapshots == 0, "{case}: {:?}", report.problems);
         return;
@@ -199,9 +199,10 @@ fn what_the_structure_check_sees() {
     assert_eq!(report.hurt.len(), 1);
     assert_eq!(report.hurt[0].path, b"data/data");
     fs::write(&largest, &content[..500_000]).unwrap();
-    assert_eq!(check(CheckLevel::Structure).hurt, report.hurt);
+    let cut = check(CheckLevel::Structure);
+    assert!(cut.hurt.contains(&report.hurt[0]), "{:?}", cut.hurt);
     fs::remove_file(&largest).unwrap();
-    assert_eq!(check(CheckLevel::Structure).hurt, report.hurt);
+    assert_eq!(check(CheckLevel::Structure).hurt, cut.hurt);
     fs::write(&largest, &content).unwrap();
     assert!(check(CheckLevel::ReadData).is_clean());
 }

@@ -28,7 +28,7 @@ fn one_lock_for_all_jobs_and_none_after_them() {
     assert_eq!(locks(&sandbox), lock);
 
     // Stock restic shares it, and refuses to prune.
-    sandbox.restic(&["check"]);
+    sandbox.restic(&["backup", sandbox.source().to_str().unwrap()]);
     let listed = sandbox.restic(&["list", "locks"]);
     assert!(lock[0].ends_with(listed.trim()), "{listed}");
     let (pruned, text) = sandbox.try_restic(&["prune"]);
@@ -42,10 +42,8 @@ fn one_lock_for_all_jobs_and_none_after_them() {
     sandbox.restic(&["prune"]);
 }
 
-/// Takes restic's exclusive lock file while restic itself holds it.
+/// Stock restic, stopped while it holds an exclusive lock.
 fn exclusive_lock(sandbox: &Sandbox) -> std::process::Child {
-    // Prune asks nothing and would be over at once, so it is stopped while it works: `--password-
-    // command` of a second key that never ends would not lock. `rebuild-index` under SIGSTOP does.
     let child = Command::new("restic")
         .args(["--no-cache", "rebuild-index", "--read-all-packs", "--repo"])
         .arg(sandbox.path("repo"))
@@ -55,7 +53,8 @@ fn exclusive_lock(sandbox: &Sandbox) -> std::process::Child {
         .spawn()
         .unwrap_or_else(|error| panic!("cannot run restic ({error}): install Debian's `restic`"));
     let pid = nix::unistd::Pid::from_raw(i32::try_from(child.id()).unwrap());
-    while locks(sandbox).is_empty() {
+    // Under its final name, not the one it is written under.
+    while !locks(sandbox).iter().any(|name| name.len() == "locks/".len() + 64) {
         std::thread::yield_now();
     }
     nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGSTOP).unwrap();
