@@ -3,18 +3,33 @@
 //! Each task is one module with a `run` function and one line in [`TASKS`].
 
 use std::env;
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
+mod check_deps;
+mod check_docs;
 mod gen_wire;
+mod test;
 
 /// A task: its name, what it does in one line, and the function that gets the arguments after the name.
 type Task = (&'static str, &'static str, fn(&[String]) -> Result<(), String>);
 
-const TASKS: &[Task] = &[(
-    "gen-wire",
-    "write crates/wire/src/generated from model/; with --check only compare",
-    gen_wire::run,
-)];
+const TASKS: &[Task] = &[
+    (
+        "test",
+        "install what the tests need, run every check and test; --only STEP runs one step, --list \
+         names them",
+        test::run,
+    ),
+    (
+        "gen-wire",
+        "write crates/wire/src/generated from model/; with --check only compare",
+        gen_wire::run,
+    ),
+    ("check-deps", "rooms depend downwards only, files stay short", check_deps::run),
+    ("check-docs", "links and file names in the documentation lead somewhere", check_docs::run),
+];
 
 fn main() -> ExitCode {
     let args: Vec<String> = env::args().skip(1).collect();
@@ -34,4 +49,14 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// The root of the workspace.
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap_or(Path::new(".")).to_path_buf()
+}
+
+/// The cargo that runs this task, so that all steps use one toolchain.
+fn cargo() -> OsString {
+    env::var_os("CARGO").unwrap_or_else(|| "cargo".into())
 }

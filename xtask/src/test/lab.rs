@@ -1,0 +1,71 @@
+//! The lab, run as the README says: a release build, exit status 0, one JSON object. Only its
+//! directory is another one, so that a lab of the contributor's own is left alone.
+
+use std::fs;
+use std::io::Read as _;
+use std::process::{Child, ExitStatus, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use super::Failure;
+use super::command::{Environment, run as run_command, shown};
+use super::count::Count;
+
+/// No measure of speed: a lab that hangs is to end.
+const LIMIT: Duration = Duration::from_mins(10);
+
+/// Builds and runs the lab.
+pub fn run(environment: &Environment) -> Result<Count, Failure> {
+    run_command(&mut environment.cargo(&["build", "--release", "--locked"]))?;
+    let directory = std::env::temp_dir().join(format!("provault-lab-{}", std::process::id()));
+    let result = play(environment, &directory.to_string_lossy());
+    let removed = fs::remove_dir_all(&directory);
+    result?;
+    removed.map_err(|e| format!("cannot remove {}: {e}", directory.display()))?;
+    Ok(Count { passed: 1, ..Count::default() })
+}
+
+fn play(environment: &Environment, directory: &str) -> Result<(), String> {
+    let lab = ["run", "--release", "--locked", "--quiet", "--", "lab", "--once", "--json"];
+    let mut command = environment.cargo(&lab);
+    command.args(["--data-dir", directory]).stdin(Stdio::null()).stdout(Stdio::piped());
+    let line = shown(&command);
+    println!("$ {line}");
+    let begun = Instant::now();
+    let child = command.spawn().map_err(|e| format!("cannot run `{line}`: {e}"))?;
+    let (status, text) = wait(child).map_err(|e| format!("`{line}`: {e}"))?;
+    print!("{text}");
+    if !status.success() {
+        return Err(format!("`{line}` failed: {status}"));
+    }
+    let report: serde_json::Value = serde_json::from_str(&text)
+        .map_err(|e| format!("`{line}` did not print one JSON object: {e}"))?;
+    if !report.is_object() {
+        return Err(format!("`{line}` did not print a JSON object but {report}"));
+    }
+    println!("the lab took {:.1} s", begun.elapsed().as_secs_f64());
+    Ok(())
+}
+
+/// Waits for a process and collects what it prints; ends it after [`LIMIT`]. (On Unix, `cargo run`
+/// becomes the program that it runs, so this ends the lab and not cargo.)
+fn wait(mut child: Child) -> Result<(ExitStatus, String), String> {
+    let pipe = child.stdout.take();
+    let reader = thread::spawn(move || {
+        let mut text = String::new();
+        pipe.map_or(Ok(0), |mut pipe| pipe.read_to_string(&mut text)).map(|_| text)
+    });
+    let begun = Instant::now();
+    let status = loop {
+        if let Some(status) = child.try_wait().map_err(|e| e.to_string())? {
+            break status;
+        }
+        if begun.elapsed() > LIMIT {
+            child.kill().and_then(|()| child.wait()).map_err(|e| format!("cannot end it: {e}"))?;
+            return Err(format!("it did not end within {} s", LIMIT.as_secs()));
+        }
+        thread::sleep(Duration::from_millis(100));
+    };
+    let text = reader.join().map_err(|_| "the thread reading its output panicked".to_owned())?;
+    Ok((status, text.map_err(|e| format!("cannot read its output: {e}"))?))
+}
