@@ -245,7 +245,8 @@ impl Repository {
         cache.retain(|id, _| ids.contains(id));
         drop(cache);
         for (id, _) in listed {
-            match self.snapshot(id) {
+            let cached = self.inner.snapshot_cache().get(&id).cloned();
+            match cached.map_or_else(|| self.snapshot(id), Ok) {
                 Ok(snapshot) => all.snapshots.push(snapshot),
                 // Forgotten meanwhile.
                 Err(Error::SnapshotNotFound(_)) => {}
@@ -259,9 +260,6 @@ impl Repository {
 
     /// One snapshot.
     pub fn snapshot(&self, id: SnapshotId) -> Result<Snapshot> {
-        if let Some(snapshot) = self.inner.snapshot_cache().get(&id) {
-            return Ok(snapshot.clone());
-        }
         let snapshot = self.inner.read_snapshot(id)?;
         self.inner.snapshot_cache().insert(id, snapshot.clone());
         Ok(snapshot)

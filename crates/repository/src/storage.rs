@@ -6,7 +6,10 @@
 use std::fmt;
 use std::io;
 use std::path::{Path as FsPath, PathBuf};
+use std::pin::pin;
 use std::sync::{Arc, OnceLock};
+use std::task::{Context, Poll, Wake, Waker};
+use std::thread::{self, Thread};
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
@@ -64,8 +67,8 @@ pub struct StoredObject {
 
 /// Storage of whole, never changing objects under relative names with `/` in them.
 ///
-/// All methods block and may be called from any thread that may block: plain threads and tokio's
-/// `spawn_blocking` threads, but not from inside an async task.
+/// All methods block, and belong on plain threads and tokio's `spawn_blocking` threads. Within an
+/// async task they work too, but hold up its thread.
 pub trait Storage: Send + Sync + fmt::Debug {
     /// The whole object.
     fn get(&self, name: &str) -> Result<Bytes, StorageError>;
@@ -122,6 +125,26 @@ fn runtime() -> Result<&'static Runtime, StorageError> {
         .map_err(|message| StorageError::other("start", "storage runtime", message))
 }
 
+/// Waits for a future whose work the runtime does. Tokio's own `block_on` panics within async code,
+/// where a reader or writer that is dropped deletes its lock file; this one only blocks there.
+fn block_on<F: Future>(runtime: &Runtime, future: F) -> F::Output {
+    struct Unpark(Thread);
+    impl Wake for Unpark {
+        fn wake(self: Arc<Self>) {
+            self.0.unpark();
+        }
+    }
+    let _context = runtime.enter();
+    let waker = Waker::from(Arc::new(Unpark(thread::current())));
+    let mut future = pin!(future);
+    loop {
+        match future.as_mut().poll(&mut Context::from_waker(&waker)) {
+            Poll::Ready(output) => return output,
+            Poll::Pending => thread::park(),
+        }
+    }
+}
+
 impl ObjectStorage {
     /// A local directory, made (mode 0700) if it is missing. Writes are synced to disk, files and
     /// directories both, before they count as done.
@@ -147,7 +170,7 @@ impl ObjectStorage {
         name: &str,
         future: impl Future<Output = object_store::Result<T>>,
     ) -> Result<T, StorageError> {
-        runtime()?.handle().block_on(future).map_err(|error| {
+        block_on(runtime()?, future).map_err(|error| {
             let kind = match &error {
                 object_store::Error::NotFound { .. } => StorageErrorKind::NotFound,
                 object_store::Error::AlreadyExists { .. } => StorageErrorKind::AlreadyExists,

@@ -1,12 +1,17 @@
 //! Repositories of stock restic, and the two programs side by side in one.
 
 use std::fs;
+use std::os::unix::fs::{PermissionsExt, symlink};
 
+use nix::sys::stat::{Mode, SFlag, makedev, mknod};
 use provault_repository::{
     CancelFlag, CheckLevel, ObjectStorage, Password, Repository, SnapshotId,
 };
 
-use crate::support::{Sandbox, assert_same, describe, noise, options, restore, small_tree};
+use crate::support::{
+    Sandbox, assert_same, backup_options, describe, noise, options, restore, small_tree, walk,
+};
+use crate::tree::odd_names;
 
 fn newest(repository: &Repository) -> SnapshotId {
     repository.snapshots().unwrap().snapshots.last().unwrap().id
@@ -110,4 +115,31 @@ fn keys_and_passwords() {
     let empty = ObjectStorage::local(&sandbox.path("nothing")).unwrap();
     let none = Repository::open(std::sync::Arc::new(empty), &second, options());
     assert!(matches!(none, Err(provault_repository::Error::NotARepository)));
+}
+
+/// Our trees are restic's to the byte: what it has stored of a source, we need not store again.
+/// (Files of less than 512 KiB are one chunk for both.)
+#[test]
+fn trees_are_the_same_to_the_byte() {
+    let sandbox = Sandbox::new();
+    let root = sandbox.source();
+    small_tree(&root);
+    odd_names(&root);
+    fs::set_permissions(root.join("three"), fs::Permissions::from_mode(0o6755)).unwrap();
+    fs::set_permissions(root.join("a"), fs::Permissions::from_mode(0o1777)).unwrap();
+    fs::hard_link(root.join("three"), root.join("four")).unwrap();
+    xattr::set(root.join("three"), "user.x", &[0, 255]).unwrap();
+    symlink("ünï\n\"quoted\"<>&", root.join("odd link")).unwrap();
+    mknod(&root.join("null"), SFlag::S_IFCHR, Mode::S_IRUSR, makedev(1, 3)).unwrap();
+    mknod(&root.join("fifo"), SFlag::S_IFIFO, Mode::S_IRUSR, 0).unwrap();
+    sandbox.restic(&["init"]);
+    sandbox.restic(&["backup", root.to_str().unwrap()]);
+
+    let repository = sandbox.open();
+    let mut writer = repository.backup(backup_options(&root, None)).unwrap();
+    walk(&mut writer, &root).unwrap();
+    let committed = writer.finish(None).unwrap();
+    // The one new tree is the root, where the source stands as `data`.
+    assert_eq!((committed.stats.data_blobs, committed.stats.tree_blobs), (0, 1));
+    sandbox.assert_clean();
 }

@@ -69,6 +69,7 @@ impl Sandbox {
             .arg(self.path("repo"))
             .args(args)
             .env("RESTIC_PASSWORD", self.password.expose())
+            .env("TZ", "UTC")
             .current_dir(self.root.path())
             .output()
             .unwrap_or_else(|error| {
@@ -174,7 +175,7 @@ pub fn metadata(path: &Path) -> Metadata {
         uid: meta.uid(),
         gid: meta.gid(),
         user: if meta.uid() == 0 { "root".to_owned() } else { String::new() },
-        group: String::new(),
+        group: if meta.gid() == 0 { "root".to_owned() } else { String::new() },
         mtime: file_time(meta.mtime(), meta.mtime_nsec()),
         atime: file_time(meta.mtime(), meta.mtime_nsec()),
         ctime: file_time(meta.ctime(), meta.ctime_nsec()),

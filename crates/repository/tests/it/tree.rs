@@ -17,18 +17,9 @@ fn set_times(path: &Path, seconds: i64, nanoseconds: i64) {
     utimensat(AT_FDCWD, path, &time, &time, UtimensatFlags::NoFollowSymlink).unwrap();
 }
 
-/// Everything that restic 0.14 can restore too.
-fn odd_tree(root: &Path) {
+/// Files with names that need care.
+pub fn odd_names(root: &Path) {
     let at = |name: &[u8]| root.join(OsStr::from_bytes(name));
-    for directory in ["plain", "plain/deep", "plain/deep/deeper", "empty", "sticky", "setgid"] {
-        fs::create_dir(root.join(directory)).unwrap();
-    }
-    fs::write(root.join("plain/hello"), "hello\n").unwrap();
-    fs::write(root.join("plain/empty"), "").unwrap();
-    fs::write(root.join("plain/deep/large"), noise(7, 20_000_000)).unwrap();
-    fs::write(root.join("plain/deep/zeros"), vec![0; 17_000_001]).unwrap();
-    fs::write(root.join("plain/deep/deeper/text"), "again and again\n".repeat(200_000)).unwrap();
-
     let long = [b'x'; 255];
     let names: [&[u8]; 18] = [
         b"new\nline",
@@ -55,7 +46,20 @@ fn odd_tree(root: &Path) {
     }
     fs::create_dir(at(b"dir\xff\n")).unwrap();
     fs::write(at(b"dir\xff\n/in\x80side"), "deep in oddness").unwrap();
+}
 
+/// Everything that restic 0.14 can restore too.
+fn odd_tree(root: &Path) {
+    for directory in ["plain", "plain/deep", "plain/deep/deeper", "empty", "sticky", "setgid"] {
+        fs::create_dir(root.join(directory)).unwrap();
+    }
+    fs::write(root.join("plain/hello"), "hello\n").unwrap();
+    fs::write(root.join("plain/empty"), "").unwrap();
+    fs::write(root.join("plain/deep/large"), noise(7, 20_000_000)).unwrap();
+    fs::write(root.join("plain/deep/zeros"), vec![0; 17_000_001]).unwrap();
+    fs::write(root.join("plain/deep/deeper/text"), "again and again\n".repeat(200_000)).unwrap();
+
+    odd_names(root);
     for (number, mode) in [0o4755, 0o2755, 0o1777, 0o6711, 0o000, 0o400, 0o777].iter().enumerate() {
         let path = root.join(format!("mode{number}"));
         fs::write(&path, "mode").unwrap();
