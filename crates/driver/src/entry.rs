@@ -96,15 +96,33 @@ pub fn printable(path: &[u8]) -> String {
             if c.is_control() {
                 let mut buffer = [0; 4];
                 for byte in c.encode_utf8(&mut buffer).bytes() {
-                    text.push_str(&format!("\\x{byte:02x}"));
+                    escape(&mut text, byte);
                 }
             } else {
                 text.push(c);
             }
         }
         for byte in chunk.invalid() {
-            text.push_str(&format!("\\x{byte:02x}"));
+            escape(&mut text, *byte);
         }
     }
     text
+}
+
+fn escape(text: &mut String, byte: u8) {
+    text.push_str("\\x");
+    for digit in [byte >> 4, byte & 15] {
+        text.extend(char::from_digit(u32::from(digit), 16));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::printable;
+
+    #[test]
+    fn paths_are_shown_without_harm_to_a_terminal() {
+        assert_eq!(printable("plain/ü".as_bytes()), "plain/ü");
+        assert_eq!(printable(b"a\n\x1b[2J\xfe\x0f"), "a\\x0a\\x1b[2J\\xfe\\x0f");
+    }
 }

@@ -1,1 +1,130 @@
-//! Stub.
+//! The driver of file systems: a directory tree on a host.
+//!
+//! **Capture** walks the tree depth first, names sorted by their bytes, and keeps everything:
+//! modes with set-user-id and sticky, owners by number and name, nanosecond times, extended
+//! attributes and with them ACLs, hard links, link targets as bytes, devices, pipes, sockets, and
+//! the holes of sparse files. A tree is no snapshot: what changes while it is read is read again,
+//! and what keeps changing is kept as it was read and noted.
+//!
+//! **Restore** makes a new directory, or puts single items into one, and never writes over
+//! anything.
+//!
+//! Invariants:
+//!
+//! * The walk never leaves the root: every directory is opened from its parent's descriptor and no
+//!   symbolic link is followed, so nobody can swap one in.
+//! * A file in the capture has exactly the size that its metadata tells.
+//! * What is in [`CaptureReport::skipped`](provault_driver::CaptureReport) is not in the capture
+//!   (or, where the reason says so, lacks its extended attributes); what vanished on the way is a
+//!   note, because it is no longer part of the source.
+//! * Entries of a repository are not trusted: `guard` checks them before anything is made, and
+//!   everything is made by descriptors that no link can bend.
+//! * What a restore makes bears its job's id until it is complete, and is then renamed in place.
+//!
+//! The settings of a resource are one JSON object:
+//!
+//! | key | meaning | default |
+//! |---|---|---|
+//! | `path` | the directory, absolute, without `..` | required |
+//! | `include` | globs of what is backed up; see below | everything |
+//! | `exclude` | globs of what is not; wins over `include` | nothing |
+//! | `oneFileSystem` | other file systems mounted below stay empty directories, with a note | `true` |
+//! | `allowEmpty` | an empty directory may be backed up | `false` |
+//! | `requireMount` | refuse to back up unless `path` is a mount point | `false` |
+//!
+//! Globs are matched against the whole path relative to `path`: `*` stops at `/`, `**` does not.
+//! `cache` is an entry of the root, `**/cache` one anywhere; an excluded directory is not entered.
+
+mod apply;
+mod at;
+mod capture;
+mod config;
+mod content;
+mod estimate;
+mod guard;
+mod order;
+mod progress;
+mod restore;
+mod rules;
+mod staging;
+mod walk;
+mod writer;
+
+use std::collections::BTreeMap;
+
+use provault_domain::{Invalid, Kind, Resource};
+use provault_driver::{
+    CancelFlag, Capture, CaptureOptions, Driver, DriverError, RestoreOutcome, RestoreRequest,
+    Source, WorkContext,
+};
+
+use crate::capture::TreeCapture;
+use crate::config::Config;
+use crate::order::Order;
+
+/// Captures and restores directory trees of the host it runs on.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct FilesystemDriver;
+
+impl FilesystemDriver {
+    /// The driver; it holds no state.
+    pub fn new() -> Self {
+        Self
+    }
+}
+
+impl Driver for FilesystemDriver {
+    fn kind(&self) -> Kind {
+        Kind::Filesystem
+    }
+
+    fn check_config(&self, config: &serde_json::Value) -> Result<serde_json::Value, Invalid> {
+        Config::parse_for_registration(config).map(|config| config.to_value())
+    }
+
+    fn identity(&self, config: &serde_json::Value) -> String {
+        config["path"].as_str().unwrap_or_default().to_owned()
+    }
+
+    fn capture(
+        &self,
+        resource: &Resource,
+        options: &CaptureOptions,
+        cancel: &CancelFlag,
+    ) -> Result<Box<dyn Capture>, DriverError> {
+        capture::check(cancel)?;
+        let config = Config::parse(&resource.config)?;
+        Ok(Box::new(TreeCapture::open(config, options)?))
+    }
+
+    fn restore_metadata(&self, resource: &Resource) -> BTreeMap<String, String> {
+        let id = resource.arn.resource().strip_prefix("file-system/").unwrap_or_default();
+        [
+            ("file-system-id", id),
+            ("newFileSystem", "true"),
+            ("sourcePath", resource.config["path"].as_str().unwrap_or_default()),
+        ]
+        .into_iter()
+        .map(|(key, value)| (key.to_owned(), value.to_owned()))
+        .collect()
+    }
+
+    fn check_restore(&self, metadata: &BTreeMap<String, String>) -> Result<(), Invalid> {
+        Order::parse(metadata).map(drop)
+    }
+
+    fn restore(
+        &self,
+        request: &RestoreRequest<'_>,
+        source: &dyn Source,
+        context: &WorkContext<'_>,
+    ) -> Result<RestoreOutcome, DriverError> {
+        restore::run(request, source, context)
+    }
+
+    fn discard_partial(&self, request: &RestoreRequest<'_>) -> Result<(), DriverError> {
+        let order = Order::parse(request.metadata)?;
+        let job = order::job_id(request)?;
+        staging::discard(&order.target(job)?, job)
+    }
+}

@@ -1,0 +1,181 @@
+//! A directory tree, read into a sink.
+
+use std::fs::File;
+use std::os::fd::AsRawFd;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+
+use nix::errno::Errno;
+use provault_driver::{
+    CancelFlag, Capture, CaptureOptions, CaptureReport, DriverError, Sink, WorkContext,
+};
+
+use crate::at::{self, Stat};
+use crate::config::Config;
+use crate::estimate;
+use crate::progress;
+use crate::rules::Rules;
+use crate::walk::Walk;
+
+/// An opened source, found fit to be backed up.
+pub(crate) struct TreeCapture {
+    config: Config,
+    rules: Rules,
+    root: File,
+    allow_empty: bool,
+}
+
+impl TreeCapture {
+    /// Opens the source. Refuses one that is missing, empty or not mounted, unless that is
+    /// allowed: such a source is far more often an accident than a wish.
+    pub fn open(config: Config, options: &CaptureOptions) -> Result<Self, DriverError> {
+        let rules = Rules::new(&config.include, &config.exclude)?;
+        let root = open_root(&config.path)?;
+        if config.require_mount && !options.allow_empty && !is_mount_point(&root, &config.path)? {
+            return Err(DriverError::SourceEmpty {
+                path: config.path,
+                reason: "should be a mount point and is not.".to_owned(),
+            });
+        }
+        let allow_empty = config.allow_empty || options.allow_empty;
+        let names = at::names(&root).map_err(io_error("reading", &config.path))?;
+        if names.is_empty() && !allow_empty {
+            return Err(nothing_in(config.path));
+        }
+        Ok(Self { config, rules, root, allow_empty })
+    }
+}
+
+fn nothing_in(path: PathBuf) -> DriverError {
+    DriverError::SourceEmpty { path, reason: "holds no entries.".to_owned() }
+}
+
+impl Capture for TreeCapture {
+    fn read_into(
+        self: Box<Self>,
+        sink: &mut dyn Sink,
+        context: &WorkContext<'_>,
+    ) -> Result<CaptureReport, DriverError> {
+        let expected = estimate::size(&self.root, &self.config, &self.rules, context.cancel)?;
+        let done = Arc::new(AtomicU64::new(0));
+        let (report, leaves) = progress::report_while(context.progress, &done, expected, || {
+            let walk = Walk::new(&self.config, &self.rules, sink, context.cancel, &done);
+            walk.run(&self.root)
+        })?;
+        if leaves == 0
+            && report.skipped.is_empty()
+            && self.rules.are_selective()
+            && !self.allow_empty
+        {
+            return Err(DriverError::SourceEmpty {
+                path: self.config.path,
+                reason: "holds nothing that its include and exclude globs let through.".to_owned(),
+            });
+        }
+        Ok(report)
+    }
+}
+
+/// Opens the root, the only place where a symbolic link is followed: the path is the operator's.
+fn open_root(path: &Path) -> Result<File, DriverError> {
+    let missing = |reason: &str| DriverError::SourceMissing {
+        path: path.to_owned(),
+        reason: reason.to_owned(),
+    };
+    match open_directory(path) {
+        Ok(root) => Ok(root),
+        Err(Errno::ENOENT) => Err(missing("It does not exist.")),
+        Err(Errno::ENOTDIR) => Err(missing("It is not a directory.")),
+        Err(Errno::ELOOP) => Err(missing("It is a symbolic link that leads in circles.")),
+        Err(error) => Err(io_error("opening", path)(error)),
+    }
+}
+
+/// Opens a directory by its path, following links, without changing its access time where that
+/// is permitted.
+pub(crate) fn open_directory(path: &Path) -> nix::Result<File> {
+    use nix::fcntl::{OFlag, open};
+    use nix::sys::stat::Mode;
+    let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+    open(path, flags | OFlag::O_NOATIME, Mode::empty())
+        .or_else(|error| match error {
+            Errno::EPERM => open(path, flags, Mode::empty()),
+            _ => Err(error),
+        })
+        .map(File::from)
+}
+
+/// Whether something is mounted exactly here; bind mounts count.
+fn is_mount_point(root: &File, path: &Path) -> Result<bool, DriverError> {
+    // The kernel's own name for the open directory, free of symbolic links.
+    let link = format!("/proc/self/fd/{}", root.as_raw_fd());
+    let name = std::fs::read_link(link).map_err(io_error("looking up", path))?;
+    let table = Path::new("/proc/self/mountinfo");
+    let mounts = std::fs::read(table).map_err(io_error("reading", table))?;
+    let name = name.as_os_str().as_bytes();
+    Ok(mounts
+        .split(|b| *b == b'\n')
+        .filter_map(|line| line.split(|b| *b == b' ').nth(4))
+        .any(|mounted| unescape(mounted) == name))
+}
+
+/// `mountinfo` writes space, tab, newline and backslash as `\` and three octal digits.
+fn unescape(field: &[u8]) -> Vec<u8> {
+    let mut plain = Vec::with_capacity(field.len());
+    let mut rest = field;
+    while let Some((&byte, after)) = rest.split_first() {
+        let octal = after
+            .get(..3)
+            .filter(|_| byte == b'\\')
+            .and_then(|digits| std::str::from_utf8(digits).ok())
+            .and_then(|digits| u8::from_str_radix(digits, 8).ok());
+        if let Some(value) = octal {
+            plain.push(value);
+            rest = &after[3..];
+        } else {
+            plain.push(byte);
+            rest = after;
+        }
+    }
+    plain
+}
+
+/// Ends the work when the flag is up.
+pub(crate) fn check(cancel: &CancelFlag) -> Result<(), DriverError> {
+    if cancel.is_raised() { Err(DriverError::Cancelled) } else { Ok(()) }
+}
+
+/// Wraps the system's answer; for `map_err`.
+pub(crate) fn io_error<E: Into<std::io::Error>>(
+    doing: &'static str,
+    path: &Path,
+) -> impl FnOnce(E) -> DriverError + use<E> {
+    let path = path.to_owned();
+    move |source| DriverError::Io { doing, path, source: source.into() }
+}
+
+/// Whether an error tells of the machine being short of something rather than of one file:
+/// then to go on would list every file there is as unreadable.
+pub(crate) fn is_shortage(error: &std::io::Error) -> bool {
+    let short = [Errno::EMFILE, Errno::ENFILE, Errno::ENOMEM, Errno::ENOBUFS];
+    error.raw_os_error().is_some_and(|code| short.iter().any(|e| *e as i32 == code))
+}
+
+/// The device of the root, for telling other file systems from it.
+pub(crate) fn device_of(root: &File, path: &Path) -> Result<u64, DriverError> {
+    Ok(Stat::of(root).map_err(io_error("looking up", path))?.device)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::unescape;
+
+    #[test]
+    fn mount_table_fields_are_unescaped() {
+        assert_eq!(unescape(br"/a\040b\134c\011"), b"/a b\\c\t");
+        assert_eq!(unescape(br"/plain\"), br"/plain\");
+        assert_eq!(unescape(br"\999"), br"\999");
+    }
+}

@@ -1,0 +1,76 @@
+//! How much a capture will read, as far as that can be told quickly.
+
+use std::fs::File;
+
+use nix::sys::stat::SFlag;
+use provault_driver::{CancelFlag, DriverError};
+
+use crate::at::{self, Stat};
+use crate::capture::{check, device_of};
+use crate::config::Config;
+use crate::rules::Rules;
+
+/// Beyond so many entries counting would cost more than the percentage is worth.
+const MAX_ENTRIES: usize = 100_000;
+
+/// Bytes of content below `root`; `None` when the tree is too large or too deep to count first.
+/// What cannot be read counts nothing: the walk itself lists it.
+pub(crate) fn size(
+    root: &File,
+    config: &Config,
+    rules: &Rules,
+    cancel: &CancelFlag,
+) -> Result<Option<u64>, DriverError> {
+    let device = config.one_file_system.then_some(device_of(root, &config.path)?);
+    let mut count =
+        Count { rules, device, cancel, entries: 0, bytes: 0, path: Vec::new(), depth: 0 };
+    let fits = count.directory(root, rules.include_all())?;
+    Ok(fits.then_some(count.bytes))
+}
+
+struct Count<'a> {
+    rules: &'a Rules,
+    device: Option<u64>,
+    cancel: &'a CancelFlag,
+    entries: usize,
+    bytes: u64,
+    path: Vec<u8>,
+    depth: usize,
+}
+
+impl Count<'_> {
+    /// False when it was given up.
+    fn directory(&mut self, dir: &File, wanted: bool) -> Result<bool, DriverError> {
+        let Ok(names) = at::names(dir) else { return Ok(true) };
+        let length = self.path.len();
+        for name in names {
+            check(self.cancel)?;
+            self.entries += 1;
+            if self.entries > MAX_ENTRIES || self.depth > 64 {
+                return Ok(false);
+            }
+            self.path.truncate(length);
+            if length > 0 {
+                self.path.push(b'/');
+            }
+            self.path.extend_from_slice(&name);
+            if self.rules.excludes(&self.path) {
+                continue;
+            }
+            let wanted = wanted || self.rules.includes(&self.path);
+            let Ok(stat) = Stat::at(dir, &name) else { continue };
+            if stat.kind == SFlag::S_IFREG && wanted {
+                self.bytes = self.bytes.saturating_add(stat.size);
+            } else if stat.is_dir() && self.device.is_none_or(|d| d == stat.device) {
+                let Ok(below) = at::open_dir(dir, &name) else { continue };
+                self.depth += 1;
+                if !self.directory(&below, wanted)? {
+                    return Ok(false);
+                }
+                self.depth -= 1;
+            }
+        }
+        self.path.truncate(length);
+        Ok(true)
+    }
+}

@@ -1,0 +1,441 @@
+//! The walk through a tree: depth first, names sorted by their bytes.
+
+use std::collections::HashMap;
+use std::fs::File;
+use std::io::{self, Read};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use nix::errno::Errno;
+use nix::sys::stat::SFlag;
+use nix::unistd::{Gid, Group, Uid, User};
+use provault_domain::backup_job::SkippedPath;
+use provault_driver::entry::printable;
+use provault_driver::{
+    CancelFlag, CaptureReport, DriverError, FileOutcome, Metadata, NodeKind, Sink, SinkError,
+};
+
+use crate::at::{self, Extents, Stat};
+use crate::capture::{check, device_of, io_error, is_shortage};
+use crate::config::Config;
+use crate::content::{Finding, SteadyReader};
+use crate::rules::Rules;
+
+/// Directories are held open along the way down, so the way may not be endless.
+const MAX_DEPTH: usize = 512;
+
+/// How often an entry that changes under our eyes is looked at.
+const ATTEMPTS: usize = 3;
+
+/// A file above this size that changed while it was read is not read again: what changes all the
+/// time (a log, a database) would be read three times for nothing.
+const READ_AGAIN_BELOW: u64 = 64 << 20;
+
+/// So many paths are named in a note; of the others only the number is told.
+const NAMED: usize = 100;
+
+/// A directory on the way from the root to where the walk is.
+struct Frame {
+    dir: File,
+    path: Vec<u8>,
+    name: Vec<u8>,
+    metadata: Metadata,
+    rest: std::vec::IntoIter<Vec<u8>>,
+    /// Whether `include` asks for all of it.
+    wanted: bool,
+    /// Whether the sink knows of it: one that is not wanted for itself is begun when something
+    /// below it is.
+    begun: bool,
+}
+
+/// What looking at an entry led to.
+enum Step {
+    /// It is dealt with.
+    Done,
+    /// It became something else meanwhile: look again.
+    Again,
+}
+
+/// The directory the walk is in. It only visits names of the frame on top: an empty stack would
+/// be a defect here, and is told as one.
+fn top<'f>(frames: &'f [Frame], config: &Config) -> Result<&'f Frame, DriverError> {
+    frames.last().ok_or_else(|| {
+        io_error("walking", &config.path)(io::Error::other("no directory is open (a defect)"))
+    })
+}
+
+/// The state of a walk.
+pub(crate) struct Walk<'a> {
+    config: &'a Config,
+    rules: &'a Rules,
+    sink: &'a mut dyn Sink,
+    cancel: &'a CancelFlag,
+    done: &'a Arc<AtomicU64>,
+    frames: Vec<Frame>,
+    report: CaptureReport,
+    /// Entries that are not directories.
+    leaves: u64,
+    device: u64,
+    vanished: Vec<Vec<u8>>,
+    changed: Vec<Vec<u8>>,
+    filled: Vec<Vec<u8>>,
+    mounts: Vec<Vec<u8>>,
+    users: HashMap<u32, Option<String>>,
+    groups: HashMap<u32, Option<String>>,
+}
+
+impl<'a> Walk<'a> {
+    pub fn new(
+        config: &'a Config,
+        rules: &'a Rules,
+        sink: &'a mut dyn Sink,
+        cancel: &'a CancelFlag,
+        done: &'a Arc<AtomicU64>,
+    ) -> Self {
+        Self {
+            config,
+            rules,
+            sink,
+            cancel,
+            done,
+            frames: Vec::new(),
+            report: CaptureReport::default(),
+            leaves: 0,
+            device: 0,
+            vanished: Vec::new(),
+            changed: Vec::new(),
+            filled: Vec::new(),
+            mounts: Vec::new(),
+            users: HashMap::new(),
+            groups: HashMap::new(),
+        }
+    }
+
+    /// Walks it all: the report, and how many entries are not directories.
+    pub fn run(mut self, root: &File) -> Result<(CaptureReport, u64), DriverError> {
+        let path = self.config.path.clone();
+        check(self.cancel)?;
+        self.device = device_of(root, &path)?;
+        let dir = root.try_clone().map_err(io_error("opening", &path))?;
+        let stat = Stat::of(&dir).map_err(io_error("looking up", &path))?;
+        let names = at::names(&dir).map_err(io_error("reading", &path))?;
+        let attributes = at::xattrs_of(&dir);
+        let metadata = self.metadata(&stat, attributes, b"");
+        self.sink.begin_dir(b"", &metadata)?;
+        self.frames.push(Frame {
+            dir,
+            path: Vec::new(),
+            name: Vec::new(),
+            metadata,
+            rest: names.into_iter(),
+            wanted: self.rules.include_all(),
+            begun: true,
+        });
+        while let Some(frame) = self.frames.last_mut() {
+            check(self.cancel)?;
+            if let Some(name) = frame.rest.next() {
+                self.visit(&name)?;
+            } else {
+                if frame.begun {
+                    self.sink.end_dir()?;
+                }
+                self.frames.pop();
+            }
+        }
+        self.take_notes();
+        Ok((self.report, self.leaves))
+    }
+
+    fn top(&self) -> Result<&Frame, DriverError> {
+        top(&self.frames, self.config)
+    }
+
+    fn visit(&mut self, name: &[u8]) -> Result<(), DriverError> {
+        let frame = self.top()?;
+        let mut path = frame.path.clone();
+        if !path.is_empty() {
+            path.push(b'/');
+        }
+        path.extend_from_slice(name);
+        if self.rules.excludes(&path) {
+            return Ok(());
+        }
+        let wanted = frame.wanted || self.rules.includes(&path);
+        for attempt in 1..=ATTEMPTS {
+            let stat = match Stat::at(&self.top()?.dir, name) {
+                Ok(stat) => stat,
+                Err(Errno::ENOENT) => {
+                    self.vanished.push(path);
+                    return Ok(());
+                }
+                Err(error) => return self.skip(&path, error.into()),
+            };
+            let step = if stat.is_dir() {
+                self.directory(name, &path, &stat, wanted)?
+            } else if !wanted {
+                Step::Done
+            } else if stat.kind == SFlag::S_IFREG {
+                self.file(name, &path, &stat, attempt == ATTEMPTS)?
+            } else {
+                self.node(name, &path, &stat)?
+            };
+            if matches!(step, Step::Done) {
+                return Ok(());
+            }
+        }
+        self.skip(&path, io::Error::other("it kept changing while it was read"))
+    }
+
+    fn directory(
+        &mut self,
+        name: &[u8],
+        path: &[u8],
+        stat: &Stat,
+        wanted: bool,
+    ) -> Result<Step, DriverError> {
+        if self.config.one_file_system && stat.device != self.device {
+            self.mounts.push(path.to_vec());
+            if wanted {
+                self.begin_above()?;
+                let attributes = at::xattrs_at(&self.top()?.dir, name);
+                let metadata = self.metadata(stat, attributes, path);
+                self.sink.begin_dir(name, &metadata)?;
+                self.sink.end_dir()?;
+            }
+            return Ok(Step::Done);
+        }
+        if self.frames.len() > MAX_DEPTH {
+            let why = format!("it lies deeper than {MAX_DEPTH} directories");
+            self.skip(path, io::Error::other(why))?;
+            return Ok(Step::Done);
+        }
+        let dir = match at::open_dir(&self.top()?.dir, name) {
+            Ok(dir) => dir,
+            Err(Errno::ENOENT | Errno::ENOTDIR | Errno::ELOOP) => return Ok(Step::Again),
+            Err(error) => return self.skip(path, error.into()).map(|()| Step::Done),
+        };
+        let opened = match Stat::of(&dir) {
+            Ok(opened) => opened,
+            Err(error) => return self.skip(path, error.into()).map(|()| Step::Done),
+        };
+        if !opened.is_same_inode(stat) {
+            return Ok(Step::Again);
+        }
+        // All names are read before the sink hears of the directory: one that cannot be listed
+        // is left out as a whole.
+        let names = match at::names(&dir) {
+            Ok(names) => names,
+            Err(error) => return self.skip(path, error).map(|()| Step::Done),
+        };
+        let attributes = at::xattrs_of(&dir);
+        let metadata = self.metadata(&opened, attributes, path);
+        if wanted {
+            self.begin_above()?;
+            self.sink.begin_dir(name, &metadata)?;
+        }
+        self.frames.push(Frame {
+            dir,
+            path: path.to_vec(),
+            name: name.to_vec(),
+            metadata,
+            rest: names.into_iter(),
+            wanted,
+            begun: wanted,
+        });
+        Ok(Step::Done)
+    }
+
+    /// Tells the sink of the directories above that it does not know yet.
+    fn begin_above(&mut self) -> Result<(), DriverError> {
+        for frame in self.frames.iter_mut().filter(|f| !f.begun) {
+            self.sink.begin_dir(&frame.name, &frame.metadata)?;
+            frame.begun = true;
+        }
+        Ok(())
+    }
+
+    fn node(&mut self, name: &[u8], path: &[u8], stat: &Stat) -> Result<Step, DriverError> {
+        let dir = &self.top()?.dir;
+        let kind = match stat.kind {
+            SFlag::S_IFLNK => match at::link_target(dir, name) {
+                Ok(target) => NodeKind::Symlink { target },
+                Err(Errno::ENOENT | Errno::EINVAL) => return Ok(Step::Again),
+                Err(error) => return self.skip(path, error.into()).map(|()| Step::Done),
+            },
+            SFlag::S_IFBLK => NodeKind::BlockDevice { rdev: stat.rdev },
+            SFlag::S_IFCHR => NodeKind::CharDevice { rdev: stat.rdev },
+            SFlag::S_IFIFO => NodeKind::Fifo,
+            SFlag::S_IFSOCK => NodeKind::Socket,
+            other => {
+                let why = format!("it is of an unknown kind ({:#o})", other.bits());
+                return self.skip(path, io::Error::other(why)).map(|()| Step::Done);
+            }
+        };
+        let attributes = at::xattrs_at(dir, name);
+        let metadata = self.metadata(stat, attributes, path);
+        self.begin_above()?;
+        self.sink.add_node(name, &metadata, &kind)?;
+        self.leaves += 1;
+        Ok(Step::Done)
+    }
+
+    fn file(
+        &mut self,
+        name: &[u8],
+        path: &[u8],
+        stat: &Stat,
+        last: bool,
+    ) -> Result<Step, DriverError> {
+        let strict = !last && stat.size <= READ_AGAIN_BELOW;
+        let mut opened = None;
+        let mut data_extents = None;
+        // Fewer blocks than bytes: there may be holes. A file that changes all the time is read
+        // without looking for them, for they would change too.
+        if stat.blocks.saturating_mul(512) < stat.size && !last {
+            match at::open_file(&self.top()?.dir, name) {
+                Ok(file) => {
+                    match at::extents(&file, stat.size) {
+                        Ok(Extents::Everywhere) => {}
+                        Ok(Extents::At(extents)) => data_extents = Some(extents),
+                        Ok(Extents::TooMany) => self.filled.push(path.to_vec()),
+                        Err(error) => return self.skip(path, error.into()).map(|()| Step::Done),
+                    }
+                    if let Err(error) = io::Seek::rewind(&mut &file) {
+                        return self.skip(path, error).map(|()| Step::Done);
+                    }
+                    opened = Some(file);
+                }
+                Err(Errno::ENOENT | Errno::ELOOP) => return Ok(Step::Again),
+                Err(error) => return self.skip(path, error.into()).map(|()| Step::Done),
+            }
+        }
+        let attributes = at::xattrs_at(&self.top()?.dir, name);
+        let mut metadata = self.metadata(stat, attributes, path);
+        metadata.data_extents = data_extents;
+        self.begin_above()?;
+
+        let before = self.done.load(Ordering::Relaxed);
+        let finding = Finding::default();
+        let dir = &top(&self.frames, self.config)?.dir;
+        let mut open = || -> io::Result<Box<dyn Read + Send>> {
+            let file = match opened.take() {
+                Some(file) => file,
+                None => at::open_file(dir, name)?,
+            };
+            let now = Stat::of(&file)?;
+            // Another file came in its place, or this one is not what was announced.
+            if now.kind != SFlag::S_IFREG
+                || !now.is_same_inode(stat)
+                || (strict && !now.is_same_content(stat))
+            {
+                finding.mark_changed();
+                return Err(io::Error::other("it was replaced or changed while it was opened"));
+            }
+            Ok(Box::new(SteadyReader {
+                file,
+                expected: stat.clone(),
+                left: stat.size,
+                strict,
+                finding: finding.clone(),
+                done: Arc::clone(self.done),
+                cancel: self.cancel.clone(),
+            }))
+        };
+        let outcome = self.sink.add_file(name, &metadata, &mut open);
+        match outcome {
+            Ok(outcome) => {
+                if outcome == FileOutcome::Unchanged {
+                    self.done.store(before + stat.size, Ordering::Relaxed);
+                } else if finding.has_changed() {
+                    self.changed.push(path.to_vec());
+                }
+                self.report.bytes += stat.size;
+                self.report.files += 1;
+                self.leaves += 1;
+                Ok(Step::Done)
+            }
+            Err(SinkError::Read(error)) => {
+                check(self.cancel)?;
+                self.done.store(before, Ordering::Relaxed);
+                let gone = error.kind() == io::ErrorKind::NotFound
+                    || error.raw_os_error() == Some(Errno::ELOOP as i32);
+                if gone || finding.has_changed() {
+                    return Ok(Step::Again);
+                }
+                self.skip(path, error).map(|()| Step::Done)
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Lists what cannot be read; a shortage of the machine ends the work.
+    fn skip(&mut self, path: &[u8], error: io::Error) -> Result<(), DriverError> {
+        check(self.cancel)?;
+        if is_shortage(&error) {
+            return Err(io_error(
+                "reading",
+                &self.config.path.join(PathBuf::from(printable(path))),
+            )(error));
+        }
+        self.report.skipped.push(SkippedPath { path: printable(path), reason: error.to_string() });
+        Ok(())
+    }
+
+    fn metadata(&mut self, stat: &Stat, (xattrs, trouble): at::Xattrs, path: &[u8]) -> Metadata {
+        if let Some(error) = trouble
+            && error.kind() != io::ErrorKind::NotFound
+        {
+            // The entry itself is in the backup, but something of it is missing.
+            let listed = SkippedPath {
+                path: printable(path),
+                reason: format!("its extended attributes could not be read: {error}"),
+            };
+            // An entry that changed is looked at again, but listed once.
+            if self.report.skipped.last() != Some(&listed) {
+                self.report.skipped.push(listed);
+            }
+        }
+        let user = self.users.entry(stat.uid).or_insert_with(|| {
+            User::from_uid(Uid::from_raw(stat.uid)).ok().flatten().map(|u| u.name)
+        });
+        let group = self.groups.entry(stat.gid).or_insert_with(|| {
+            Group::from_gid(Gid::from_raw(stat.gid)).ok().flatten().map(|g| g.name)
+        });
+        Metadata {
+            mode: stat.mode,
+            uid: stat.uid,
+            gid: stat.gid,
+            user: user.clone(),
+            group: group.clone(),
+            size: if stat.kind == SFlag::S_IFREG { stat.size } else { 0 },
+            mtime: stat.mtime,
+            atime: stat.atime,
+            ctime: stat.ctime,
+            inode: stat.inode,
+            device: stat.device,
+            links: stat.links,
+            xattrs,
+            data_extents: None,
+        }
+    }
+
+    fn take_notes(&mut self) {
+        self.filled.dedup();
+        let notes = [
+            (&self.vanished, "vanished while the backup ran and is not in it"),
+            (&self.changed, "changed while it was read; the backup holds it as it was then"),
+            (&self.filled, "has too many holes to record; a restored copy will have none"),
+            (&self.mounts, "is another file system and was not entered (oneFileSystem)"),
+        ];
+        for (paths, what) in notes {
+            for path in paths.iter().take(NAMED) {
+                self.report.notes.push(format!("{}: {what}.", printable(path)));
+            }
+            if paths.len() > NAMED {
+                let others = paths.len() - NAMED;
+                self.report.notes.push(format!("{others} other paths: each {what}."));
+            }
+        }
+    }
+}
