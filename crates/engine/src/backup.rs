@@ -117,7 +117,14 @@ async fn attempt(
 ) -> std::result::Result<(), Failure> {
     let job = shared
         .catalog
-        .step_job::<BackupJob>(&job.account, &job.id, Some(claim), BackupJobEvent::Started, shared.now(), Vec::new())
+        .step_job::<BackupJob>(
+            &job.account,
+            &job.id,
+            Some(claim),
+            BackupJobEvent::Started,
+            shared.now(),
+            Vec::new(),
+        )
         .await?;
     let progress = Arc::new(Progress::default());
     let _beat = Heartbeat::start::<BackupJob>(shared, &job.account, claim, cancel, &progress);
@@ -164,7 +171,9 @@ async fn attempt(
         tracing::warn!(job = job.id, %error, "a step was not logged");
     }
     blocking(|| pause("backup:committed")).await?;
-    enter(shared, &record, &committed.id.to_string(), &vault, Some(claim)).await.map_err(Failure::After)
+    enter(shared, &record, &committed.id.to_string(), &vault, Some(claim))
+        .await
+        .map_err(Failure::After)
 }
 
 /// The newest snapshot of the same resource in the same vault: its unchanged files are not read
@@ -177,7 +186,8 @@ async fn parent_of(shared: &Shared, job: &BackupJob) -> Result<Option<String>> {
         restorable_only: true,
         ..Default::default()
     };
-    let points = shared.catalog.list_recovery_points(&filter, provault_catalog::Page::all()).await?;
+    let points =
+        shared.catalog.list_recovery_points(&filter, provault_catalog::Page::all()).await?;
     let newest = points.items.into_iter().max_by_key(|point| point.captured_at);
     Ok(newest.map(|point| match point.payload {
         Payload::Stored { snapshot_id, .. } => snapshot_id,

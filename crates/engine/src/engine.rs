@@ -16,12 +16,14 @@ use tokio::task::JoinSet;
 
 use crate::keyring::Keyring;
 use crate::shared::{Parts, Shared, blocking};
-use crate::{EngineError, Result, backup, expiry, outbox, reconcile, restore, restore_test, schedule};
+use crate::{
+    EngineError, Result, backup, expiry, outbox, reconcile, restore, restore_test, schedule,
+};
 
 /// How often each loop looks by itself; the bell calls it earlier.
 const POLL: Duration = Duration::from_secs(2);
 const SCHEDULE_EVERY: Duration = Duration::from_secs(15);
-const RECONCILE_EVERY: Duration = Duration::from_secs(60);
+const RECONCILE_EVERY: Duration = Duration::from_mins(1);
 /// Jobs of each kind that run at a time in one process.
 const BACKUPS_AT_ONCE: usize = 2;
 const RESTORES_AT_ONCE: usize = 2;
@@ -84,7 +86,8 @@ impl Engine {
         let unique = uuid::Uuid::new_v4().simple().to_string();
         vault.location = format!("vaults/{}-{}", vault.name, &unique[..8]);
         let shared = Arc::clone(&self.shared);
-        let vault = blocking(move || shared.vaults.create(&mut vault, &key).map(|()| vault)).await??;
+        let vault =
+            blocking(move || shared.vaults.create(&mut vault, &key).map(|()| vault)).await??;
         if let Err(error) = self.shared.catalog.insert_vault(&vault, tags).await {
             self.remove_repository(vault).await?;
             return Err(error.into());
@@ -156,12 +159,20 @@ impl Engine {
         if job.state == RestoreJobState::Pending {
             let event = RestoreJobEvent::Aborted { message: reason.to_owned() };
             let step = self.shared.catalog.step_job::<RestoreJob>(
-                account, id, None, event, self.now(), Vec::new(),
+                account,
+                id,
+                None,
+                event,
+                self.now(),
+                Vec::new(),
             );
             return Ok(step.await?);
         }
         if job.state.is_final() || !self.shared.cancel(id, reason) {
-            return Err(EngineError::Refused(format!("restore job {id} is {} already.", job.state)));
+            return Err(EngineError::Refused(format!(
+                "restore job {id} is {} already.",
+                job.state
+            )));
         }
         Ok(job)
     }
@@ -181,7 +192,12 @@ impl Engine {
             let claimed = self
                 .shared
                 .catalog
-                .claim_job_by_id::<RestoreTest>(id, &self.shared.owner, self.now(), self.shared.lease_until())
+                .claim_job_by_id::<RestoreTest>(
+                    id,
+                    &self.shared.owner,
+                    self.now(),
+                    self.shared.lease_until(),
+                )
                 .await?;
             match claimed {
                 Some(claimed) => restore_test::end_stopped(&self.shared, claimed, reason).await?,

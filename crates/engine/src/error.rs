@@ -18,7 +18,7 @@ pub enum EngineError {
         /// Name of the vault.
         vault: String,
         /// What the repository said.
-        source: provault_repository::Error,
+        source: Box<provault_repository::Error>,
     },
     /// A value was refused.
     #[error(transparent)]
@@ -41,6 +41,6 @@ pub enum EngineError {
 
 impl EngineError {
     pub(crate) fn repository(vault: &str) -> impl Fn(provault_repository::Error) -> Self + '_ {
-        move |source| Self::Repository { vault: vault.to_owned(), source }
+        move |source| Self::Repository { vault: vault.to_owned(), source: Box::new(source) }
     }
 }

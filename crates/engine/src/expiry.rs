@@ -47,9 +47,10 @@ pub(crate) async fn delete(shared: &Arc<Shared>, account: &AccountId, arn: &Arn)
 
 /// The second half of a deletion.
 pub(crate) async fn finish(shared: &Arc<Shared>, point: &RecoveryPoint) -> Result<()> {
-    let vault = shared.catalog.vault(&point.account, &point.vault_name).await?.ok_or_else(|| {
-        EngineError::Internal(format!("vault {} of {} is gone", point.vault_name, point.arn))
-    })?;
+    let vault =
+        shared.catalog.vault(&point.account, &point.vault_name).await?.ok_or_else(|| {
+            EngineError::Internal(format!("vault {} of {} is gone", point.vault_name, point.arn))
+        })?;
     let repository = shared.repository(&vault).await?;
     let Payload::Stored { snapshot_id, .. } = &point.payload;
     let id = snapshot_id.parse().map_err(|_| {
@@ -74,7 +75,8 @@ async fn user_of(shared: &Shared, account: &AccountId, arn: &Arn) -> Result<Opti
         ..JobFilter::default()
     };
     let one = Page { after: None, limit: 1 };
-    if let Some(job) = shared.catalog.list_jobs::<RestoreJob>(&filter, one.clone()).await?.items.pop()
+    if let Some(job) =
+        shared.catalog.list_jobs::<RestoreJob>(&filter, one.clone()).await?.items.pop()
     {
         return Ok(Some(format!("restore job {}", job.id)));
     }

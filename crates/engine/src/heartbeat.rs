@@ -6,7 +6,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use provault_catalog::{CatalogError, Claim, Job};
-use provault_domain::{AccountId, BackupJob, BackupJobEvent, BackupJobState, RestoreJob, RestoreJobEvent};
+use provault_domain::{
+    AccountId, BackupJob, BackupJobEvent, BackupJobState, RestoreJob, RestoreJobEvent,
+};
 use provault_driver::CancelFlag;
 use tokio::task::JoinHandle;
 
@@ -100,8 +102,10 @@ impl Heartbeat {
             for beat in 1_u32.. {
                 tokio::time::sleep(BEAT).await;
                 if beat % RENEW_EVERY == 0 {
-                    let renewed =
-                        shared.catalog.renew_lease(&claim, shared.now(), shared.lease_until()).await;
+                    let renewed = shared
+                        .catalog
+                        .renew_lease(&claim, shared.now(), shared.lease_until())
+                        .await;
                     if let Err(CatalogError::Fenced { .. }) = renewed {
                         // Somebody else holds the job now: what is done here from now on is
                         // refused by the catalog, so stop doing it.
@@ -116,7 +120,14 @@ impl Heartbeat {
                     told = done;
                     let stepped = shared
                         .catalog
-                        .step_job::<J>(&account, &claim.job_id, Some(&claim), event, shared.now(), Vec::new())
+                        .step_job::<J>(
+                            &account,
+                            &claim.job_id,
+                            Some(&claim),
+                            event,
+                            shared.now(),
+                            Vec::new(),
+                        )
                         .await;
                     if let Err(error) = stepped {
                         tracing::debug!(job = claim.job_id, %error, "progress was not recorded");

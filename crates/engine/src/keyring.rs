@@ -10,7 +10,7 @@ use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use provault_domain::key::{Key, KeyWrapper};
-use provault_repository::seal::WrappingKey;
+use provault_repository::WrappingKey;
 
 use crate::{EngineError, Result};
 
@@ -95,8 +95,7 @@ impl Keyring {
     fn load(&self, file: &str) -> Result<WrappingKey> {
         let path = self.directory.join(file);
         let mut bytes = [0; KEY_BYTES];
-        let mut input =
-            std::fs::File::open(&path).map_err(|error| failed(file, &path, &error))?;
+        let mut input = std::fs::File::open(&path).map_err(|error| failed(file, &path, &error))?;
         input.read_exact(&mut bytes).map_err(|error| failed(file, &path, &error))?;
         Ok(WrappingKey::from_bytes(bytes))
     }

@@ -7,9 +7,9 @@ use std::sync::Arc;
 
 use provault_notify::DeliveryContext;
 
+use crate::Result;
 use crate::pause::pause;
 use crate::shared::{Shared, blocking};
-use crate::Result;
 
 const AT_ONCE: u32 = 16;
 
@@ -33,7 +33,7 @@ pub(crate) async fn tick(shared: &Arc<Shared>) -> Result<bool> {
                     subscription_id: delivery.subscription_id.clone(),
                     account: delivery.account.clone(),
                     at: delivery.notification.at,
-                    ..DeliveryContext::default_limits()
+                    time_limit: provault_notify::DEFAULT_TIME_LIMIT,
                 };
                 let message = provault_notify::render(&delivery.notification);
                 let sent = provault_notify::deliver(&delivery.target, &message, &context);

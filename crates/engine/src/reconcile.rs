@@ -54,7 +54,12 @@ async fn backup_jobs(shared: &Arc<Shared>) -> Result<()> {
     for job in shared.catalog.abandoned_jobs::<BackupJob>(shared.now()).await? {
         let Some(claimed) = shared
             .catalog
-            .claim_job_by_id::<BackupJob>(&job.id, &shared.owner, shared.now(), shared.lease_until())
+            .claim_job_by_id::<BackupJob>(
+                &job.id,
+                &shared.owner,
+                shared.now(),
+                shared.lease_until(),
+            )
             .await?
         else {
             continue;
@@ -83,7 +88,14 @@ async fn backup_job(shared: &Arc<Shared>, claimed: &Claimed<BackupJob>) -> Resul
     };
     shared
         .catalog
-        .step_job::<BackupJob>(&job.account, &job.id, Some(&claimed.claim), event, shared.now(), Vec::new())
+        .step_job::<BackupJob>(
+            &job.account,
+            &job.id,
+            Some(&claimed.claim),
+            event,
+            shared.now(),
+            Vec::new(),
+        )
         .await?;
     Ok(())
 }
@@ -107,7 +119,10 @@ async fn find_committed(
             return Ok(None);
         };
         let record = serde_json::from_slice(&json).map_err(|error| {
-            EngineError::Internal(format!("the record in snapshot {} is unreadable: {error}", snapshot.id))
+            EngineError::Internal(format!(
+                "the record in snapshot {} is unreadable: {error}",
+                snapshot.id
+            ))
         })?;
         Ok(Some((snapshot.id.to_string(), record)))
     })
@@ -122,7 +137,12 @@ async fn restore_jobs(shared: &Arc<Shared>) -> Result<()> {
         }
         let Some(claimed) = shared
             .catalog
-            .claim_job_by_id::<RestoreJob>(&job.id, &shared.owner, shared.now(), shared.lease_until())
+            .claim_job_by_id::<RestoreJob>(
+                &job.id,
+                &shared.owner,
+                shared.now(),
+                shared.lease_until(),
+            )
             .await?
         else {
             continue;
@@ -141,11 +161,19 @@ async fn restore_jobs(shared: &Arc<Shared>) -> Result<()> {
                 .to_owned(),
             Err(error) => format!("What it had staged could not be removed: {error}"),
         };
-        let event =
-            RestoreJobEvent::Failed { message: format!("The server stopped while this restore ran. {left}") };
+        let event = RestoreJobEvent::Failed {
+            message: format!("The server stopped while this restore ran. {left}"),
+        };
         shared
             .catalog
-            .step_job::<RestoreJob>(&job.account, &job.id, Some(&claimed.claim), event, shared.now(), Vec::new())
+            .step_job::<RestoreJob>(
+                &job.account,
+                &job.id,
+                Some(&claimed.claim),
+                event,
+                shared.now(),
+                Vec::new(),
+            )
             .await?;
     }
     Ok(())
@@ -155,7 +183,12 @@ async fn restore_tests(shared: &Arc<Shared>) -> Result<()> {
     for test in shared.catalog.abandoned_jobs::<RestoreTest>(shared.now()).await? {
         let claimed = shared
             .catalog
-            .claim_job_by_id::<RestoreTest>(&test.id, &shared.owner, shared.now(), shared.lease_until())
+            .claim_job_by_id::<RestoreTest>(
+                &test.id,
+                &shared.owner,
+                shared.now(),
+                shared.lease_until(),
+            )
             .await?;
         if let Some(claimed) = claimed {
             restore_test::end_abandoned(shared, claimed).await?;
@@ -198,12 +231,10 @@ async fn copies(shared: &Arc<Shared>) -> Result<()> {
 /// Snapshots of ours that no recovery point names, and repositories that no vault names.
 async fn orphans(shared: &Arc<Shared>) -> Result<()> {
     let mut locations = HashSet::new();
-    for account in shared.catalog.accounts().await? {
-        for vault in shared.catalog.list_vaults(&account, Page::all()).await?.items {
-            locations.insert(shared.vaults.path(&vault));
-            if let Err(error) = orphaned_snapshots(shared, &vault).await {
-                tracing::error!(vault = vault.name, %error, "the vault could not be looked through");
-            }
+    for vault in shared.catalog.all_vaults().await? {
+        locations.insert(shared.vaults.path(&vault));
+        if let Err(error) = orphaned_snapshots(shared, &vault).await {
+            tracing::error!(vault = vault.name, %error, "the vault could not be looked through");
         }
     }
     let root = shared.data_dir.join("vaults");

@@ -6,9 +6,9 @@
 
 use std::sync::Arc;
 
-use provault_catalog::{Change, Claim, Claimed};
-use provault_domain::verdict::{Failure, Fault};
+use provault_catalog::{CatalogError, Change, Claim, Claimed};
 use provault_domain::recovery_point::Payload;
+use provault_domain::verdict::{Failure, Fault};
 use provault_domain::{
     AccountId, Arn, BackupVault, RecoveryPoint, Resource, RestoreJob, RestoreJobEvent,
 };
@@ -36,8 +36,8 @@ impl From<EngineError> for Failed {
     }
 }
 
-impl From<provault_catalog::CatalogError> for Failed {
-    fn from(error: provault_catalog::CatalogError) -> Self {
+impl From<CatalogError> for Failed {
+    fn from(error: CatalogError) -> Self {
         Self::Engine(error.into())
     }
 }
@@ -47,7 +47,9 @@ impl Failed {
         let fault = match self {
             Self::Driver(error) => error.fault(),
             // A vault that shows damage already when it is opened is damaged data too.
-            Self::Engine(EngineError::Repository { source, .. }) if source.is_damage() => Fault::Data,
+            Self::Engine(EngineError::Repository { source, .. }) if source.is_damage() => {
+                Fault::Data
+            }
             Self::Stopped | Self::Engine(_) => Fault::Host,
         };
         Failure { fault, step: step.to_owned(), message: self.to_string() }
@@ -70,9 +72,12 @@ pub(crate) async fn find_point(
     account: &AccountId,
     arn: &Arn,
 ) -> Result<(RecoveryPoint, BackupVault)> {
-    let point = shared.catalog.recovery_point(account, arn).await?.filter(RecoveryPoint::is_restorable);
+    let point =
+        shared.catalog.recovery_point(account, arn).await?.filter(RecoveryPoint::is_restorable);
     let point = point.ok_or_else(|| {
-        EngineError::Refused(format!("the recovery point {arn} does not exist or is being deleted."))
+        EngineError::Refused(format!(
+            "the recovery point {arn} does not exist or is being deleted."
+        ))
     })?;
     let vault = shared.catalog.vault(account, &point.vault_name).await?.ok_or_else(|| {
         EngineError::Internal(format!("vault {} of {arn} is not in the catalog", point.vault_name))
@@ -112,14 +117,42 @@ pub(crate) async fn run(shared: &Arc<Shared>, claimed: Claimed<RestoreJob>) {
         }
         Err(failed) => (RestoreJobEvent::Failed { message: failed.to_string() }, Vec::new()),
     };
-    let ended = shared
-        .catalog
-        .step_job::<RestoreJob>(&job.account, &job.id, Some(&claim), event, shared.now(), changes)
-        .await;
-    if let Err(error) = ended {
+    if let Err(error) = end(shared, &job, &claim, event, changes).await {
         tracing::error!(job = job.id, %error, "the restore's end was not recorded; the reconciler will end it");
     }
     shared.bell.notify_waiters();
+}
+
+async fn end(
+    shared: &Shared,
+    job: &RestoreJob,
+    claim: &Claim,
+    mut event: RestoreJobEvent,
+    mut changes: Vec<Change>,
+) -> Result<()> {
+    let step = |event, changes| {
+        let now = shared.now();
+        shared.catalog.step_job::<RestoreJob>(
+            &job.account,
+            &job.id,
+            Some(claim),
+            event,
+            now,
+            changes,
+        )
+    };
+    match step(event.clone(), changes.clone()).await {
+        // The target was registered before, under a name of the operator's: that stays.
+        Err(CatalogError::AlreadyExists { .. }) => {
+            changes.retain(|change| !matches!(change, Change::InsertResource(..)));
+            if let RestoreJobEvent::Completed { created_resource_arn, .. } = &mut event {
+                *created_resource_arn = None;
+            }
+            step(event, changes).await?;
+        }
+        other => drop(other?),
+    }
+    Ok(())
 }
 
 /// Starts the job and lets the driver write; the end of the job is the caller's to record.
@@ -131,7 +164,14 @@ pub(crate) async fn perform(
 ) -> std::result::Result<RestoreOutcome, Failed> {
     shared
         .catalog
-        .step_job::<RestoreJob>(&job.account, &job.id, Some(claim), RestoreJobEvent::Started, shared.now(), Vec::new())
+        .step_job::<RestoreJob>(
+            &job.account,
+            &job.id,
+            Some(claim),
+            RestoreJobEvent::Started,
+            shared.now(),
+            Vec::new(),
+        )
         .await?;
     let progress = Arc::new(Progress::default());
     let _beat = Heartbeat::start::<RestoreJob>(shared, &job.account, claim, cancel, &progress);
@@ -161,7 +201,8 @@ pub(crate) async fn perform(
         Err(error) if error.is_cancelled() => return Err(Failed::Stopped),
         Err(error) => return Err(Failed::Driver(error)),
     };
-    let detail = format!("{} files, {} bytes. {}", outcome.files, outcome.bytes, outcome.notes.join(" "));
+    let detail =
+        format!("{} files, {} bytes. {}", outcome.files, outcome.bytes, outcome.notes.join(" "));
     let step = shared.step_record("restore", began, true, detail.trim_end().to_owned());
     if let Err(error) = shared.catalog.log_step(&job.id, Some(claim), &step).await {
         tracing::warn!(job = job.id, %error, "a step was not logged");
@@ -186,7 +227,8 @@ fn finished(
             region: job.region.clone(),
             kind: job.kind,
             name: created.name,
-            tags: [("provault:restored-from".to_owned(), job.recovery_point_arn.to_string())].into(),
+            tags: [("provault:restored-from".to_owned(), job.recovery_point_arn.to_string())]
+                .into(),
             service: None,
             probes: Vec::new(),
             rpo_seconds: None,

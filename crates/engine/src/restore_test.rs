@@ -12,7 +12,7 @@ use provault_catalog::{Change, Claim, Claimed};
 use provault_domain::recovery_point::PointVerdict;
 use provault_domain::restore_job::{DeletionStatus, ValidationStatus};
 use provault_domain::restore_test::{interrupted, step};
-use provault_domain::verdict::{Failure, Fault, Findings};
+use provault_domain::verdict::{Failure, Fault};
 use provault_domain::{
     RecoveryPoint, Resource, RestoreJob, RestoreJobEvent, RestoreJobState, RestoreTest,
     RestoreTestEvent, RestoreTestState, StepRecord, Verdict,
@@ -20,10 +20,12 @@ use provault_domain::{
 use provault_driver::CancelFlag;
 use provault_proof::TestArea;
 
+use crate::clock::millis_since;
 use crate::heartbeat::{Heartbeat, Progress};
 use crate::pause::pause;
 use crate::shared::{Began, Shared, blocking};
-use crate::{Result, restore, trial};
+use crate::trial::Trial;
+use crate::{Result, restore};
 
 /// A test that runs here.
 pub(crate) struct Run {
@@ -91,31 +93,314 @@ impl Run {
         let choosing = self.shared.begin();
         let (point, resource) = self.choose(choosing).await?;
         self.pause("test:chosen").await?;
-
-        let restoring = self.shared.begin();
-        let area = self.restore(&point, restoring).await?;
+        let area = self.restore(&point).await?;
         // What a recovery takes: to find the point, to write it back, to get an answer.
-        let mut recovery = self.shared.begin_to_now(choosing);
+        let mut recovery = millis_since(self.shared.clock.as_ref(), choosing.monotonic);
         self.event(RestoreTestEvent::Restored, Vec::new()).await?;
         self.pause("test:restored").await?;
 
+        let trial = Trial {
+            shared: Arc::clone(&self.shared),
+            cancel: self.cancel.clone(),
+            token: self.test.token.clone(),
+            point,
+            resource,
+        };
         let mut findings = self.test.findings.clone();
-        let trial = trial::Trial { run: self, point: &point, resource: &resource, area: &area };
-        let answered = trial.real_copy(&mut findings).await?;
-        recovery += answered;
+        let real = trial.real_copy(&area, &mut findings).await;
+        for step in real.steps {
+            self.record(step).await?;
+        }
+        recovery += real.recovery_millis;
         findings.recovery_millis = Some(recovery);
-        self.drain_steps(&mut findings);
+        if let Some(failure) = real.failure {
+            findings.failures.push(failure);
+        }
+        let passed = findings.failures.is_empty() && findings.probes.iter().all(|p| p.passed);
         self.event(RestoreTestEvent::Tested(Box::new(findings.clone())), Vec::new()).await?;
         self.pause("test:tested").await?;
 
         let mut changes = Vec::new();
         // A copy that failed needs no proof that the probes can fail.
-        if findings.failures.is_empty() && findings.probes.iter().all(|probe| probe.passed) {
-            let trial = trial::Trial { run: self, point: &point, resource: &resource, area: &area };
-            changes = trial.controls(&mut findings).await?;
+        if passed {
+            let controls = trial.controls(&area, real.answered_after_millis, &mut findings).await?;
+            for step in controls.steps {
+                self.record(step).await?;
+            }
+            if let Some(failure) = controls.failure {
+                findings.failures.push(failure);
+            }
+            changes.extend(controls.cache);
         }
         self.event(RestoreTestEvent::Controlled(Box::new(findings)), changes).await?;
-        self.pause("test:controlled").await?;
+        self.pause("test:controlled").await
+    }
+
+    /// Chooses the point and enters the restore job that will make the copy.
+    async fn choose(&mut self, began: Began) -> Step<(RecoveryPoint, Resource)> {
+        let shared = Arc::clone(&self.shared);
+        let broken = |fault, message: String| {
+            Broken::Failure(Failure { fault, step: "choose".to_owned(), message })
+        };
+        let test = &self.test;
+        let resource = shared.catalog.resource(&test.resource_arn).await?.ok_or_else(|| {
+            broken(
+                Fault::Host,
+                format!("the resource {} is no longer registered.", test.resource_arn),
+            )
+        })?;
+        let point = match &test.requested_point {
+            Some(arn) => shared.catalog.recovery_point(&test.account, arn).await?,
+            None => shared.catalog.newest_recovery_point(&test.account, &test.resource_arn).await?,
+        };
+        let point = point.filter(RecoveryPoint::is_restorable).ok_or_else(|| {
+            broken(Fault::Data, "there is no recovery point that could be restored.".to_owned())
+        })?;
+        let now = shared.now();
+        let area = shared.restore_tests_root();
+        let copy = TestArea::copy_path(&area, &test.token);
+        let mut metadata: BTreeMap<String, String> = point.restore_metadata.clone();
+        metadata.insert("targetPath".to_owned(), copy.to_string_lossy().into_owned());
+        let job = RestoreJob {
+            id: uuid::Uuid::new_v4().to_string(),
+            account: test.account.clone(),
+            region: test.region.clone(),
+            recovery_point_arn: point.arn.clone(),
+            vault_name: point.vault_name.clone(),
+            source_resource_arn: point.resource_arn.clone(),
+            kind: point.kind,
+            role_arn: point.role_arn.clone(),
+            metadata,
+            idempotency_token: None,
+            test_token: Some(test.token.clone()),
+            created_at: now,
+            started_at: None,
+            completed_at: None,
+            state: RestoreJobState::Pending,
+            status_message: None,
+            backup_size_bytes: point.backup_size_bytes,
+            bytes_restored: 0,
+            created_resource_arn: None,
+            validation: Some(ValidationStatus::Validating),
+            validation_message: None,
+            deletion: None,
+            deletion_message: None,
+        };
+        let age = now.duration_since(point.captured_at).as_secs();
+        let event = RestoreTestEvent::PointChosen {
+            recovery_point_arn: point.arn.clone(),
+            vault_name: point.vault_name.clone(),
+            restore_job_id: job.id.clone(),
+            // A clock that was set back makes a point from the future; it is not old.
+            point_age_seconds: u64::try_from(age).unwrap_or(0),
+            rpo_seconds: resource.rpo_seconds,
+            rto_seconds: resource.rto_seconds,
+        };
+        self.event(event, vec![Change::InsertRestoreJob(Box::new(job))]).await?;
+        let detail = format!("{}, captured {}", point.arn, point.captured_at);
+        self.record(shared.step_record("choose", began, true, detail)).await?;
+        Ok((point, resource))
+    }
+
+    /// Makes the marked place, and in it the copy, by an ordinary restore job.
+    async fn restore(&mut self, point: &RecoveryPoint) -> Step<TestArea> {
+        let shared = Arc::clone(&self.shared);
+        let began = shared.begin();
+        let area = {
+            let (root, token) = (shared.restore_tests_root(), self.test.token.clone());
+            blocking(move || TestArea::create(&root, &token)).await?
+        };
+        let area = area.map_err(|error| {
+            let message = error.to_string();
+            Broken::Failure(Failure { fault: Fault::Host, step: "restore".to_owned(), message })
+        })?;
+        self.pause("test:copying").await?;
+        let id = self.test.restore_job_id.clone().unwrap_or_default();
+        let claimed = shared
+            .catalog
+            .claim_job_by_id::<RestoreJob>(&id, &shared.owner, shared.now(), shared.lease_until())
+            .await?;
+        let Some(Claimed { job, claim }) = claimed else {
+            return Err(Broken::Failure(interrupted(
+                self.test.state,
+                "its restore job was taken away.",
+            )));
+        };
+        let outcome = restore::perform(&shared, &job, &claim, &self.cancel).await;
+        let (event, changes, failed) = match &outcome {
+            Ok(outcome) => (
+                RestoreJobEvent::Completed {
+                    created_resource_arn: Some(restore::new_resource_arn(&job)),
+                    bytes_restored: outcome.bytes,
+                    message: (!outcome.notes.is_empty()).then(|| outcome.notes.join(" ")),
+                },
+                vec![Change::PointRestored(point.arn.clone(), shared.now())],
+                None,
+            ),
+            Err(failed) => (
+                RestoreJobEvent::Failed { message: failed.to_string() },
+                Vec::new(),
+                Some(failed.failure("restore")),
+            ),
+        };
+        shared
+            .catalog
+            .step_job::<RestoreJob>(
+                &job.account,
+                &job.id,
+                Some(&claim),
+                event,
+                shared.now(),
+                changes,
+            )
+            .await?;
+        let detail = match &outcome {
+            Ok(outcome) => {
+                format!("{} files, {} bytes into isolation", outcome.files, outcome.bytes)
+            }
+            Err(failed) => failed.to_string(),
+        };
+        self.record(shared.step_record("restore", began, failed.is_none(), detail)).await?;
+        match failed {
+            Some(failure) => Err(Broken::Failure(failure)),
+            None => Ok(area),
+        }
+    }
+
+    /// Removes everything that bears the token, and gives the verdict.
+    async fn end(&mut self) -> Step<()> {
+        let shared = Arc::clone(&self.shared);
+        let began = shared.begin();
+        if let Some(id) = self.test.restore_job_id.clone() {
+            self.end_restore_job(&id).await?;
+        }
+        let reaped = {
+            let (root, token) = (shared.restore_tests_root(), self.test.token.clone());
+            blocking(move || provault_proof::reap(&root, &token)).await?
+        };
+        self.pause("test:reaped").await?;
+        let trouble = reaped.err().map(|error| error.to_string());
+        let detail = trouble.clone().unwrap_or_else(|| "the copy is gone".to_owned());
+        self.record(shared.step_record("reap", began, trouble.is_none(), detail)).await?;
+
+        let now = shared.now();
+        let event = RestoreTestEvent::Reaped { cleaned_up: trouble.is_none() };
+        // The evidence is the test as it will stand after this very step.
+        let (finished, _) = step(&self.test, event.clone(), now).map_err(|illegal| {
+            Broken::Lost(provault_catalog::CatalogError::Illegal(illegal).into())
+        })?;
+        let changes = closing(&finished, trouble, now)?;
+        self.event(event, changes).await
+    }
+
+    /// A restore job that the test could not bring to its end has none but this.
+    async fn end_restore_job(&self, id: &str) -> Step<()> {
+        let shared = &self.shared;
+        let job = shared.catalog.job::<RestoreJob>(&self.test.account, id).await?;
+        if job.is_some_and(|job| !job.state.is_final()) {
+            let message = "The restore test it belongs to was broken off.".to_owned();
+            shared
+                .catalog
+                .step_job::<RestoreJob>(
+                    &self.test.account,
+                    id,
+                    None,
+                    RestoreJobEvent::Failed { message },
+                    shared.now(),
+                    Vec::new(),
+                )
+                .await?;
+        }
         Ok(())
+    }
+
+    async fn event(&mut self, event: RestoreTestEvent, changes: Vec<Change>) -> Step<()> {
+        self.test = self
+            .shared
+            .catalog
+            .step_job::<RestoreTest>(
+                &self.test.account,
+                &self.test.id,
+                Some(&self.claim),
+                event,
+                self.shared.now(),
+                changes,
+            )
+            .await?;
+        Ok(())
+    }
+
+    async fn record(&mut self, step: StepRecord) -> Step<()> {
+        self.event(RestoreTestEvent::StepDone(step), Vec::new()).await
+    }
+
+    async fn pause(&self, place: &'static str) -> Step<()> {
+        Ok(blocking(move || pause(place)).await?)
+    }
+}
+
+/// What belongs into the same transaction as the verdict.
+fn closing(
+    finished: &RestoreTest,
+    trouble: Option<String>,
+    now: jiff::Timestamp,
+) -> Step<Vec<Change>> {
+    let verdict = finished.verdict.unwrap_or(Verdict::Inconclusive);
+    let reason = finished.reason.clone().unwrap_or_default();
+    let mut changes = Vec::new();
+    if let Some(id) = &finished.restore_job_id {
+        let validated =
+            RestoreJobEvent::Validated { status: verdict.validation_status(), message: reason };
+        let status =
+            if trouble.is_none() { DeletionStatus::Successful } else { DeletionStatus::Failed };
+        changes.push(Change::StepRestoreJob(id.clone(), validated));
+        let deletion = RestoreJobEvent::Deletion { status, message: trouble };
+        changes.push(Change::StepRestoreJob(id.clone(), deletion));
+    }
+    if let Some(arn) = &finished.recovery_point_arn {
+        let told = PointVerdict { verdict, restore_test_id: finished.id.clone(), at: now };
+        changes.push(Change::PointVerdict(arn.clone(), told));
+    }
+    let body = serde_json::to_value(finished).map_err(|error| {
+        Broken::Lost(crate::EngineError::Internal(format!("the evidence: {error}")))
+    })?;
+    changes.push(Change::AppendEvidence(finished.account.clone(), body));
+    Ok(changes)
+}
+
+/// Ends a test whose worker is gone: reap, INCONCLUSIVE.
+pub(crate) async fn end_abandoned(
+    shared: &Arc<Shared>,
+    claimed: Claimed<RestoreTest>,
+) -> Result<()> {
+    break_off(shared, claimed, "the server stopped while the test ran.").await
+}
+
+/// Ends a test that waits for its turn: nothing to reap, INCONCLUSIVE.
+pub(crate) async fn end_stopped(
+    shared: &Arc<Shared>,
+    claimed: Claimed<RestoreTest>,
+    reason: &str,
+) -> Result<()> {
+    break_off(shared, claimed, reason).await
+}
+
+async fn break_off(shared: &Arc<Shared>, claimed: Claimed<RestoreTest>, why: &str) -> Result<()> {
+    let Claimed { job: test, claim } = claimed;
+    let cancel = CancelFlag::new();
+    let mut run = Run { shared: Arc::clone(shared), test, claim, cancel };
+    // One that died between its last step and its verdict keeps what it had found out.
+    let reaping = run.test.state == RestoreTestState::Reaping;
+    let ended = async {
+        if !reaping {
+            let failure = interrupted(run.test.state, why);
+            run.event(RestoreTestEvent::Broken(failure), Vec::new()).await?;
+        }
+        run.end().await
+    };
+    match ended.await {
+        Ok(()) => Ok(()),
+        Err(Broken::Lost(error)) => Err(error),
+        Err(Broken::Failure(failure)) => Err(crate::EngineError::Internal(failure.message)),
     }
 }

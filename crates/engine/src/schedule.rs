@@ -69,9 +69,8 @@ async fn plan_tick(shared: &Shared, plan: &BackupPlan, now: Timestamp) -> Result
 }
 
 fn zone_of(rule: &BackupRule) -> Result<TimeZone> {
-    let zone = ScheduleTimezone::parse(&rule.timezone).map_err(|error| {
-        provault_domain::Invalid::new("ScheduleExpressionTimezone", error)
-    })?;
+    let zone = ScheduleTimezone::parse(&rule.timezone)
+        .map_err(|error| provault_domain::Invalid::new("ScheduleExpressionTimezone", error))?;
     Ok(zone.zone().clone())
 }
 
@@ -172,14 +171,20 @@ pub(crate) async fn close_windows(shared: &Arc<Shared>) -> Result<()> {
             _ => continue,
         };
         let stopped = matches!(event, BackupJobEvent::StopRequested { .. });
-        let step = shared.catalog.step_job::<BackupJob>(&job.account, &job.id, None, event, now, Vec::new());
+        let step = shared.catalog.step_job::<BackupJob>(
+            &job.account,
+            &job.id,
+            None,
+            event,
+            now,
+            Vec::new(),
+        );
         match step.await {
             Ok(job) if stopped => {
                 shared.cancel(&job.id, job.status_message.as_deref().unwrap_or_default());
             }
-            Ok(_) => {}
-            // It moved on by itself in the same moment.
-            Err(provault_catalog::CatalogError::Illegal(_)) => {}
+            // Illegal: it moved on by itself in the same moment.
+            Ok(_) | Err(provault_catalog::CatalogError::Illegal(_)) => {}
             Err(error) => return Err(error.into()),
         }
     }

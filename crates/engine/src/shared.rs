@@ -137,11 +137,6 @@ impl Shared {
         self.lock_running().remove(job_id).and_then(|running| running.reason)
     }
 
-    /// Why a running job was asked to stop, if it was.
-    pub(crate) fn stop_reason(&self, job_id: &str) -> Option<String> {
-        self.lock_running().get(job_id).and_then(|running| running.reason.clone())
-    }
-
     /// Asks a job that runs here to stop; whether one does.
     pub(crate) fn cancel(&self, job_id: &str, reason: &str) -> bool {
         match self.lock_running().get_mut(job_id) {
@@ -171,7 +166,13 @@ impl Shared {
     }
 
     /// The record of a step that began at the two readings and ends now.
-    pub(crate) fn step_record(&self, name: &str, began: Began, ok: bool, detail: String) -> StepRecord {
+    pub(crate) fn step_record(
+        &self,
+        name: &str,
+        began: Began,
+        ok: bool,
+        detail: String,
+    ) -> StepRecord {
         StepRecord {
             name: name.to_owned(),
             started_at: began.at,

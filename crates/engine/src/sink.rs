@@ -41,7 +41,9 @@ impl Sink for SnapshotSink<'_> {
         kind: &NodeKind,
     ) -> Result<(), SinkError> {
         let kind = match kind {
-            NodeKind::Symlink { target } => repository::NodeKind::Symlink { target: target.clone() },
+            NodeKind::Symlink { target } => {
+                repository::NodeKind::Symlink { target: target.clone() }
+            }
             NodeKind::BlockDevice { rdev } => repository::NodeKind::BlockDevice { device: *rdev },
             NodeKind::CharDevice { rdev } => repository::NodeKind::CharDevice { device: *rdev },
             NodeKind::Fifo => repository::NodeKind::Fifo,
@@ -52,7 +54,7 @@ impl Sink for SnapshotSink<'_> {
                 ));
             }
         };
-        self.writer.add_node(name, &stored(metadata), kind).map_err(refused)
+        self.writer.add_node(name, &stored(metadata), &kind).map_err(refused)
     }
 
     fn add_file(

@@ -56,8 +56,12 @@ impl SnapshotSource {
             repository::EntryKind::File => NodeKind::File,
             repository::EntryKind::Other(other) => match other {
                 repository::NodeKind::Symlink { target } => NodeKind::Symlink { target },
-                repository::NodeKind::BlockDevice { device } => NodeKind::BlockDevice { rdev: device },
-                repository::NodeKind::CharDevice { device } => NodeKind::CharDevice { rdev: device },
+                repository::NodeKind::BlockDevice { device } => {
+                    NodeKind::BlockDevice { rdev: device }
+                }
+                repository::NodeKind::CharDevice { device } => {
+                    NodeKind::CharDevice { rdev: device }
+                }
                 repository::NodeKind::Fifo => NodeKind::Fifo,
                 repository::NodeKind::Socket => NodeKind::Socket,
             },
@@ -85,7 +89,8 @@ impl Source for SnapshotSource {
         let wanted: Vec<repository::Entry> = files
             .iter()
             .map(|file| {
-                let content = file.chunks.iter().map(|chunk| repository::Id(chunk.sha256)).collect();
+                let content =
+                    file.chunks.iter().map(|chunk| repository::Id(chunk.sha256)).collect();
                 repository::Entry::file(file.path.clone(), file.metadata.size, content)
             })
             .collect();
@@ -124,8 +129,7 @@ impl repository::ContentSink for Forward<'_> {
     fn write(&self, file: usize, offset: u64, bytes: &[u8]) -> std::io::Result<()> {
         self.out.write_at(file, offset, bytes).map_err(|error| {
             let text = error.to_string();
-            let mut failed =
-                self.failed.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+            let mut failed = self.failed.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
             failed.get_or_insert(error);
             std::io::Error::other(text)
         })
@@ -135,9 +139,10 @@ impl repository::ContentSink for Forward<'_> {
 pub(crate) fn refused(error: repository::Error) -> SourceError {
     match error {
         repository::Error::Cancelled => SourceError::Cancelled,
-        error if error.is_damage() => {
-            SourceError::Damaged { path: "the recovery point".to_owned(), message: error.to_string() }
-        }
+        error if error.is_damage() => SourceError::Damaged {
+            path: "the recovery point".to_owned(),
+            message: error.to_string(),
+        },
         error => SourceError::Unavailable(error.to_string()),
     }
 }

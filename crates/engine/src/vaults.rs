@@ -90,9 +90,8 @@ impl Vaults {
     }
 
     fn storage(&self, vault: &BackupVault) -> Result<Arc<dyn Storage>> {
-        let storage = ObjectStorage::local(&self.path(vault)).map_err(|error| {
-            EngineError::Repository { vault: vault.name.clone(), source: error.into() }
-        })?;
+        let storage = ObjectStorage::local(&self.path(vault))
+            .map_err(|error| EngineError::repository(&vault.name)(error.into()))?;
         Ok(Arc::new(storage))
     }
 

@@ -1,0 +1,308 @@
+//! The questions of a restore test: to the real copy, and to deliberately broken ones.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use provault_catalog::Change;
+use provault_domain::verdict::{
+    Failure, Fault, Findings, IsolationLevel, MutantResult, ProbeResult,
+};
+use provault_domain::{RecoveryPoint, Resource, ServiceSpec, StepRecord};
+use provault_driver::{CancelFlag, RestoreRequest, WorkContext};
+use provault_proof::{IsolationReport, IsolationRequest, Mutant, ProofError, TestArea};
+
+use crate::restore::{find_point, open_point};
+use crate::restore_test::Broken;
+use crate::shared::{Shared, blocking};
+
+/// A fresh copy for each of the negative controls that are only a score costs a restore each; of
+/// larger points they are left out, and the evidence says so.
+const LARGEST_SCORED_BYTES: u64 = 256 << 20;
+/// What a broken copy gets to answer: some times what the real one took, and at least this.
+const LEAST_PATIENCE_SECONDS: u64 = 5;
+
+/// Everything the questions need.
+pub(crate) struct Trial {
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) cancel: CancelFlag,
+    pub(crate) token: String,
+    pub(crate) point: RecoveryPoint,
+    pub(crate) resource: Resource,
+}
+
+/// What became of the real copy.
+#[derive(Default)]
+pub(crate) struct Real {
+    pub(crate) steps: Vec<StepRecord>,
+    pub(crate) failure: Option<Failure>,
+    /// Milliseconds from the start of the application to its last answer.
+    pub(crate) recovery_millis: u64,
+    /// The same, for the patience with broken copies.
+    pub(crate) answered_after_millis: u64,
+}
+
+/// What became of the broken ones.
+#[derive(Default)]
+pub(crate) struct Controls {
+    pub(crate) steps: Vec<StepRecord>,
+    pub(crate) failure: Option<Failure>,
+    /// Remembers the answers for the next test with the same probes.
+    pub(crate) cache: Option<Change>,
+}
+
+impl Trial {
+    /// Compares every file with the manifest, then starts the application and asks it.
+    pub(crate) async fn real_copy(&self, area: &TestArea, findings: &mut Findings) -> Real {
+        let mut real = Real::default();
+        let began = self.shared.begin();
+        findings.isolation = Some(IsolationLevel::FilesOnly);
+        match self.compare(&area.copy_dir()).await {
+            Ok(answer) => {
+                let step = self.shared.step_record(
+                    "compare files",
+                    began,
+                    answer.passed,
+                    answer.detail.clone(),
+                );
+                real.steps.push(step);
+                let whole = answer.passed;
+                findings.probes.push(answer);
+                // An application over a copy that is not what was captured proves nothing.
+                if !whole {
+                    return real;
+                }
+            }
+            Err(failure) => {
+                real.steps.push(self.shared.step_record(
+                    "compare files",
+                    began,
+                    false,
+                    failure.message.clone(),
+                ));
+                real.failure = Some(failure);
+                return real;
+            }
+        }
+        let Some(service) = &self.resource.service else { return real };
+        let began = self.shared.begin();
+        match self.ask(area.copy_dir(), service).await {
+            Ok(report) => {
+                findings.isolation = report.level;
+                real.recovery_millis = report.probes.iter().map(|p| p.millis).max().unwrap_or(0);
+                real.answered_after_millis = real.recovery_millis;
+                let passed = report.probes.iter().filter(|p| p.passed).count();
+                let ok = passed == report.probes.len();
+                let mut detail = format!("{passed} of {} probes passed", report.probes.len());
+                if let Some(bad) = report.probes.iter().find(|p| !p.passed) {
+                    detail = format!("{detail}; {}: {}", bad.label, bad.detail);
+                }
+                real.steps.push(self.shared.step_record("start and probe", began, ok, detail));
+                findings.probes.extend(report.probes);
+            }
+            Err(failure) => {
+                real.steps.push(self.shared.step_record(
+                    "start and probe",
+                    began,
+                    false,
+                    failure.message.clone(),
+                ));
+                real.failure = Some(failure);
+            }
+        }
+        real
+    }
+
+    /// Asks the same questions of broken copies, or takes the answers of an earlier test that
+    /// asked the same. The copy under test is broken in place at last: it is of no more use.
+    pub(crate) async fn controls(
+        &self,
+        area: &TestArea,
+        answered_after_millis: u64,
+        findings: &mut Findings,
+    ) -> Result<Controls, Broken> {
+        let version =
+            provault_proof::probe_version(self.resource.service.as_ref(), &self.resource.probes);
+        let known = self.shared.catalog.mutants(&self.resource.arn, &version).await?;
+        if let Some(known) = known {
+            findings.mutants = known;
+            findings.mutants_cached = true;
+            return Ok(Controls::default());
+        }
+        let mut controls = Controls::default();
+        let began = self.shared.begin();
+        let service = self.resource.service.clone().map(|service| ServiceSpec {
+            start_timeout_seconds: service
+                .start_timeout_seconds
+                .min((answered_after_millis / 1000 * 3).max(LEAST_PATIENCE_SECONDS)),
+            ..service
+        });
+        // The required ones need no fresh copy and come last, for nothing survives them.
+        let scored = Mutant::ALL.iter().filter(|mutant| !mutant.required());
+        let required = Mutant::ALL.iter().filter(|mutant| mutant.required());
+        for mutant in scored.chain(required) {
+            if self.cancel.is_raised() {
+                controls.failure = Some(host("negative control", "it was stopped on request."));
+                return Ok(controls);
+            }
+            let result = self.control(area, *mutant, service.as_ref()).await;
+            findings.mutants.push(result);
+        }
+        let killed = findings.mutants.iter().filter(|m| m.killed == Some(true)).count();
+        let detail = format!("{killed} of {} broken copies were noticed", findings.mutants.len());
+        let sound = findings.mutants.iter().all(|m| !m.required || m.killed == Some(true));
+        controls.steps.push(self.shared.step_record("negative control", began, sound, detail));
+        // Only a complete proof that the probes can fail is worth remembering.
+        if sound {
+            controls.cache = Some(Change::PutMutants {
+                resource_arn: self.resource.arn.clone(),
+                probe_version: version,
+                results: findings.mutants.clone(),
+            });
+        }
+        Ok(controls)
+    }
+
+    async fn control(
+        &self,
+        area: &TestArea,
+        mutant: Mutant,
+        service: Option<&ServiceSpec>,
+    ) -> MutantResult {
+        let result = |killed, detail: String| MutantResult {
+            name: mutant.name().to_owned(),
+            required: mutant.required(),
+            killed,
+            detail,
+        };
+        let copy = if mutant.required() {
+            area.copy_dir()
+        } else if self.point.backup_size_bytes > LARGEST_SCORED_BYTES {
+            return result(None, "left out: the recovery point is large".to_owned());
+        } else {
+            match self.fresh_copy(area, mutant).await {
+                Ok(copy) => copy,
+                Err(failure) => return result(None, failure.message),
+            }
+        };
+        let (broken, seed) = (copy.clone(), self.seed());
+        let applied = blocking(move || mutant.apply(&broken, seed)).await;
+        match applied {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => return result(None, error.to_string()),
+            Err(error) => return result(None, error.to_string()),
+        }
+        // With an application, its probes have to notice by themselves: that files differ from
+        // the manifest is known of any broken copy and says nothing of the probes.
+        let answers = match service {
+            Some(service) => self.ask(copy.clone(), service).await.map(|report| report.probes),
+            None => self.compare(&copy).await.map(|answer| vec![answer]),
+        };
+        if !mutant.required() {
+            let removed = blocking(move || provault_proof::remove_copy(&copy)).await;
+            if let Ok(Err(error)) = removed {
+                tracing::warn!(%error, "a broken copy stays until the test is reaped");
+            }
+        }
+        match answers {
+            Ok(answers) => match answers.iter().find(|answer| !answer.passed) {
+                Some(noticed) => {
+                    result(Some(true), format!("{}: {}", noticed.label, noticed.detail))
+                }
+                None => result(Some(false), "every probe passed".to_owned()),
+            },
+            Err(failure) if failure.fault == Fault::Data => result(Some(true), failure.message),
+            Err(failure) => result(None, failure.message),
+        }
+    }
+
+    /// Restores the point once more, beside the copy under test.
+    async fn fresh_copy(&self, area: &TestArea, mutant: Mutant) -> Result<PathBuf, Failure> {
+        let target = area.directory().join(mutant.name());
+        let broken = |error: String| host("negative control", &error);
+        let (point, vault) = find_point(&self.shared, &self.point.account, &self.point.arn)
+            .await
+            .map_err(|error| broken(error.to_string()))?;
+        let source = open_point(&self.shared, &point, &vault, &self.cancel)
+            .await
+            .map_err(|failed| failed.failure("negative control"))?;
+        let driver = self.shared.driver(point.kind).map_err(|error| broken(error.to_string()))?;
+        let mut metadata = point.restore_metadata.clone();
+        metadata.insert("targetPath".to_owned(), target.to_string_lossy().into_owned());
+        let (token, cancel) = (self.token.clone(), self.cancel.clone());
+        let restored = blocking(move || {
+            let context = WorkContext { cancel: &cancel, progress: &|_, _| {} };
+            let request = RestoreRequest { job_id: &token, metadata: &metadata };
+            driver.restore(&request, &source, &context)
+        })
+        .await
+        .map_err(|error| broken(error.to_string()))?;
+        match restored {
+            Ok(_) => Ok(target),
+            Err(error) => Err(Failure {
+                fault: error.fault(),
+                step: "negative control".to_owned(),
+                message: error.to_string(),
+            }),
+        }
+    }
+
+    /// Every file of the copy against the manifest.
+    async fn compare(&self, copy: &Path) -> Result<ProbeResult, Failure> {
+        let broken = |error: String| host("compare files", &error);
+        let (point, vault) = find_point(&self.shared, &self.point.account, &self.point.arn)
+            .await
+            .map_err(|error| broken(error.to_string()))?;
+        let source = open_point(&self.shared, &point, &vault, &self.cancel)
+            .await
+            .map_err(|failed| failed.failure("compare files"))?;
+        let (copy, cancel) = (copy.to_owned(), self.cancel.clone());
+        let began = self.shared.begin();
+        let compared = blocking(move || provault_proof::compare(&copy, &source, &cancel, &|_| {}))
+            .await
+            .map_err(|error| broken(error.to_string()))?;
+        let millis = crate::clock::millis_since(self.shared.clock.as_ref(), began.monotonic);
+        compared
+            .map(|report| report.probe_result(millis))
+            .map_err(|error| failed("compare files", &error))
+    }
+
+    /// Starts the application in isolation over `copy` and asks it every probe that needs one.
+    async fn ask(&self, copy: PathBuf, service: &ServiceSpec) -> Result<IsolationReport, Failure> {
+        let driver = self
+            .shared
+            .driver(self.resource.kind)
+            .map_err(|error| host("isolate", &error.to_string()))?;
+        let probes = self.resource.probes.iter().filter(|p| p.needs_service()).cloned().collect();
+        let request = IsolationRequest {
+            hidden: vec![
+                PathBuf::from(driver.identity(&self.resource.config)),
+                self.shared.data_dir.clone(),
+            ],
+            ..IsolationRequest::new(
+                copy,
+                service.clone(),
+                probes,
+                self.point.captured_at,
+                self.token.clone(),
+            )
+        };
+        let (helper, cancel) = (self.shared.helper.clone(), self.cancel.clone());
+        blocking(move || provault_proof::run_isolated(&helper, &request, &cancel))
+            .await
+            .map_err(|error| host("isolate", &error.to_string()))?
+            .map_err(|error| failed("isolate", &error))
+    }
+
+    /// Chosen without looking at the probes: the token is random.
+    fn seed(&self) -> u64 {
+        self.token.bytes().fold(0, |seed, byte| seed.rotate_left(8) ^ u64::from(byte))
+    }
+}
+
+fn host(step: &str, message: &str) -> Failure {
+    Failure { fault: Fault::Host, step: step.to_owned(), message: message.to_owned() }
+}
+
+fn failed(step: &str, error: &ProofError) -> Failure {
+    Failure { fault: error.fault(), step: step.to_owned(), message: error.to_string() }
+}
