@@ -1,0 +1,229 @@
+//! The outbox: what is to be delivered to whom, and what came of it.
+//!
+//! Rows are made in the transaction of the event they tell of, so that an event that happened is
+//! told and one that did not happen is not. A row is delivered at least once: a sender that dies
+//! between sending and reporting sends again, under the same [`Delivery::id`].
+
+use jiff::Timestamp;
+use provault_domain::{AccountId, Arn, Notification, SubscriptionTarget};
+use serde::{Deserialize, Serialize};
+use sqlx::AnyConnection;
+
+use crate::error::{CatalogError, Result};
+use crate::page::{Select, body, micros, to_body};
+use crate::pool::{Catalog, transact};
+use crate::{topic, vault};
+
+/// One notification for one receiver.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Delivery {
+    /// UUID; the same in every attempt, so that receivers can drop repetitions.
+    pub id: String,
+    /// Tenant.
+    pub account: AccountId,
+    /// The receiver.
+    pub subscription_id: String,
+    /// The topic it came by.
+    pub topic_arn: Arn,
+    /// The receiver's address as of the event.
+    pub target: SubscriptionTarget,
+    /// What happened.
+    pub notification: Notification,
+    /// When the event happened.
+    pub created_at: Timestamp,
+    /// Where it stands.
+    pub state: DeliveryState,
+    /// Attempts that have ended.
+    pub attempts: u32,
+    /// When it is due next.
+    pub next_attempt_at: Timestamp,
+    /// Why the last attempt failed.
+    pub last_error: Option<String>,
+    /// When it arrived.
+    pub delivered_at: Option<Timestamp>,
+}
+
+/// Where a delivery stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "UPPERCASE")]
+pub enum DeliveryState {
+    /// To be tried, for the first time or again.
+    Waiting,
+    /// Arrived.
+    Delivered,
+    /// Given up.
+    Dead,
+}
+
+impl DeliveryState {
+    /// The name in the API.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Waiting => "WAITING",
+            Self::Delivered => "DELIVERED",
+            Self::Dead => "DEAD",
+        }
+    }
+}
+
+impl Catalog {
+    /// Takes up to `limit` due deliveries that nobody else is trying, oldest first, until
+    /// `lease_until`.
+    pub async fn claim_deliveries(
+        &self,
+        owner: &str,
+        now: Timestamp,
+        lease_until: Timestamp,
+        limit: u32,
+    ) -> Result<Vec<Delivery>> {
+        let mut taken: Vec<Delivery> = transact!(self, |tx| {
+            let rows = sqlx::query(
+                "UPDATE deliveries SET owner = $1, lease_until = $2 WHERE id IN (\
+                 SELECT id FROM deliveries WHERE state = 'WAITING' AND next_attempt_at <= $3 \
+                 AND lease_until <= $4 ORDER BY next_attempt_at, id LIMIT $5) RETURNING body",
+            )
+            .bind(owner.to_owned())
+            .bind(micros(lease_until))
+            .bind(micros(now))
+            .bind(micros(now))
+            .bind(i64::from(limit))
+            .fetch_all(&mut *tx)
+            .await?;
+            rows.iter().map(body).collect::<Result<_>>()
+        })?;
+        taken.sort_by(|a, b| (a.created_at, &a.id).cmp(&(b.created_at, &b.id)));
+        Ok(taken)
+    }
+
+    /// It arrived. True whatever was thought of it before, so this cannot be refused.
+    pub async fn delivery_succeeded(&self, id: &str, now: Timestamp) -> Result<()> {
+        transact!(self, |tx| {
+            let mut delivery = by_id(tx, id).await?;
+            if delivery.state == DeliveryState::Delivered {
+                return Ok(());
+            }
+            delivery.state = DeliveryState::Delivered;
+            delivery.attempts += 1;
+            delivery.delivered_at = Some(now);
+            write(tx, &delivery).await
+        })
+    }
+
+    /// It did not arrive: tried again at `next`, or given up. One that arrived or was given up
+    /// meanwhile stays so.
+    pub async fn delivery_failed(
+        &self,
+        id: &str,
+        now: Timestamp,
+        next: Option<Timestamp>,
+        error: &str,
+    ) -> Result<()> {
+        transact!(self, |tx| {
+            let mut delivery = by_id(tx, id).await?;
+            if delivery.state != DeliveryState::Waiting {
+                return Ok(());
+            }
+            delivery.attempts += 1;
+            delivery.last_error = Some(error.to_owned());
+            if next.is_none() {
+                delivery.state = DeliveryState::Dead;
+            }
+            delivery.next_attempt_at = next.unwrap_or(now);
+            write(tx, &delivery).await
+        })
+    }
+
+    /// An account's deliveries, or those of one of its jobs, in the order of their events.
+    pub async fn list_deliveries(
+        &self,
+        account: &AccountId,
+        job_id: Option<&str>,
+    ) -> Result<Vec<Delivery>> {
+        Select::new("SELECT body FROM deliveries")
+            .and("account =", account)
+            .and_if("job_id =", job_id)
+            .then("ORDER BY created_at, id")
+            .all(&self.read)
+            .await
+    }
+}
+
+/// One row for each receiver of the vault's topic, when the vault wants to hear of the event.
+pub(crate) async fn enqueue(
+    tx: &mut AnyConnection,
+    notification: &Notification,
+    now: Timestamp,
+) -> Result<()> {
+    let vault = vault::by_name(&mut *tx, &notification.account, &notification.vault_name).await?;
+    let Some(setting) = vault.and_then(|vault| vault.notifications) else { return Ok(()) };
+    if !notification.event.wanted_by(&setting.events) {
+        return Ok(());
+    }
+    for subscription in topic::subscriptions(&mut *tx, &setting.topic_arn).await? {
+        let delivery = Delivery {
+            id: uuid::Uuid::new_v4().to_string(),
+            account: notification.account.clone(),
+            subscription_id: subscription.id,
+            topic_arn: setting.topic_arn.clone(),
+            target: subscription.target,
+            notification: notification.clone(),
+            created_at: now,
+            state: DeliveryState::Waiting,
+            attempts: 0,
+            next_attempt_at: now,
+            last_error: None,
+            delivered_at: None,
+        };
+        sqlx::query(
+            "INSERT INTO deliveries (id, account, job_id, subscription_id, state, created_at, \
+             next_attempt_at, owner, lease_until, body) \
+             VALUES ($1, $2, $3, $4, $5, $6, $7, NULL, 0, $8)",
+        )
+        .bind(delivery.id.clone())
+        .bind(delivery.account.to_string())
+        .bind(notification.job_id.clone())
+        .bind(delivery.subscription_id.clone())
+        .bind(delivery.state.as_str())
+        .bind(micros(delivery.created_at))
+        .bind(micros(delivery.next_attempt_at))
+        .bind(to_body(&delivery)?)
+        .execute(&mut *tx)
+        .await?;
+    }
+    Ok(())
+}
+
+/// Gives up what waits for a receiver that goes away.
+pub(crate) async fn give_up(tx: &mut AnyConnection, subscription: &str, why: &str) -> Result<()> {
+    let waiting: Vec<Delivery> = Select::new("SELECT body FROM deliveries")
+        .and("subscription_id =", subscription)
+        .only("state = 'WAITING'")
+        .all(&mut *tx)
+        .await?;
+    for mut delivery in waiting {
+        delivery.state = DeliveryState::Dead;
+        delivery.last_error = Some(why.to_owned());
+        write(tx, &delivery).await?;
+    }
+    Ok(())
+}
+
+async fn by_id(tx: &mut AnyConnection, id: &str) -> Result<Delivery> {
+    let query = Select::new("SELECT body FROM deliveries").and("id =", id);
+    query.one(tx).await?.ok_or_else(|| CatalogError::not_found(format!("delivery {id}")))
+}
+
+/// Writes a delivery back; whoever held it has reported and holds it no longer.
+async fn write(tx: &mut AnyConnection, delivery: &Delivery) -> Result<()> {
+    sqlx::query(
+        "UPDATE deliveries SET state = $1, next_attempt_at = $2, body = $3, owner = NULL, \
+         lease_until = 0 WHERE id = $4",
+    )
+    .bind(delivery.state.as_str())
+    .bind(micros(delivery.next_attempt_at))
+    .bind(to_body(delivery)?)
+    .bind(delivery.id.clone())
+    .execute(tx)
+    .await?;
+    Ok(())
+}

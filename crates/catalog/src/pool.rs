@@ -1,0 +1,238 @@
+//! The connection to the database, and the transactions all changes are made in.
+
+use std::hash::{BuildHasher, RandomState};
+use std::path::Path;
+use std::time::Duration;
+
+use sqlx::any::AnyPoolOptions;
+use sqlx::{AnyConnection, AnyPool, Connection};
+
+use crate::error::{CatalogError, Result};
+use crate::migrate;
+
+/// The catalog: a handle that is cheap to clone and may be used from many tasks.
+#[derive(Clone, Debug)]
+pub struct Catalog {
+    /// For reads outside a transaction.
+    pub(crate) read: AnyPool,
+    /// For transactions. On SQLite a single connection, so that writers queue up here and not on
+    /// the file's lock; on PostgreSQL the same pool as `read`.
+    pub(crate) write: AnyPool,
+    /// Begins a transaction in which what was read stays true until the commit.
+    pub(crate) begin: &'static str,
+}
+
+/// Readers beside the one writer of an SQLite catalog.
+const SQLITE_READERS: u32 = 4;
+/// Connections to PostgreSQL, readers and writers together.
+const POSTGRES_CONNECTIONS: u32 = 16;
+
+/// Said on every SQLite connection. WAL lets readers go on while the writer writes; FULL makes a
+/// commit survive a power cut; another process that holds the file's lock is waited for.
+const SQLITE_SETTINGS: &[&str] = &[
+    "PRAGMA busy_timeout = 30000",
+    "PRAGMA journal_mode = WAL",
+    "PRAGMA synchronous = FULL",
+    "PRAGMA foreign_keys = ON",
+];
+
+/// Said on every PostgreSQL connection. Without sequential scans a serializable transaction
+/// locks the index ranges it read and not whole tables, which keeps unrelated jobs from failing
+/// each other while tables are small. A server that hangs in a transaction must not hold up
+/// the others.
+const POSTGRES_SETTINGS: &[&str] = &[
+    "SET enable_seqscan = off",
+    "SET idle_in_transaction_session_timeout = '60s'",
+    "SET application_name = 'provault'",
+];
+
+impl Catalog {
+    /// Opens `sqlite:/path/catalog.db` (made when it is not there; its directory must be) or
+    /// `postgres://…`, and brings the schema up to date. Refuses a catalog from a newer program.
+    pub async fn open(url: &str) -> Result<Self> {
+        sqlx::any::install_default_drivers();
+        let catalog = if let Some(path) = url.strip_prefix("sqlite:") {
+            Self::open_sqlite(path).await?
+        } else if url.starts_with("postgres://") || url.starts_with("postgresql://") {
+            Self::open_postgres(url).await?
+        } else {
+            return Err(CatalogError::Address {
+                url: without_password(url),
+                why: "use sqlite:/PATH/catalog.db or postgres://USER@HOST/DATABASE.".to_owned(),
+            });
+        };
+        migrate::run(&catalog).await?;
+        Ok(catalog)
+    }
+
+    async fn open_sqlite(path: &str) -> Result<Self> {
+        let refuse = |why: &str| {
+            Err(CatalogError::Address { url: format!("sqlite:{path}"), why: why.to_owned() })
+        };
+        if path.is_empty() || path.contains(":memory:") {
+            return refuse("a catalog needs a file; use sqlite:/PATH/catalog.db.");
+        }
+        if Path::new(path).is_dir() {
+            return refuse("this is a directory; add a file name such as catalog.db.");
+        }
+        // The rest of a URL may hold escapes and a query, a path may hold anything.
+        let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"/._-".contains(&byte);
+        let escaped: String = path
+            .bytes()
+            .map(|byte| match byte {
+                byte if plain(byte) => char::from(byte).to_string(),
+                byte => format!("%{byte:02X}"),
+            })
+            .collect();
+        let address = format!("sqlite:{escaped}?mode=rwc");
+        // The writer first: it makes the file and turns WAL on while nobody else is there.
+        let write = connect(&address, 1, SQLITE_SETTINGS).await?;
+        let read = connect(&address, SQLITE_READERS, SQLITE_SETTINGS).await?;
+        // IMMEDIATE takes the write lock at once: two readers that both want to become writers
+        // could only fail each other.
+        Ok(Self { read, write, begin: "BEGIN IMMEDIATE" })
+    }
+
+    async fn open_postgres(url: &str) -> Result<Self> {
+        let pool = connect(url, POSTGRES_CONNECTIONS, POSTGRES_SETTINGS).await?;
+        let begin = "BEGIN ISOLATION LEVEL SERIALIZABLE";
+        Ok(Self { read: pool.clone(), write: pool, begin })
+    }
+
+    /// Waits for running operations and closes all connections. Every later operation fails.
+    pub async fn close(&self) {
+        self.read.close().await;
+        self.write.close().await;
+    }
+}
+
+async fn connect(
+    address: &str,
+    connections: u32,
+    settings: &'static [&'static str],
+) -> Result<AnyPool> {
+    // A pool would try a refused connection again until its time is up; whoever starts a server
+    // wants to know at once.
+    let first = AnyConnection::connect(address).await.map_err(|e| unreachable_at(address, e))?;
+    first.close().await.map_err(|e| unreachable_at(address, e))?;
+    AnyPoolOptions::new()
+        .max_connections(connections)
+        .acquire_timeout(Duration::from_mins(1))
+        .idle_timeout(None)
+        .max_lifetime(None)
+        .after_connect(move |connection, _| {
+            Box::pin(async move {
+                for setting in settings {
+                    sqlx::raw_sql(*setting).execute(&mut *connection).await?;
+                }
+                Ok(())
+            })
+        })
+        .connect(address)
+        .await
+        .map_err(|e| unreachable_at(address, e))
+}
+
+/// The error with the address it is about.
+fn unreachable_at(address: &str, error: sqlx::Error) -> CatalogError {
+    let url = without_password(address);
+    if let sqlx::Error::Configuration(why) = error {
+        return CatalogError::Address { url, why: why.to_string() };
+    }
+    match CatalogError::from(error) {
+        CatalogError::Database { message, retryable } => {
+            CatalogError::Database { message: format!("{url}: {message}"), retryable }
+        }
+        other => other,
+    }
+}
+
+/// `postgres://user:secret@host/…` without the secret, for messages.
+fn without_password(url: &str) -> String {
+    let Some((scheme, rest)) = url.split_once("://") else { return url.to_owned() };
+    let Some((login, place)) = rest.split_once('@') else { return url.to_owned() };
+    let user = login.split(':').next().unwrap_or_default();
+    format!("{scheme}://{user}@{place}")
+}
+
+/// How often a transaction that lost against others is run again, and the pauses between.
+#[derive(Debug, Default)]
+pub(crate) struct Attempts(u32);
+
+const MAX_ATTEMPTS: u32 = 60;
+
+impl Attempts {
+    /// `None` after a pause when the transaction is to be run again.
+    pub(crate) async fn failed(&mut self, error: CatalogError) -> Option<CatalogError> {
+        self.0 += 1;
+        if self.0 >= MAX_ATTEMPTS || !matches!(error, CatalogError::Conflict { .. }) {
+            return Some(error);
+        }
+        // Random pauses, so that two losers do not meet again; longer ones the longer it goes on.
+        let longest = 1_000_u64 << self.0.min(6);
+        let random = RandomState::new().hash_one(self.0);
+        tokio::time::sleep(Duration::from_micros(random % longest)).await;
+        None
+    }
+}
+
+/// Ends a transaction: commits what went well, rolls back what did not.
+pub(crate) async fn finish<T>(
+    transaction: sqlx::Transaction<'static, sqlx::Any>,
+    outcome: Result<T>,
+) -> Result<T> {
+    match outcome {
+        Ok(value) => {
+            transaction.commit().await?;
+            Ok(value)
+        }
+        Err(error) => {
+            // When even this fails the connection is broken, and with it the transaction gone.
+            if let Err(second) = transaction.rollback().await {
+                tracing::warn!(%second, "rolling back a catalog transaction failed");
+            }
+            Err(error)
+        }
+    }
+}
+
+/// `transact!(catalog, |tx| { … Ok(value) })`: runs the block in a transaction and commits when
+/// it is `Ok`. A block that ends in [`CatalogError::Conflict`] is run again some times, so it must
+/// not consume what it captures; a refusal that no retry can change is to be returned as a value.
+///
+/// A macro and not a function: a future that borrows from its caller and from the transaction
+/// cannot be described by a closure's type and stay `Send`.
+macro_rules! transact {
+    ($catalog:expr, |$tx:ident| $body:block) => {{
+        let mut attempts = $crate::pool::Attempts::default();
+        loop {
+            let outcome = async {
+                let mut transaction = $catalog.write.begin_with($catalog.begin).await?;
+                let outcome: $crate::error::Result<_> = {
+                    let $tx: &mut ::sqlx::AnyConnection = &mut transaction;
+                    async { $body }.await
+                };
+                $crate::pool::finish(transaction, outcome).await
+            }
+            .await;
+            match outcome {
+                Ok(value) => break Ok(value),
+                Err(error) => {
+                    if let Some(error) = attempts.failed(error).await {
+                        break Err(error);
+                    }
+                }
+            }
+        }
+    }};
+}
+pub(crate) use transact;
+
+/// Whether a query has an answer.
+pub(crate) async fn any(tx: &mut AnyConnection, sql: &'static str, args: &[&str]) -> Result<bool> {
+    let mut query = sqlx::query(sql);
+    for arg in args {
+        query = query.bind((*arg).to_owned());
+    }
+    Ok(query.fetch_optional(tx).await?.is_some())
+}
