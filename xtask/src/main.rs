@@ -45,7 +45,10 @@ fn main() -> ExitCode {
     match run(&args[1..]) {
         Ok(()) => ExitCode::SUCCESS,
         Err(message) => {
-            eprintln!("xtask {name}: {message}");
+            // A task that has said everything already leaves the last word to its own output.
+            if !message.is_empty() {
+                eprintln!("xtask {name}: {message}");
+            }
             ExitCode::FAILURE
         }
     }

@@ -87,12 +87,7 @@ const STEPS: &[Step] = &[
             e.check(&[&lint[..], &["--", "-D", "warnings"]].concat())
         },
     },
-    Step {
-        name: "build",
-        about: "everything, tests included",
-        vital: true,
-        run: |e| e.check(&["build", "--workspace", "--all-targets", "--locked"]),
-    },
+    Step { name: "build", about: "everything, tests included", vital: true, run: suite::build },
     Step { name: "nextest", about: "all tests", vital: false, run: suite::nextest },
     Step { name: "doctest", about: "examples in documentation", vital: false, run: suite::doctest },
     Step { name: "doc", about: "cargo doc, warnings denied", vital: false, run: suite::doc },
@@ -143,7 +138,8 @@ pub fn run(args: &[String]) -> Result<(), String> {
         println!("failed: {}", broken.join(", "));
     }
     println!("{total}");
-    if broken.is_empty() { Ok(()) } else { Err("not everything holds".to_owned()) }
+    // The counts are the last line, whatever happened.
+    if broken.is_empty() { Ok(()) } else { Err(String::new()) }
 }
 
 /// The steps that the arguments ask for; nothing when they ask for the list.

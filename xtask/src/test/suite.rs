@@ -7,8 +7,15 @@ use super::command::{Environment, Stream, run, run_reading};
 use super::count::Count;
 use super::not_tested;
 
+/// The program and all tests; the end-to-end tests run the program.
+pub fn build(environment: &Environment) -> Result<Count, Failure> {
+    environment.check(&["build", "--workspace", "--all-targets", "--locked"])
+}
+
 /// All tests of the workspace.
 pub fn nextest(environment: &Environment) -> Result<Count, Failure> {
+    // With `--only nextest` the program may be older than its source.
+    build(environment)?;
     let colour = if std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none() {
         "always"
     } else {
