@@ -424,7 +424,14 @@ fn without_privileges_the_rest_comes_back_and_notes_say_what_did_not() {
     let is_root = nix::unistd::geteuid().is_root();
     assert!(is_root, "run as root: this test makes what an unprivileged user cannot restore");
     let trees = Trees::new();
-    let (root, tree) = populated(&trees);
+    let root = trees.source();
+    populate(&root);
+    // Once it has its mode, nobody but root gets into it: what is below must be done before.
+    fs::create_dir_all(root.join("locked/below")).unwrap();
+    fs::write(root.join("locked/below/file"), b"x").unwrap();
+    mode(&root.join("locked/below"), 0o500);
+    mode(&root.join("locked"), 0o000);
+    let (tree, _) = capture(&DRIVER, &resource(&root));
     let target = trees.fresh("target");
     let parent = target.parent().unwrap();
     let nobody = 65_534;
@@ -435,10 +442,15 @@ fn without_privileges_the_rest_comes_back_and_notes_say_what_did_not() {
     nix::unistd::setegid(nix::unistd::Gid::from_raw(nobody)).unwrap();
     nix::unistd::seteuid(nix::unistd::Uid::from_raw(nobody)).unwrap();
     let outcome = run(&request(&target), &tree);
-    // A failed one must be able to remove directories that it has made read-only.
-    let mut damaged = tree.clone();
-    damaged.damage(b"setuid");
-    let broken = run(&request(&parent.join("broken")), &damaged);
+    // One that fails at its very end must be able to remove directories it has locked.
+    let other = parent.join("other");
+    let act = || {
+        if !other.exists() {
+            fs::create_dir(&other).unwrap();
+            fs::write(other.join("late"), b"late").unwrap();
+        }
+    };
+    let late = run(&request(&other), &Racing { inner: &tree, act: &act });
     nix::unistd::seteuid(nix::unistd::Uid::from_raw(0)).unwrap();
     nix::unistd::setegid(nix::unistd::Gid::from_raw(0)).unwrap();
 
@@ -452,8 +464,8 @@ fn without_privileges_the_rest_comes_back_and_notes_say_what_did_not() {
     ] {
         assert!(notes.contains(said), "{said} is not in: {notes}");
     }
-    assert!(broken.is_err());
-    assert_eq!(fs::read_dir(parent).unwrap().count(), 1);
+    assert!(matches!(late, Err(DriverError::TargetExists { .. })), "{late:?}");
+    assert_eq!(fs::read_dir(parent).unwrap().count(), 2, "something was left over");
     let (source, copy) = (look(&root), look(&target));
     for (path, old) in &source {
         if old.kind == "char" || old.kind == "block" {
