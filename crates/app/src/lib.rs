@@ -1,1 +1,164 @@
-//! Stub.
+//! What Provault can be asked to do: one function a use case.
+//!
+//! Every method of [`App`] authorises the caller, validates what it was given, acts, and leaves an
+//! audit record when something changed. The HTTP server and the console call the same methods, so
+//! that a rule holds whoever asks. Domain types come in and go out; nothing here knows the wire.
+//!
+//! Invariants:
+//!
+//! * **Authorise first.** Nothing is looked up before the caller may know of it; what is not the
+//!   caller's account is not found or denied.
+//! * **Bad input changes nothing.** Everything is checked before the first write, and a write is
+//!   one transaction of the catalog or one call of the engine.
+//! * **No setting is forgotten.** What this server cannot honour yet is refused by name
+//!   ([`AppError::not_supported`]).
+//! * **Repeating is safe.** A request with the token of an earlier one returns what that one made;
+//!   the same token with other parameters is an error.
+//! * **Errors say what to do next**, under the names that AWS clients act upon.
+
+mod audit;
+mod backup_job;
+mod bootstrap;
+mod caller;
+mod error;
+mod evidence;
+mod job_log;
+mod key;
+mod lifecycle;
+mod notification;
+mod page_token;
+mod paging;
+mod plan;
+mod plan_document;
+mod protected_resource;
+mod recovery_point;
+mod repository;
+mod resource;
+mod restore_job;
+mod restore_test;
+mod role;
+mod selection;
+mod tag;
+mod topic;
+mod vault;
+
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::sync::{Arc, PoisonError, RwLock};
+
+use jiff::Timestamp;
+use provault_catalog::Catalog;
+use provault_domain::{AccountId, Region};
+use provault_engine::Engine;
+use provault_iam::AccessKey;
+
+pub use backup_job::{BackupJobFilter, BackupJobView, StartBackup};
+pub use bootstrap::{BootstrapError, CREDENTIALS_FILE, DEFAULT_ACCOUNT, DEFAULT_REGION, Setup};
+pub use caller::Caller;
+pub use error::{AppError, ErrorKind, Result};
+pub use evidence::EvidenceChain;
+pub use job_log::{JobLog, JobType};
+pub use notification::BACKUP_VAULT_EVENTS;
+pub use paging::{Listing, Paging};
+pub use plan::{NewPlan, PlanView, ScheduledRun};
+pub use plan_document::{PlanDocument, RuleDocument};
+pub use recovery_point::{PointByVaultFilter, PointView};
+pub use repository::ServerInfo;
+pub use resource::{NewResource, ResourceView};
+pub use restore_job::{RestoreJobFilter, RestoreJobView, StartRestore};
+pub use restore_test::TestTarget;
+pub use selection::SelectionDocument;
+pub use topic::DeliveryView;
+pub use vault::{NewVault, VaultView};
+
+// What the methods hand out that belongs to the rooms below.
+pub use provault_catalog::{Delivery, DeliveryState, JobEvent, ProtectedResource};
+
+/// Limits and habits that an operator may set; the defaults are AWS's.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// Whether `DescribeBackupVault` answers `AccessDeniedException` for a vault that does not
+    /// exist, as AWS does and Ansible demands; else `ResourceNotFoundException`.
+    pub missing_vault_is_access_denied: bool,
+    /// Vaults an account may have.
+    pub max_vaults: u32,
+    /// Plans an account may have, deleted ones not counted.
+    pub max_plans: u32,
+    /// Selections a plan may have.
+    pub max_selections: u32,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            missing_vault_is_access_denied: true,
+            max_vaults: 300,
+            max_plans: 300,
+            max_selections: 100,
+        }
+    }
+}
+
+/// The use cases over one engine. Cheap to clone.
+#[derive(Clone)]
+pub struct App {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    engine: Engine,
+    account: AccountId,
+    region: Region,
+    settings: Settings,
+    credentials_path: PathBuf,
+    tokens: page_token::TokenKey,
+    keys: RwLock<HashMap<String, AccessKey>>,
+}
+
+impl App {
+    /// The account this server was started for.
+    pub fn account(&self) -> &AccountId {
+        &self.inner.account
+    }
+
+    /// The region this server is.
+    pub fn region(&self) -> &Region {
+        &self.inner.region
+    }
+
+    /// The engine behind the use cases.
+    pub fn engine(&self) -> &Engine {
+        &self.inner.engine
+    }
+
+    /// The server's time.
+    pub fn now(&self) -> Timestamp {
+        self.inner.engine.now()
+    }
+
+    /// Where the root access key lies for clients on this machine.
+    pub fn credentials_path(&self) -> &std::path::Path {
+        &self.inner.credentials_path
+    }
+
+    /// Looks an access key up for the verification of a signature. The keys, their secrets
+    /// unsealed, are kept in memory: a verification touches neither disk nor database.
+    pub fn access_key(&self, access_key_id: &str) -> Option<AccessKey> {
+        // A map operation cannot be half done, so a panic elsewhere does not spoil it.
+        let keys = self.inner.keys.read().unwrap_or_else(PoisonError::into_inner);
+        keys.get(access_key_id).cloned()
+    }
+
+    pub(crate) fn catalog(&self) -> &Catalog {
+        self.inner.engine.catalog()
+    }
+
+    pub(crate) fn settings(&self) -> &Settings {
+        &self.inner.settings
+    }
+}
+
+/// A new UUID, as ids of plans, selections and jobs are.
+pub(crate) fn new_id() -> String {
+    uuid::Uuid::new_v4().to_string()
+}

@@ -1,0 +1,294 @@
+//! What every start makes sure of: the settings, the default key, role and vault, the root access
+//! key and its credentials file.
+//!
+//! Each step looks for what it makes and does nothing when it is there, so that a start that was
+//! cut short is finished by the next one. A secret is written to the catalog sealed before it is
+//! written anywhere else: whatever stands in the credentials file can be verified.
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, RwLock};
+
+use provault_catalog::{AccessKeyRow, CatalogError};
+use provault_domain::key::{DEFAULT_KEY, Key, KeyWrapper};
+use provault_domain::role::{DEFAULT_ROLE, Role};
+use provault_domain::vault::{BackupVault, DEFAULT_VAULT};
+use provault_domain::{AccountId, Arn, Region, Tags};
+use provault_engine::{Engine, EngineError};
+use provault_iam::{
+    AccessKey, CredentialsError, CredentialsFile, KeyStatus, Principal, PrincipalError,
+    RandomError, Secret,
+};
+use rand::TryRng as _;
+
+use crate::page_token::TokenKey;
+use crate::{App, Inner, Settings, new_id};
+
+/// The account of a server that was started without one.
+pub const DEFAULT_ACCOUNT: &str = "123456789012";
+/// The region of a server that was started without one.
+pub const DEFAULT_REGION: &str = "us-east-1";
+/// Name of the root access key's file in the data directory, in AWS credentials-file form.
+pub const CREDENTIALS_FILE: &str = "credentials";
+
+/// Key file that seals the server's own secrets; the keys of vaults are others.
+const SERVER_KEY: &str = "server.key";
+const DEFAULT_KEY_FILE: &str = "default.key";
+const ACCOUNT_SETTING: &str = "account-id";
+const REGION_SETTING: &str = "region";
+const TOKEN_SETTING: &str = "page-token-secret";
+
+/// What an [`App`] is made of.
+pub struct Setup {
+    /// The engine, made and not yet started.
+    pub engine: Engine,
+    /// The data directory; the credentials file is written into it.
+    pub data_dir: PathBuf,
+    /// The account asked for on the command line, if any.
+    pub account: Option<AccountId>,
+    /// The region asked for on the command line, if any.
+    pub region: Option<Region>,
+    /// Limits and habits.
+    pub settings: Settings,
+}
+
+/// The server could not be set up. Starting it again goes on where this start ended.
+#[derive(Debug, thiserror::Error)]
+pub enum BootstrapError {
+    /// The data directory belongs to another account or region.
+    #[error(
+        "this data directory was made for {what} {stored}, not {asked}, and that cannot be \
+         changed: its ARNs name it. Start without {option}, or with another --data-dir."
+    )]
+    Fixed {
+        /// `account` or `region`.
+        what: &'static str,
+        /// What the directory was made for.
+        stored: String,
+        /// What was asked for.
+        asked: String,
+        /// The option.
+        option: &'static str,
+    },
+    /// The engine or the catalog failed.
+    #[error(transparent)]
+    Engine(#[from] EngineError),
+    /// The credentials file could not be written.
+    #[error(transparent)]
+    Credentials(#[from] CredentialsError),
+    /// A value in the catalog is not what it should be.
+    #[error("the catalog's {what} cannot be read ({why}); restore a copy of the data directory")]
+    Damaged {
+        /// Which value.
+        what: String,
+        /// What is wrong with it.
+        why: String,
+    },
+    /// The operating system gave no random bytes.
+    #[error(transparent)]
+    Random(#[from] RandomError),
+    /// The operating system gave no random bytes.
+    #[error("the operating system gave no random bytes: {0}; try again")]
+    NoRandom(String),
+    /// The account is no account.
+    #[error(transparent)]
+    Principal(#[from] PrincipalError),
+}
+
+impl From<CatalogError> for BootstrapError {
+    fn from(error: CatalogError) -> Self {
+        Self::Engine(error.into())
+    }
+}
+
+type Result<T> = std::result::Result<T, BootstrapError>;
+
+impl App {
+    /// Makes sure of everything a server needs and gives the use cases over it. To be called
+    /// before the engine is started.
+    pub async fn open(setup: Setup) -> Result<Self> {
+        let Setup { engine, data_dir, account, region, settings } = setup;
+        let account: AccountId =
+            fixed(&engine, ACCOUNT_SETTING, "account", "--account-id", account, DEFAULT_ACCOUNT)
+                .await?;
+        let region: Region =
+            fixed(&engine, REGION_SETTING, "region", "--region", region, DEFAULT_REGION).await?;
+        let tokens = token_key(&engine).await?;
+        let key = default_key(&engine, &account, &region).await?;
+        default_role(&engine, &account).await?;
+        default_vault(&engine, &account, &region, key).await?;
+        let keys = access_keys(&engine, &account).await?;
+        let credentials_path = data_dir.join(CREDENTIALS_FILE);
+        write_credentials(&credentials_path, &keys)?;
+        let keys: HashMap<_, _> =
+            keys.into_iter().map(|key| (key.access_key_id.clone(), key)).collect();
+        let keys = RwLock::new(keys);
+        let inner = Inner { engine, account, region, settings, credentials_path, tokens, keys };
+        Ok(Self { inner: Arc::new(inner) })
+    }
+}
+
+/// A setting that the first start fixes for ever.
+async fn fixed<T>(
+    engine: &Engine,
+    setting: &str,
+    what: &'static str,
+    option: &'static str,
+    asked: Option<T>,
+    default: &str,
+) -> Result<T>
+where
+    T: std::str::FromStr + PartialEq + std::fmt::Display,
+    T::Err: std::fmt::Display,
+{
+    let wanted = asked.as_ref().map_or_else(|| default.to_owned(), ToString::to_string);
+    let stored = engine.catalog().put_setting_if_absent(setting, &wanted).await?;
+    if asked.is_some() && stored != wanted {
+        return Err(BootstrapError::Fixed { what, stored, asked: wanted, option });
+    }
+    stored.parse().map_err(|why: T::Err| BootstrapError::Damaged {
+        what: setting.to_owned(),
+        why: why.to_string(),
+    })
+}
+
+async fn token_key(engine: &Engine) -> Result<TokenKey> {
+    let catalog = engine.catalog();
+    let sealed = match catalog.setting(TOKEN_SETTING).await? {
+        Some(sealed) => sealed,
+        None => {
+            // Only here is the server's key ever made: later its absence is an error, since what it
+            // sealed could not be opened by a new one.
+            engine.keyring().create(SERVER_KEY)?;
+            let mut secret = [0_u8; 32];
+            rand::rngs::SysRng
+                .try_fill_bytes(&mut secret)
+                .map_err(|error| BootstrapError::NoRandom(error.to_string()))?;
+            let text = hex::encode(secret);
+            let sealed = engine.keyring().seal(SERVER_KEY, TOKEN_SETTING, text.as_bytes())?;
+            catalog.put_setting_if_absent(TOKEN_SETTING, &sealed).await?
+        }
+    };
+    let text = engine.keyring().unseal(SERVER_KEY, TOKEN_SETTING, &sealed)?;
+    let mut secret = [0_u8; 32];
+    hex::decode_to_slice(&text, &mut secret).map_err(|why| BootstrapError::Damaged {
+        what: TOKEN_SETTING.to_owned(),
+        why: why.to_string(),
+    })?;
+    Ok(TokenKey::new(secret))
+}
+
+async fn default_key(engine: &Engine, account: &AccountId, region: &Region) -> Result<Arn> {
+    let keys = engine.catalog().list_keys(account).await?;
+    if let Some(key) = keys.into_iter().find(|key| key.name == DEFAULT_KEY) {
+        return Ok(key.arn);
+    }
+    let arn = Arn::key(region, account, &new_id());
+    engine
+        .create_key(Key {
+            arn: arn.clone(),
+            account: account.clone(),
+            name: DEFAULT_KEY.to_owned(),
+            // A fixed name: a start that ends between file and row leaves no file behind.
+            wrapper: KeyWrapper::LocalFile { file: DEFAULT_KEY_FILE.to_owned() },
+            created_at: engine.now(),
+        })
+        .await?;
+    Ok(arn)
+}
+
+async fn default_role(engine: &Engine, account: &AccountId) -> Result<()> {
+    let arn = Arn::role(account, DEFAULT_ROLE);
+    if engine.catalog().role(&arn).await?.is_none() {
+        let role = Role {
+            arn,
+            account: account.clone(),
+            name: DEFAULT_ROLE.to_owned(),
+            created_at: engine.now(),
+        };
+        engine.catalog().insert_role(&role).await?;
+    }
+    Ok(())
+}
+
+async fn default_vault(
+    engine: &Engine,
+    account: &AccountId,
+    region: &Region,
+    key: Arn,
+) -> Result<()> {
+    if engine.catalog().vault(account, DEFAULT_VAULT).await?.is_none() {
+        let vault = BackupVault {
+            name: DEFAULT_VAULT.to_owned(),
+            arn: Arn::backup_vault(region, account, DEFAULT_VAULT),
+            account: account.clone(),
+            region: region.clone(),
+            encryption_key_arn: key,
+            creator_request_id: None,
+            created_at: engine.now(),
+            location: String::new(),
+            sealed_password: String::new(),
+            notifications: None,
+        };
+        engine.create_vault(vault, &Tags::new()).await?;
+    }
+    Ok(())
+}
+
+/// Every access key of the account with its secret unsealed; the root's is made when there is
+/// none.
+async fn access_keys(engine: &Engine, account: &AccountId) -> Result<Vec<AccessKey>> {
+    let root = Principal::root(account.as_str())?;
+    let rows = engine.catalog().list_access_keys(account).await?;
+    let mut keys = rows.into_iter().map(|row| open_key(engine, row)).collect::<Result<Vec<_>>>()?;
+    if !keys.iter().any(|key| key.principal == root) {
+        let key = AccessKey::generate(root, engine.now())?;
+        let sealed_secret = engine.keyring().seal(
+            SERVER_KEY,
+            &key.access_key_id,
+            key.secret.expose_secret().as_bytes(),
+        )?;
+        let principal_arn =
+            key.principal.arn().parse().map_err(|why: provault_domain::Invalid| {
+                BootstrapError::Damaged { what: "root principal".to_owned(), why: why.message }
+            })?;
+        engine
+            .catalog()
+            .insert_access_key(&AccessKeyRow {
+                access_key_id: key.access_key_id.clone(),
+                account: account.clone(),
+                principal_arn,
+                sealed_secret,
+                created_at: key.created_at,
+                active: true,
+            })
+            .await?;
+        keys.push(key);
+    }
+    Ok(keys)
+}
+
+fn open_key(engine: &Engine, row: AccessKeyRow) -> Result<AccessKey> {
+    let secret = engine.keyring().unseal(SERVER_KEY, &row.access_key_id, &row.sealed_secret)?;
+    Ok(AccessKey {
+        principal: Principal::from_arn(row.principal_arn.as_str())?,
+        access_key_id: row.access_key_id,
+        secret: Secret::new(secret),
+        created_at: row.created_at,
+        status: if row.active { KeyStatus::Active } else { KeyStatus::Inactive },
+        session: None,
+    })
+}
+
+/// Writes the credentials file when there is none: at the first start, and when it was lost.
+fn write_credentials(path: &Path, keys: &[AccessKey]) -> Result<()> {
+    let root = keys.iter().find(|key| {
+        key.principal.kind() == provault_iam::PrincipalKind::Root && key.status == KeyStatus::Active
+    });
+    match root {
+        Some(root) if !path.exists() => {
+            Ok(CredentialsFile::write(path, "default", &root.credentials())?)
+        }
+        _ => Ok(()),
+    }
+}

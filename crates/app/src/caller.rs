@@ -1,0 +1,62 @@
+//! Who asks.
+
+use provault_domain::AccountId;
+use provault_iam::Principal;
+
+use crate::{App, AppError, Result};
+
+/// Whom a request speaks for. Every look-up happens among the rows of its account.
+#[derive(Debug, Clone)]
+pub struct Caller {
+    principal: Principal,
+    account: AccountId,
+}
+
+impl Caller {
+    /// The caller that a principal is.
+    pub fn new(principal: Principal) -> Result<Self> {
+        let account = principal.account_id().parse()?;
+        Ok(Self { principal, account })
+    }
+
+    /// The identity.
+    pub fn principal(&self) -> &Principal {
+        &self.principal
+    }
+
+    /// The account it belongs to.
+    pub fn account(&self) -> &AccountId {
+        &self.account
+    }
+}
+
+impl App {
+    /// Whether `caller` may do `action` to `resource` (an ARN, or `*` for the account as a whole).
+    pub(crate) fn permit(
+        &self,
+        caller: &Caller,
+        action: &str,
+        resource: impl AsRef<str>,
+    ) -> Result<()> {
+        provault_iam::authorize(&caller.principal, action, resource.as_ref())
+            .map_err(|denied| AppError::access_denied(denied.to_string()))
+    }
+
+    /// Refuses a filter that asks for the rows of another account.
+    pub fn check_own_account(
+        &self,
+        caller: &Caller,
+        member: &str,
+        account: Option<&str>,
+    ) -> Result<()> {
+        match account {
+            None | Some("*") => Ok(()),
+            Some(account) if account == caller.account.as_str() => Ok(()),
+            Some(account) => Err(AppError::access_denied(format!(
+                "{member}: '{account}' is not the account {} of your access key, and no other \
+                 account has shared anything with it; leave {member} out.",
+                caller.account
+            ))),
+        }
+    }
+}

@@ -1,0 +1,190 @@
+//! Registered resources.
+
+use jiff::{SignedDuration, Timestamp};
+use provault_catalog::CatalogError;
+use provault_domain::resource::validate_tags;
+use provault_domain::{Arn, Kind, Probe, Resource, ServiceSpec, Tags, Verdict};
+
+use crate::paging::List;
+use crate::restore_job::blocking;
+use crate::{App, AppError, Caller, Listing, Paging, Result, new_id};
+
+/// A resource as its owner registers it.
+#[derive(Debug, Clone)]
+pub struct NewResource {
+    /// `filesystem`.
+    pub kind: String,
+    /// Name for people.
+    pub name: String,
+    /// Settings of the kind.
+    pub config: serde_json::Value,
+    /// Tags that selections look at.
+    pub tags: Tags,
+    /// Application of a restored copy.
+    pub service: Option<ServiceSpec>,
+    /// Questions of a restore test.
+    pub probes: Vec<Probe>,
+    /// Recovery point objective, seconds.
+    pub rpo_seconds: Option<u64>,
+    /// Recovery time objective, seconds.
+    pub rto_seconds: Option<u64>,
+    /// Whether a restore test follows every completed backup.
+    pub test_after_backup: bool,
+}
+
+/// A resource and how well it is protected.
+#[derive(Debug, Clone)]
+pub struct ResourceView {
+    /// The resource.
+    pub resource: Resource,
+    /// When the newest recovery point was captured.
+    pub last_backup_at: Option<Timestamp>,
+    /// What is known of that point: its verdict, NOT_TESTED, or OVERDUE when it is older than the
+    /// recovery point objective. `None` when there is no point.
+    pub verdict: Option<Verdict>,
+}
+
+impl App {
+    /// A registered resource by name or ARN.
+    pub(crate) async fn resource_named(&self, caller: &Caller, name: &str) -> Result<Resource> {
+        if name.starts_with("arn:") {
+            return self.registered(caller, name).await;
+        }
+        self.catalog().resource_by_name(caller.account(), name).await?.ok_or_else(|| {
+            AppError::not_found(format!(
+                "There is no resource '{name}'; see `provault resource list` for those there are."
+            ))
+        })
+    }
+
+    async fn resource_view(&self, resource: Resource) -> Result<ResourceView> {
+        let newest = self.catalog().newest_recovery_point(&resource.account, &resource.arn).await?;
+        let now = self.now();
+        let verdict = newest.as_ref().map(|point| {
+            let age = now.duration_since(point.captured_at);
+            let overdue = resource
+                .rpo_seconds
+                .and_then(|rpo| i64::try_from(rpo).ok())
+                .is_some_and(|rpo| age > SignedDuration::from_secs(rpo));
+            if overdue {
+                return Verdict::Overdue;
+            }
+            point.last_verdict.as_ref().map_or(Verdict::NotTested, |last| last.verdict)
+        });
+        Ok(ResourceView { resource, last_backup_at: newest.map(|p| p.captured_at), verdict })
+    }
+
+    /// `provault:AddResource`.
+    pub async fn add_resource(&self, caller: &Caller, new: NewResource) -> Result<ResourceView> {
+        const ACTION: &str = "provault:AddResource";
+        self.audited(caller, ACTION, &new.name, async {
+            self.permit(caller, ACTION, "*")?;
+            let kind: Kind = new.kind.parse()?;
+            let driver = self.engine().driver(kind)?;
+            // AWS's ids of file systems: `fs-` and 17 hexadecimal digits.
+            let id = new_id().replace('-', "");
+            let mut resource = Resource {
+                arn: Arn::resource_of(kind, self.region(), caller.account(), &id[..17]),
+                account: caller.account().clone(),
+                region: self.region().clone(),
+                kind,
+                name: new.name.clone(),
+                config: serde_json::Value::Null,
+                tags: new.tags.clone(),
+                service: new.service.clone(),
+                probes: new.probes.clone(),
+                rpo_seconds: new.rpo_seconds,
+                rto_seconds: new.rto_seconds,
+                test_after_backup: new.test_after_backup,
+                created_at: self.now(),
+            };
+            resource.validate()?;
+            let asked = new.config.clone();
+            let (config, identity) = blocking(move || {
+                let config = driver.check_config(&asked)?;
+                let identity = driver.identity(&config);
+                Ok::<_, provault_domain::Invalid>((config, identity))
+            })
+            .await?
+            .map_err(|invalid| invalid.within("Config"))?;
+            resource.config = config;
+            if let Some(other) =
+                self.catalog().resource_by_name(caller.account(), &resource.name).await?
+            {
+                return Err(AppError::exists(
+                    format!(
+                        "A resource '{}' exists already: {}. Choose another name.",
+                        other.name, other.arn
+                    ),
+                    Some(other.arn),
+                ));
+            }
+            match self.catalog().insert_resource(&resource, &identity).await {
+                Ok(()) => self.resource_view(resource).await,
+                Err(CatalogError::AlreadyExists { what }) => Err(AppError::exists(
+                    format!(
+                        "{what} exists already: the same {kind} ({identity}) is registered under \
+                         another name, see `provault resource list`."
+                    ),
+                    None,
+                )),
+                Err(error) => Err(error.into()),
+            }
+        })
+        .await
+    }
+
+    /// `provault:ListResources`.
+    pub async fn list_resources(
+        &self,
+        caller: &Caller,
+        paging: &Paging,
+    ) -> Result<Listing<ResourceView>> {
+        self.permit(caller, "provault:ListResources", "*")?;
+        let list = List::new(caller, "ListResources", &());
+        let page = self.page(&list, paging)?;
+        let listed = self.catalog().list_resources(caller.account(), page).await?;
+        let listing = self.listing(&list, listed)?;
+        let mut items = Vec::with_capacity(listing.items.len());
+        for resource in listing.items {
+            items.push(self.resource_view(resource).await?);
+        }
+        Ok(Listing { items, next_token: listing.next_token })
+    }
+
+    /// `provault:DescribeResource`, by name or ARN.
+    pub async fn describe_resource(&self, caller: &Caller, name: &str) -> Result<ResourceView> {
+        self.permit(caller, "provault:DescribeResource", "*")?;
+        self.resource_view(self.resource_named(caller, name).await?).await
+    }
+
+    /// `provault:TagResource`: first removes keys, then sets tags.
+    pub async fn change_resource_tags(
+        &self,
+        caller: &Caller,
+        name: &str,
+        set: &Tags,
+        remove: &[String],
+    ) -> Result<ResourceView> {
+        const ACTION: &str = "provault:TagResource";
+        self.audited(caller, ACTION, name, async {
+            self.permit(caller, ACTION, "*")?;
+            validate_tags(set)?;
+            let resource = self.resource_named(caller, name).await?;
+            let resource = self.retag(&resource.arn, &resource.tags, set, remove).await?;
+            self.resource_view(resource).await
+        })
+        .await
+    }
+
+    /// `provault:RemoveResource`, by name or ARN. Its recovery points stay and can be restored.
+    pub async fn remove_resource(&self, caller: &Caller, name: &str) -> Result<()> {
+        const ACTION: &str = "provault:RemoveResource";
+        self.audited(caller, ACTION, name, async {
+            self.permit(caller, ACTION, "*")?;
+            let resource = self.resource_named(caller, name).await?;
+            Ok(self.catalog().delete_resource(&resource.arn).await?)
+        })
+        .await
+    }
+}

@@ -1,0 +1,241 @@
+//! Restore jobs.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use provault_catalog::CatalogError;
+use provault_domain::role::DEFAULT_ROLE;
+use provault_domain::{Arn, RestoreJob, RestoreJobState};
+
+use crate::backup_job::{JobQuery, check_token, job_filter};
+use crate::paging::List;
+use crate::{App, AppError, Caller, Listing, Paging, Result, new_id};
+
+/// A restore as its caller asks for it.
+#[derive(Debug, Clone, Default)]
+pub struct StartRestore {
+    /// What is restored.
+    pub recovery_point_arn: String,
+    /// How; the driver of its kind knows the keys.
+    pub metadata: BTreeMap<String, String>,
+    /// Under which role; the default role when absent.
+    pub role_arn: Option<String>,
+    /// The caller's token.
+    pub idempotency_token: Option<String>,
+    /// What the caller believes the point to be.
+    pub resource_type: Option<String>,
+}
+
+/// Which restore jobs are wanted; what is absent does not narrow.
+#[derive(Debug, Clone, Default)]
+pub struct RestoreJobFilter {
+    /// In this state.
+    pub status: Option<String>,
+    /// Of resources of this AWS resource type.
+    pub resource_type: Option<String>,
+    /// Created after.
+    pub created_after: Option<Timestamp>,
+    /// Created before.
+    pub created_before: Option<Timestamp>,
+    /// Ended after.
+    pub completed_after: Option<Timestamp>,
+    /// Ended before.
+    pub completed_before: Option<Timestamp>,
+    /// Of this account; `*` for all the caller may see.
+    pub account: Option<String>,
+    /// Of this restore testing plan; there are none yet.
+    pub testing_plan_arn: Option<String>,
+    /// Children of this job; no job here has any.
+    pub parent_job_id: Option<String>,
+}
+
+/// A restore job and what it restores from.
+#[derive(Debug, Clone)]
+pub struct RestoreJobView {
+    /// The job.
+    pub job: RestoreJob,
+    /// The vault.
+    pub vault_arn: Arn,
+    /// When the recovery point was created, while that exists.
+    pub recovery_point_created_at: Option<Timestamp>,
+}
+
+impl App {
+    /// `StartRestoreJob`. A repetition with the same token gives the same job.
+    pub async fn start_restore_job(
+        &self,
+        caller: &Caller,
+        ask: StartRestore,
+    ) -> Result<RestoreJob> {
+        const ACTION: &str = "backup:StartRestoreJob";
+        self.audited(caller, ACTION, &ask.recovery_point_arn, async {
+            self.permit(caller, ACTION, "*")?;
+            check_token(ask.idempotency_token.as_deref())?;
+            let point = self.point(caller, &ask.recovery_point_arn).await?;
+            self.permit(caller, ACTION, &point.arn)?;
+            if let Some(wanted) = &ask.resource_type
+                && wanted != point.kind.resource_type()
+            {
+                return Err(AppError::invalid(
+                    "ResourceType",
+                    format!(
+                        "'{wanted}' does not fit: the recovery point is of type {}; use that, or \
+                         leave it out.",
+                        point.kind.resource_type()
+                    ),
+                ));
+            }
+            let role_arn = match &ask.role_arn {
+                Some(arn) => self.role_of(caller, "IamRoleArn", arn).await?,
+                None => Arn::role(caller.account(), DEFAULT_ROLE),
+            };
+            let job = RestoreJob {
+                id: new_id(),
+                account: caller.account().clone(),
+                region: self.region().clone(),
+                recovery_point_arn: point.arn.clone(),
+                vault_name: point.vault_name.clone(),
+                source_resource_arn: point.resource_arn.clone(),
+                kind: point.kind,
+                role_arn,
+                metadata: ask.metadata.clone(),
+                idempotency_token: ask.idempotency_token.clone(),
+                test_token: None,
+                created_at: self.now(),
+                started_at: None,
+                completed_at: None,
+                state: RestoreJobState::Pending,
+                status_message: None,
+                backup_size_bytes: point.backup_size_bytes,
+                bytes_restored: 0,
+                created_resource_arn: None,
+                validation: None,
+                validation_message: None,
+                deletion: None,
+                deletion_message: None,
+            };
+            // Before the target is looked at: to a repetition it exists already.
+            if let Some(existing) = self.repeated_restore(caller, &job).await? {
+                return Ok(existing);
+            }
+            if !point.is_restorable() {
+                return Err(AppError::refused(format!(
+                    "Recovery point {} is {} and can no longer be restored; choose another one.",
+                    point.arn, point.status
+                )));
+            }
+            let driver = self.engine().driver(point.kind)?;
+            let metadata = job.metadata.clone();
+            blocking(move || driver.check_restore(&metadata)).await??;
+            match self.catalog().insert_job(&job).await {
+                Ok(()) => {
+                    self.engine().wake();
+                    Ok(job)
+                }
+                // The same request, twice at once.
+                Err(error @ CatalogError::AlreadyExists { .. }) => {
+                    match self.repeated_restore(caller, &job).await? {
+                        Some(existing) => Ok(existing),
+                        None => Err(error.into()),
+                    }
+                }
+                Err(error) => Err(error.into()),
+            }
+        })
+        .await
+    }
+
+    /// The job that an earlier request with the same token made.
+    async fn repeated_restore(
+        &self,
+        caller: &Caller,
+        job: &RestoreJob,
+    ) -> Result<Option<RestoreJob>> {
+        let Some(token) = &job.idempotency_token else { return Ok(None) };
+        let found = self.catalog().job_by_token::<RestoreJob>(caller.account(), token).await?;
+        let Some(existing) = found else { return Ok(None) };
+        let same = existing.recovery_point_arn == job.recovery_point_arn
+            && existing.role_arn == job.role_arn
+            && existing.metadata == job.metadata;
+        if same {
+            Ok(Some(existing))
+        } else {
+            Err(AppError::token_reused(token, "restore job", &existing.id))
+        }
+    }
+
+    async fn restore_job_of(&self, caller: &Caller, id: &str) -> Result<RestoreJob> {
+        self.catalog().job::<RestoreJob>(caller.account(), id).await?.ok_or_else(|| {
+            AppError::not_found(format!(
+                "There is no restore job '{id}'; see list-restore-jobs for those there are."
+            ))
+        })
+    }
+
+    async fn restore_view(&self, job: RestoreJob) -> Result<RestoreJobView> {
+        let point = self.catalog().recovery_point(&job.account, &job.recovery_point_arn).await?;
+        Ok(RestoreJobView {
+            vault_arn: Arn::backup_vault(&job.region, &job.account, &job.vault_name),
+            recovery_point_created_at: point.map(|point| point.created_at),
+            job,
+        })
+    }
+
+    /// `DescribeRestoreJob`.
+    pub async fn describe_restore_job(&self, caller: &Caller, id: &str) -> Result<RestoreJobView> {
+        self.permit(caller, "backup:DescribeRestoreJob", "*")?;
+        self.restore_view(self.restore_job_of(caller, id).await?).await
+    }
+
+    /// `ListRestoreJobs`: operators' own and those of restore tests.
+    pub async fn list_restore_jobs(
+        &self,
+        caller: &Caller,
+        filter: &RestoreJobFilter,
+        paging: &Paging,
+    ) -> Result<Listing<RestoreJobView>> {
+        self.permit(caller, "backup:ListRestoreJobs", "*")?;
+        self.check_own_account(caller, "ByAccountId", filter.account.as_deref())?;
+        let list = List::new(caller, "ListRestoreJobs", filter);
+        let page = self.page(&list, paging)?;
+        let query = JobQuery {
+            state: filter.status.as_deref(),
+            vault_name: None,
+            resource_arn: None,
+            parent_job_id: filter.parent_job_id.as_deref().or(filter.testing_plan_arn.as_deref()),
+            created: (filter.created_after, filter.created_before),
+            completed: (filter.completed_after, filter.completed_before),
+        };
+        let Some(wanted) = job_filter(caller, query)? else { return Ok(Listing::empty()) };
+        let mut listed = self.catalog().list_jobs::<RestoreJob>(&wanted, page).await?;
+        listed.items.retain(|job| {
+            filter.resource_type.as_deref().is_none_or(|t| t == job.kind.resource_type())
+        });
+        let listing = self.listing(&list, listed)?;
+        let mut items = Vec::with_capacity(listing.items.len());
+        for job in listing.items {
+            items.push(self.restore_view(job).await?);
+        }
+        Ok(Listing { items, next_token: listing.next_token })
+    }
+
+    /// `provault:StopRestoreJob`, for an operator's own restore.
+    pub async fn stop_restore_job(&self, caller: &Caller, id: &str) -> Result<()> {
+        const ACTION: &str = "provault:StopRestoreJob";
+        self.audited(caller, ACTION, id, async {
+            self.permit(caller, ACTION, "*")?;
+            self.restore_job_of(caller, id).await?;
+            let reason = format!("Stopped by {}.", caller.principal());
+            self.engine().stop_restore_job(caller.account(), id, &reason).await?;
+            Ok(())
+        })
+        .await
+    }
+}
+
+/// Runs what looks at the disk on a thread that may block.
+pub(crate) async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<T> {
+    tokio::task::spawn_blocking(work).await.map_err(|error| AppError::fault(&error))
+}

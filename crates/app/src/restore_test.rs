@@ -1,0 +1,111 @@
+//! Restore tests.
+
+use provault_catalog::{JobFilter, Page};
+use provault_domain::{Arn, RestoreTest};
+
+use crate::{App, AppError, Caller, Result};
+
+/// What a restore test is to test.
+#[derive(Debug, Clone)]
+pub enum TestTarget {
+    /// The newest recovery point of this resource (name or ARN).
+    Resource(String),
+    /// This recovery point.
+    RecoveryPoint(String),
+}
+
+/// How many tests a list holds at most.
+const LONGEST_LIST: usize = 1000;
+
+impl App {
+    /// `provault:StartRestoreTest`.
+    pub async fn start_restore_test(
+        &self,
+        caller: &Caller,
+        target: &TestTarget,
+    ) -> Result<RestoreTest> {
+        const ACTION: &str = "provault:StartRestoreTest";
+        let (TestTarget::Resource(named) | TestTarget::RecoveryPoint(named)) = target;
+        self.audited(caller, ACTION, named, async {
+            self.permit(caller, ACTION, "*")?;
+            let test = match target {
+                TestTarget::Resource(name) => {
+                    let resource = self.resource_named(caller, name).await?;
+                    let newest = self
+                        .catalog()
+                        .newest_recovery_point(caller.account(), &resource.arn)
+                        .await?;
+                    if newest.is_none() {
+                        return Err(AppError::refused(format!(
+                            "Resource '{}' has no recovery point to test; back it up first.",
+                            resource.name
+                        )));
+                    }
+                    self.engine().new_restore_test(&resource, None)
+                }
+                TestTarget::RecoveryPoint(arn) => {
+                    let point = self.point(caller, arn).await?;
+                    if !point.is_restorable() {
+                        return Err(AppError::refused(format!(
+                            "Recovery point {arn} is {} and can no longer be tested.",
+                            point.status
+                        )));
+                    }
+                    // The resource says how to start and ask the application.
+                    let resource = self.registered(caller, point.resource_arn.as_str()).await?;
+                    self.engine().new_restore_test(&resource, Some(point.arn))
+                }
+            };
+            self.catalog().insert_job(&test).await?;
+            self.engine().wake();
+            Ok(test)
+        })
+        .await
+    }
+
+    async fn restore_test_of(&self, caller: &Caller, id: &str) -> Result<RestoreTest> {
+        self.catalog().job::<RestoreTest>(caller.account(), id).await?.ok_or_else(|| {
+            AppError::not_found(format!(
+                "There is no restore test '{id}'; see `provault restore-test list`."
+            ))
+        })
+    }
+
+    /// `provault:DescribeRestoreTest`.
+    pub async fn describe_restore_test(&self, caller: &Caller, id: &str) -> Result<RestoreTest> {
+        self.permit(caller, "provault:DescribeRestoreTest", "*")?;
+        self.restore_test_of(caller, id).await
+    }
+
+    /// `provault:ListRestoreTests`, of one resource or of all, newest first, at most a thousand.
+    pub async fn list_restore_tests(
+        &self,
+        caller: &Caller,
+        resource_arn: Option<&str>,
+    ) -> Result<Vec<RestoreTest>> {
+        self.permit(caller, "provault:ListRestoreTests", "*")?;
+        let resource_arn = resource_arn.map(str::parse::<Arn>).transpose()?;
+        let filter = JobFilter {
+            account: Some(caller.account().clone()),
+            resource_arn,
+            ..JobFilter::default()
+        };
+        let mut tests = self.catalog().list_jobs::<RestoreTest>(&filter, Page::all()).await?.items;
+        tests.reverse();
+        tests.truncate(LONGEST_LIST);
+        Ok(tests)
+    }
+
+    /// `provault:StopRestoreTest`: what it made is removed, the verdict is INCONCLUSIVE.
+    pub async fn stop_restore_test(&self, caller: &Caller, id: &str) -> Result<()> {
+        const ACTION: &str = "provault:StopRestoreTest";
+        self.audited(caller, ACTION, id, async {
+            self.permit(caller, ACTION, "*")?;
+            self.restore_test_of(caller, id).await?;
+            let reason = format!("Stopped by {}.", caller.principal());
+            self.engine().stop_restore_test(caller.account(), id, &reason).await?;
+            Ok(())
+        })
+        .await
+    }
+}

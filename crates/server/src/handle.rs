@@ -1,0 +1,133 @@
+//! One request, from head to answer.
+
+use axum::extract::Request;
+use axum::response::Response;
+use http::request::Parts;
+use http::{HeaderMap, HeaderValue, Method, header};
+use provault_app::{App, Caller};
+use provault_iam::{AuthError, SignedRequest, normalize_path, verify};
+use provault_wire::{RouteError, ServiceError, errors, match_route};
+use tracing::Instrument;
+use tracing::field::Empty;
+
+use crate::answer::{Answer, refusal, response};
+use crate::serve::Shared;
+use crate::{body, dispatch, provault};
+
+/// What may be asked without a signature.
+const HEALTH: &str = "/provault/v1/health";
+
+/// Answers a request, whatever happens while it is handled.
+pub(crate) async fn request(shared: Shared, request: Request) -> Response {
+    let request_id = uuid::Uuid::new_v4().to_string();
+    let span = tracing::info_span!(
+        "request",
+        request_id,
+        method = %request.method(),
+        operation = Empty,
+        status = Empty,
+        error = Empty,
+    );
+    let id = request_id.clone();
+    let work = async move {
+        let mut more = HeaderMap::new();
+        let answer = answer(&shared, request, &mut more).await;
+        let span = tracing::Span::current();
+        match &answer {
+            Ok(answer) => {
+                span.record("status", answer.status);
+            }
+            Err(error) => {
+                span.record("status", error.status).record("error", error.name.as_ref());
+            }
+        }
+        tracing::debug!("answered");
+        response(&id, answer, more)
+    };
+    // A task of its own: it ends even when its client goes away, and its panic ends nothing else.
+    match tokio::spawn(work.instrument(span.clone())).await {
+        Ok(response) => response,
+        Err(error) => {
+            let _entered = span.enter();
+            tracing::error!(%error, "a request's handler broke down");
+            let error = ServiceError::new(
+                &errors::SERVICE_UNAVAILABLE,
+                format!(
+                    "the server failed while handling the request {request_id}; its log says why. \
+                     Look at what is there before you try again."
+                ),
+            );
+            response(&request_id, Err(error), HeaderMap::new())
+        }
+    }
+}
+
+async fn answer(
+    shared: &Shared,
+    request: Request,
+    more: &mut HeaderMap,
+) -> Result<Answer, ServiceError> {
+    let (parts, body) = request.into_parts();
+    if parts.method == Method::GET && parts.uri.path() == HEALTH {
+        return Answer::json(&serde_json::json!({ "Status": "ok" }));
+    }
+    let options = &shared.options;
+    let body = body::read(body, options.max_body_bytes, options.body_timeout).await?;
+    let caller = authenticate(&shared.app, &parts, &body)?;
+    let raw_path = parts.uri.path();
+    let raw_query = parts.uri.query().unwrap_or_default();
+    // The signature covers the normal form of the path. What is routed must be what was signed.
+    if normalize_path(raw_path) != raw_path {
+        return Err(ServiceError::new(
+            &errors::UNKNOWN_OPERATION,
+            "the path holds empty or dot segments; send it in its normal form",
+        ));
+    }
+    let method = parts.method.as_str();
+    if let Some(path) = raw_path.strip_prefix(provault_wire::provault::PREFIX)
+        && (path.is_empty() || path.starts_with('/'))
+    {
+        return provault::answer(&shared.app, &caller, method, path, raw_query, &body).await;
+    }
+    let route = match_route(method, raw_path, raw_query).map_err(|error| {
+        if let RouteError::WrongMethod { allowed, .. } = &error
+            && let Ok(value) = HeaderValue::from_str(&allowed.join(", "))
+        {
+            more.insert(header::ALLOW, value);
+        }
+        ServiceError::from(error)
+    })?;
+    tracing::Span::current().record("operation", route.operation.name());
+    let call = dispatch::Call { app: &shared.app, caller: &caller, route, raw_query, body: &body };
+    dispatch::dispatch(call).await
+}
+
+/// Who signed the request.
+fn authenticate(app: &App, parts: &Parts, body: &[u8]) -> Result<Caller, ServiceError> {
+    let signed = SignedRequest {
+        method: &parts.method,
+        raw_path: parts.uri.path(),
+        raw_query: parts.uri.query().unwrap_or_default(),
+        headers: &parts.headers,
+        body,
+    };
+    let verified = verify(&signed, |id| app.access_key(id), app.now()).map_err(|e| denied(&e))?;
+    if verified.region != app.region().as_str() {
+        return Err(ServiceError::named(
+            "InvalidSignatureException",
+            403,
+            format!(
+                "Credential should be scoped to a valid region: this server is {}, the request was \
+                 signed for {}; set AWS_REGION={}",
+                app.region(),
+                verified.region,
+                app.region()
+            ),
+        ));
+    }
+    Caller::new(verified.principal).map_err(refusal)
+}
+
+fn denied(error: &AuthError) -> ServiceError {
+    ServiceError::named(error.code(), error.status().as_u16(), error.to_string())
+}

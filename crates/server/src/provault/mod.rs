@@ -1,0 +1,282 @@
+//! Our own operations, under `/provault/v1`; [`provault_wire::provault`] has their table.
+
+mod evidence;
+mod job;
+mod named;
+mod resource;
+mod restore_test;
+mod topic;
+mod vault;
+
+use percent_encoding::percent_decode_str;
+use provault_app::{App, Caller};
+use provault_wire::{ServiceError, errors};
+use serde::de::DeserializeOwned;
+
+use crate::answer::{Answer, refusal};
+
+/// One request for an operation of ours.
+struct Call<'a> {
+    app: &'a App,
+    caller: &'a Caller,
+    query: Query,
+    body: &'a [u8],
+}
+
+/// The result of an operation of ours.
+type Answered = Result<Answer, ServiceError>;
+
+/// Finds the operation and carries it out. `path` is raw and without the prefix.
+pub(crate) async fn answer(
+    app: &App,
+    caller: &Caller,
+    method: &str,
+    path: &str,
+    raw_query: &str,
+    body: &[u8],
+) -> Answered {
+    let mut segments = Vec::new();
+    for segment in path.split('/').filter(|segment| !segment.is_empty()) {
+        segments.push(decode(segment).ok_or_else(|| unreadable(segment))?);
+    }
+    let segments: Vec<&str> = segments.iter().map(String::as_str).collect();
+    let operation = find(method, &segments).ok_or_else(|| unknown(method, &segments))?;
+    tracing::Span::current().record("operation", operation.name());
+    let query = Query::parse(raw_query)?;
+    query.allow_only(operation.query_keys())?;
+    let call = Call { app, caller, query, body };
+    match operation {
+        Operation::DescribeServer => vault::server(&call).await,
+        Operation::AddResource => resource::add(&call).await,
+        Operation::ListResources => resource::list(&call).await,
+        Operation::DescribeResource(name) => resource::describe(&call, name).await,
+        Operation::TagResource(name) => resource::tag(&call, name).await,
+        Operation::RemoveResource(name) => resource::remove(&call, name).await,
+        Operation::AddRole => named::add_role(&call).await,
+        Operation::ListRoles => named::list_roles(&call).await,
+        Operation::RemoveRole(name) => named::remove_role(&call, name).await,
+        Operation::AddKey => named::add_key(&call).await,
+        Operation::ListKeys => named::list_keys(&call).await,
+        Operation::RemoveKey(name) => named::remove_key(&call, name).await,
+        Operation::AddTopic => named::add_topic(&call).await,
+        Operation::ListTopics => named::list_topics(&call).await,
+        Operation::RemoveTopic(name) => named::remove_topic(&call, name).await,
+        Operation::Subscribe(topic) => topic::subscribe(&call, topic).await,
+        Operation::ListSubscriptions(topic) => topic::subscriptions(&call, topic).await,
+        Operation::Unsubscribe(id) => topic::unsubscribe(&call, id).await,
+        Operation::ListDeliveries => topic::deliveries(&call).await,
+        Operation::GetJobLog(id) => job::log(&call, id).await,
+        Operation::StopRestoreJob(id) => job::stop_restore(&call, id).await,
+        Operation::StartRestoreTest => restore_test::start(&call).await,
+        Operation::ListRestoreTests => restore_test::list(&call).await,
+        Operation::DescribeRestoreTest(id) => restore_test::describe(&call, id).await,
+        Operation::StopRestoreTest(id) => restore_test::stop(&call, id).await,
+        Operation::ListEvidence => evidence::list(&call).await,
+        Operation::DescribeRepository(name) => vault::repository(&call, name).await,
+        Operation::ExportPassword(name) => vault::export_password(&call, name).await,
+    }
+}
+
+macro_rules! operations {
+    ($($method:literal $pattern:pat => $name:ident $(($label:ident))?;)*) => {
+        /// An operation of ours with the label of its path.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+        enum Operation<'a> {
+            $($name $((label!($label, &'a str)))?,)*
+        }
+
+        impl Operation<'_> {
+            fn name(self) -> &'static str {
+                match self {
+                    $(Self::$name $((label!($label, _)))? => stringify!($name),)*
+                }
+            }
+        }
+
+        fn find<'a>(method: &str, segments: &[&'a str]) -> Option<Operation<'a>> {
+            match (method, segments) {
+                $(($method, $pattern) => Some(Operation::$name $(($label))?),)*
+                _ => None,
+            }
+        }
+    };
+}
+
+/// What stands in place of a label.
+macro_rules! label {
+    ($label:ident, $($instead:tt)*) => { $($instead)* };
+}
+
+operations! {
+    "GET" ["server"] => DescribeServer;
+    "POST" ["resources"] => AddResource;
+    "GET" ["resources"] => ListResources;
+    "GET" ["resources", name] => DescribeResource(name);
+    "POST" ["resources", name, "tags"] => TagResource(name);
+    "DELETE" ["resources", name] => RemoveResource(name);
+    "POST" ["roles"] => AddRole;
+    "GET" ["roles"] => ListRoles;
+    "DELETE" ["roles", name] => RemoveRole(name);
+    "POST" ["keys"] => AddKey;
+    "GET" ["keys"] => ListKeys;
+    "DELETE" ["keys", name] => RemoveKey(name);
+    "POST" ["topics"] => AddTopic;
+    "GET" ["topics"] => ListTopics;
+    "DELETE" ["topics", name] => RemoveTopic(name);
+    "POST" ["topics", name, "subscriptions"] => Subscribe(name);
+    "GET" ["topics", name, "subscriptions"] => ListSubscriptions(name);
+    "DELETE" ["subscriptions", id] => Unsubscribe(id);
+    "GET" ["deliveries"] => ListDeliveries;
+    "GET" ["jobs", id, "log"] => GetJobLog(id);
+    "POST" ["restore-jobs", id, "stop"] => StopRestoreJob(id);
+    "POST" ["restore-tests"] => StartRestoreTest;
+    "GET" ["restore-tests"] => ListRestoreTests;
+    "GET" ["restore-tests", id] => DescribeRestoreTest(id);
+    "POST" ["restore-tests", id, "stop"] => StopRestoreTest(id);
+    "GET" ["evidence"] => ListEvidence;
+    "GET" ["vaults", name, "repository"] => DescribeRepository(name);
+    "POST" ["vaults", name, "export-password"] => ExportPassword(name);
+}
+
+impl Operation<'_> {
+    /// The query keys it takes.
+    fn query_keys(self) -> &'static [&'static str] {
+        match self {
+            Self::ListResources => &["maxResults", "nextToken"],
+            Self::ListDeliveries => &["jobId"],
+            Self::ListRestoreTests | Self::ListEvidence => &["resourceArn"],
+            _ => &[],
+        }
+    }
+}
+
+fn unknown(method: &str, segments: &[&str]) -> ServiceError {
+    let allowed: Vec<&str> = ["GET", "POST", "DELETE"]
+        .into_iter()
+        .filter(|other| find(other, segments).is_some())
+        .collect();
+    if allowed.is_empty() {
+        return ServiceError::new(
+            &errors::UNKNOWN_OPERATION,
+            "no operation of Provault has this path; check the request's URI",
+        );
+    }
+    ServiceError::new(
+        &errors::METHOD_NOT_ALLOWED,
+        format!("{method} is not allowed on this path; use {}", allowed.join(" or ")),
+    )
+}
+
+fn unreadable(text: &str) -> ServiceError {
+    ServiceError::new(
+        &errors::SERIALIZATION,
+        format!("{text:?} is not percent-encoded UTF-8; encode it again"),
+    )
+}
+
+fn decode(text: &str) -> Option<String> {
+    percent_decode_str(text).decode_utf8().ok().map(std::borrow::Cow::into_owned)
+}
+
+/// The query, decoded; `+` is a space, as in the signature.
+struct Query(Vec<(String, String)>);
+
+impl Query {
+    fn parse(raw: &str) -> Result<Self, ServiceError> {
+        let mut pairs: Vec<(String, String)> = Vec::new();
+        for pair in raw.split('&').filter(|pair| !pair.is_empty()) {
+            let spaced = pair.replace('+', " ");
+            let (key, value) = spaced.split_once('=').unwrap_or((&spaced, ""));
+            let decoded = decode(key).zip(decode(value)).ok_or_else(|| unreadable(pair))?;
+            // A presigned request carries its signature here.
+            if decoded.0.starts_with("X-Amz-") {
+                continue;
+            }
+            if pairs.iter().any(|(key, _)| *key == decoded.0) {
+                return Err(invalid(&format!("{}: it stands in the query twice.", decoded.0)));
+            }
+            pairs.push(decoded);
+        }
+        Ok(Self(pairs))
+    }
+
+    fn allow_only(&self, keys: &[&str]) -> Result<(), ServiceError> {
+        match self.0.iter().find(|(key, _)| !keys.contains(&key.as_str())) {
+            None => Ok(()),
+            Some((key, _)) if keys.is_empty() => {
+                Err(invalid(&format!("{key}: this operation takes no query.")))
+            }
+            Some((key, _)) => {
+                Err(invalid(&format!("{key}: there is no such filter; use {}.", keys.join(" or "))))
+            }
+        }
+    }
+
+    fn get(&self, key: &str) -> Option<&str> {
+        self.0.iter().find(|(name, _)| name == key).map(|(_, value)| value.as_str())
+    }
+}
+
+fn invalid(message: &str) -> ServiceError {
+    ServiceError::new(&errors::INVALID_PARAMETER_VALUE, message)
+}
+
+impl Call<'_> {
+    /// The body as this input. An unknown member is refused by name.
+    fn input<I: DeserializeOwned>(&self) -> Result<I, ServiceError> {
+        let body = if self.body.is_empty() { b"{}" } else { self.body };
+        serde_json::from_slice(body).map_err(|error| {
+            let text = error.to_string();
+            let shape = if !error.is_data() {
+                &errors::SERIALIZATION
+            } else if text.starts_with("missing field") {
+                &errors::MISSING_PARAMETER_VALUE
+            } else if text.starts_with("unknown field") {
+                &errors::INVALID_PARAMETER_VALUE
+            } else {
+                &errors::SERIALIZATION
+            };
+            ServiceError::new(shape, format!("the request body cannot be used: {text}"))
+        })
+    }
+
+    /// What a use case answers, as this operation answers it.
+    fn done<T>(result: Result<T, provault_app::AppError>) -> Result<T, ServiceError> {
+        result.map_err(refusal)
+    }
+
+    /// The answer of an operation without output.
+    fn nothing(result: Result<(), provault_app::AppError>) -> Answered {
+        Self::done(result)?;
+        Answer::json(&serde_json::json!({}))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths_of_the_table_find_their_operation() {
+        assert_eq!(find("GET", &["server"]), Some(Operation::DescribeServer));
+        assert_eq!(find("POST", &["resources", "a", "tags"]), Some(Operation::TagResource("a")));
+        assert_eq!(find("GET", &["resources", "a", "tags"]), None);
+        assert_eq!(find("DELETE", &["server"]), None);
+        assert_eq!(unknown("DELETE", &["server"]).status, 405);
+        assert_eq!(unknown("GET", &["nowhere"]).status, 404);
+        assert_eq!(Operation::ExportPassword("v").name(), "ExportPassword");
+    }
+
+    #[test]
+    fn the_query_is_read_once_and_only_for_what_it_knows() {
+        let query = Query::parse("resourceArn=arn%3Aaws%3Ax+y&X-Amz-Date=1").unwrap();
+        assert_eq!(query.get("resourceArn"), Some("arn:aws:x y"));
+        assert!(query.allow_only(&["resourceArn"]).is_ok());
+        assert_eq!(
+            query.allow_only(&["jobId"]).unwrap_err().name,
+            "InvalidParameterValueException"
+        );
+        assert!(Query::parse("a=1&a=2").is_err());
+        assert_eq!(Query::parse("a=%ff").err().unwrap().name, "SerializationException");
+    }
+}

@@ -1,0 +1,31 @@
+//! The server itself, and the way into a vault for other tools.
+
+use provault_wire::provault as wire;
+
+use super::{Answered, Call};
+use crate::answer::Answer;
+
+pub(super) async fn server(call: &Call<'_>) -> Answered {
+    let info = Call::done(call.app.describe_server(call.caller).await)?;
+    Answer::json(&wire::ServerInfo {
+        account_id: call.app.account().to_string(),
+        region: call.app.region().to_string(),
+        version: info.version.to_owned(),
+        isolation: info.isolation,
+    })
+}
+
+pub(super) async fn repository(call: &Call<'_>, name: &str) -> Answered {
+    let repository = Call::done(call.app.describe_repository(call.caller, name).await)?;
+    Answer::json(&wire::Repository {
+        format: "restic".to_owned(),
+        version: repository.version,
+        location: repository.location.display().to_string(),
+        repository_id: repository.id,
+    })
+}
+
+pub(super) async fn export_password(call: &Call<'_>, name: &str) -> Answered {
+    let (vault, password) = Call::done(call.app.export_password(call.caller, name).await)?;
+    Answer::json(&wire::ExportedPassword { backup_vault_name: vault.name, password })
+}

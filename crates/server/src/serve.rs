@@ -1,0 +1,208 @@
+//! The listener and its connections.
+
+use std::convert::Infallible;
+use std::future::Future;
+use std::io;
+use std::net::SocketAddr;
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::extract::{Request, State};
+use axum::response::Response;
+use hyper::server::conn::http1;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::service::TowerToHyperService;
+use provault_app::App;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{Semaphore, watch};
+use tokio::task::JoinSet;
+
+use crate::handle;
+
+/// Limits of the listener.
+#[derive(Debug, Clone)]
+pub struct ServerOptions {
+    /// Bytes a request's body may have: 1 MiB by default, more than any request of the model needs.
+    pub max_body_bytes: usize,
+    /// How long a client may take to send the head of a request, and a connection be idle.
+    pub header_timeout: Duration,
+    /// How long a client may take to send a body.
+    pub body_timeout: Duration,
+    /// Connections served at a time; further ones wait.
+    pub max_connections: usize,
+    /// How long running requests may take to end when the server stops.
+    pub shutdown_timeout: Duration,
+}
+
+impl Default for ServerOptions {
+    fn default() -> Self {
+        Self {
+            max_body_bytes: 1 << 20,
+            header_timeout: Duration::from_secs(30),
+            body_timeout: Duration::from_secs(30),
+            max_connections: 512,
+            shutdown_timeout: Duration::from_secs(10),
+        }
+    }
+}
+
+/// The server could not listen.
+#[derive(Debug, thiserror::Error)]
+pub enum ServeError {
+    /// The address is not on loopback.
+    #[error(
+        "{0} is not a loopback address, and this server speaks plain HTTP until TLS exists: listen \
+         on 127.0.0.1 or [::1], and let an SSH tunnel or a TLS proxy on this machine carry others"
+    )]
+    NotLoopback(SocketAddr),
+    /// The address cannot be had.
+    #[error("cannot listen on {addr}: {source}{}", hint(source))]
+    Bind {
+        /// The address.
+        addr: SocketAddr,
+        /// What the system said.
+        source: io::Error,
+    },
+}
+
+fn hint(error: &io::Error) -> &'static str {
+    match error.kind() {
+        io::ErrorKind::AddrInUse => {
+            "; another program listens there: stop it, or choose another --listen"
+        }
+        io::ErrorKind::PermissionDenied => {
+            "; ports below 1024 need privileges: choose a higher one"
+        }
+        _ => "",
+    }
+}
+
+/// A bound listener; it serves once [`Server::serve`] runs.
+pub struct Server {
+    listener: TcpListener,
+    addr: SocketAddr,
+    router: Router,
+    options: ServerOptions,
+}
+
+/// What every request is handled with.
+#[derive(Clone)]
+pub(crate) struct Shared {
+    pub(crate) app: App,
+    pub(crate) options: Arc<ServerOptions>,
+}
+
+impl Server {
+    /// Binds the listener. Port 0 takes a free one, see [`Server::local_addr`].
+    pub async fn bind(
+        app: App,
+        addr: SocketAddr,
+        options: ServerOptions,
+    ) -> Result<Self, ServeError> {
+        if !addr.ip().is_loopback() {
+            return Err(ServeError::NotLoopback(addr));
+        }
+        let bound = async {
+            let listener = TcpListener::bind(addr).await?;
+            let addr = listener.local_addr()?;
+            Ok((listener, addr))
+        };
+        let (listener, addr) = bound.await.map_err(|source| ServeError::Bind { addr, source })?;
+        let shared = Shared { app, options: Arc::new(options.clone()) };
+        let router = Router::new().fallback(entry).with_state(shared);
+        Ok(Self { listener, addr, router, options })
+    }
+
+    /// Where it listens.
+    pub fn local_addr(&self) -> SocketAddr {
+        self.addr
+    }
+
+    /// Serves until `shutdown` is done; then lets running requests end.
+    pub async fn serve(self, shutdown: impl Future<Output = ()> + Send) {
+        let Self { listener, router, options, .. } = self;
+        let slots = Arc::new(Semaphore::new(options.max_connections));
+        let (closing, closed) = watch::channel(());
+        let mut connections = JoinSet::new();
+        let mut shutdown = pin!(shutdown);
+        loop {
+            let stream = tokio::select! {
+                () = &mut shutdown => break,
+                stream = accept(&listener, &slots) => stream,
+            };
+            let (stream, slot) = stream;
+            let (router, closed) = (router.clone(), closed.clone());
+            let header_timeout = options.header_timeout;
+            connections.spawn(async move {
+                connection(stream, router, header_timeout, closed).await;
+                drop(slot);
+            });
+            while connections.try_join_next().is_some() {}
+        }
+        drop(listener);
+        drop(closing);
+        let ended = tokio::time::timeout(options.shutdown_timeout, async {
+            while connections.join_next().await.is_some() {}
+        });
+        if ended.await.is_err() {
+            tracing::warn!(
+                connections = connections.len(),
+                "the server stops although some clients are not done"
+            );
+        }
+    }
+}
+
+/// The next connection, once there is room for it.
+async fn accept(
+    listener: &TcpListener,
+    slots: &Arc<Semaphore>,
+) -> (TcpStream, Option<tokio::sync::OwnedSemaphorePermit>) {
+    // The semaphore is never closed.
+    let slot = Arc::clone(slots).acquire_owned().await.ok();
+    loop {
+        match listener.accept().await {
+            Ok((stream, _)) => {
+                // Answers are small and written at once; waiting for more would only delay them.
+                if let Err(error) = stream.set_nodelay(true) {
+                    tracing::debug!(%error, "TCP_NODELAY could not be set");
+                }
+                return (stream, slot);
+            }
+            Err(error) => {
+                // Out of file descriptors, or the client is gone: neither ends the server.
+                tracing::warn!(%error, "a connection could not be accepted");
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+        }
+    }
+}
+
+async fn connection(
+    stream: TcpStream,
+    router: Router,
+    header_timeout: Duration,
+    mut closed: watch::Receiver<()>,
+) {
+    let mut builder = http1::Builder::new();
+    builder.timer(TokioTimer::new()).header_read_timeout(header_timeout);
+    let service = TowerToHyperService::new(router);
+    let mut connection = pin!(builder.serve_connection(TokioIo::new(stream), service));
+    let result = tokio::select! {
+        result = &mut connection => result,
+        // The sender is dropped when the server stops: the request in hand is answered, no more.
+        _ = closed.changed() => {
+            connection.as_mut().graceful_shutdown();
+            connection.await
+        }
+    };
+    if let Err(error) = result {
+        tracing::debug!(%error, "a connection ended early");
+    }
+}
+
+async fn entry(State(shared): State<Shared>, request: Request) -> Result<Response, Infallible> {
+    Ok(handle::request(shared, request).await)
+}
