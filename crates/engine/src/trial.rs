@@ -185,12 +185,11 @@ impl Trial {
             }
         };
         let (broken, seed) = (copy.clone(), self.seed());
-        let applied = blocking(move || mutant.apply(&broken, seed)).await;
-        match applied {
-            Ok(Ok(())) => {}
+        let change = match blocking(move || mutant.apply(&broken, seed)).await {
+            Ok(Ok(change)) => change,
             Ok(Err(error)) => return result(None, error.to_string()),
             Err(error) => return result(None, error.to_string()),
-        }
+        };
         // With an application, its probes have to notice by themselves: that files differ from
         // the manifest is known of any broken copy and says nothing of the probes.
         let answers = match service {
@@ -198,26 +197,21 @@ impl Trial {
             None => self.compare(&copy).await.map(|answer| vec![answer]),
         };
         if !mutant.required() {
-            let removed = blocking(move || provault_proof::remove_copy(&copy)).await;
+            let area = area.clone();
+            let removed = blocking(move || area.discard(&copy)).await;
             if let Ok(Err(error)) = removed {
                 tracing::warn!(%error, "a broken copy stays until the test is reaped");
             }
         }
         match answers {
-            Ok(answers) => match answers.iter().find(|answer| !answer.passed) {
-                Some(noticed) => {
-                    result(Some(true), format!("{}: {}", noticed.label, noticed.detail))
-                }
-                None => result(Some(false), "every probe passed".to_owned()),
-            },
-            Err(failure) if failure.fault == Fault::Data => result(Some(true), failure.message),
+            Ok(answers) => mutant.result(change, Ok(&answers)),
             Err(failure) => result(None, failure.message),
         }
     }
 
     /// Restores the point once more, beside the copy under test.
     async fn fresh_copy(&self, area: &TestArea, mutant: Mutant) -> Result<PathBuf, Failure> {
-        let target = area.directory().join(mutant.name());
+        let target = area.mutant_dir(mutant);
         let broken = |error: String| host("negative control", &error);
         let (point, vault) = find_point(&self.shared, &self.point.account, &self.point.arn)
             .await
@@ -257,9 +251,10 @@ impl Trial {
             .map_err(|failed| failed.failure("compare files"))?;
         let (copy, cancel) = (copy.to_owned(), self.cancel.clone());
         let began = self.shared.begin();
-        let compared = blocking(move || provault_proof::compare(&copy, &source, &cancel, &|_| {}))
-            .await
-            .map_err(|error| broken(error.to_string()))?;
+        let compared =
+            blocking(move || provault_proof::compare(&copy, &source, &cancel, &|_, _| {}))
+                .await
+                .map_err(|error| broken(error.to_string()))?;
         let millis = crate::clock::millis_since(self.shared.clock.as_ref(), began.monotonic);
         compared
             .map(|report| report.probe_result(millis))

@@ -1,15 +1,16 @@
 //! A server in this process: directory, lock, catalog, engine, use cases, HTTP.
 
 use std::fs::{DirBuilder, File, OpenOptions};
-use std::io::Write;
 use std::net::SocketAddr;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use nix::fcntl::{Flock, FlockArg};
-use provault_app::{App, AppOptions};
+use provault_app::{App, Settings, Setup};
+use provault_cli::ServerFile;
 use provault_catalog::Catalog;
+use provault_domain::{AccountId, Region};
 use provault_driver_filesystem::FilesystemDriver;
 use provault_engine::{Engine, Parts, Running};
 use provault_proof::HelperCommand;
@@ -26,9 +27,9 @@ pub struct InstanceOptions {
     /// Where it listens.
     pub listen: SocketAddr,
     /// `None`: as before, or the default at the first start.
-    pub account_id: Option<String>,
+    pub account_id: Option<AccountId>,
     /// `None`: as before, or the default at the first start.
-    pub region: Option<String>,
+    pub region: Option<Region>,
     /// See `serve --missing-vault-not-found`.
     pub missing_vault_not_found: bool,
 }
@@ -69,8 +70,6 @@ impl Instance {
         let url = format!("sqlite:{}", data_dir.join("catalog.db").display());
         let catalog =
             Catalog::open(&url).await.map_err(|error| StartError::new("the catalog", error))?;
-        let executable = std::env::current_exe()
-            .map_err(|error| StartError::new("the path of this program", error))?;
         let hostname = nix::unistd::gethostname()
             .map_or_else(|_| "localhost".to_owned(), |name| name.to_string_lossy().into_owned());
         let engine = Engine::new(Parts {
@@ -78,19 +77,20 @@ impl Instance {
             data_dir: data_dir.clone(),
             clock: Arc::new(SystemClock::new()),
             drivers: vec![Arc::new(FilesystemDriver::new())],
-            helper: HelperCommand::new(executable, vec!["__isolate".to_owned()]),
+            helper: HelperCommand::this_program(["__isolate"]),
             hostname,
         })
         .map_err(|error| StartError::new("the engine", error))?;
-        let app = App::start(
-            engine.clone(),
-            AppOptions {
-                data_dir: data_dir.clone(),
-                account_id: options.account_id,
-                region: options.region,
+        let app = App::open(Setup {
+            engine: engine.clone(),
+            data_dir: data_dir.clone(),
+            account: options.account_id,
+            region: options.region,
+            settings: Settings {
                 missing_vault_is_access_denied: !options.missing_vault_not_found,
+                ..Settings::default()
             },
-        )
+        })
         .await
         .map_err(|error| StartError::new("the first records", error))?;
         let server = Server::bind(app.clone(), options.listen, ServerOptions::default())
@@ -101,16 +101,20 @@ impl Instance {
             .start(true)
             .await
             .map_err(|error| StartError::new("the engine", error))?;
-        announce(&data_dir, &endpoint, app.account().as_str(), app.region().as_str())?;
+        let file = ServerFile {
+            endpoint: endpoint.clone(),
+            region: app.region().to_string(),
+            account_id: app.account().to_string(),
+        };
+        file.store(&data_dir)
+            .map_err(|error| StartError::new(&ServerFile::path(&data_dir).display().to_string(), error))?;
         let (stop_http, stopped) = oneshot::channel();
         let http = tokio::spawn(async move {
             let shutdown = async {
                 // A dropped sender stops the server just as a sent word does.
                 let _ = stopped.await;
             };
-            if let Err(error) = server.serve(shutdown).await {
-                tracing::error!(%error, "the HTTP server ended");
-            }
+            server.serve(shutdown).await;
         });
         Ok(Self { data_dir, endpoint, engine, running, stop_http, http, _lock: lock })
     }
@@ -196,29 +200,4 @@ pub fn is_in_use(data_dir: &Path) -> Result<bool, StartError> {
         Err(StartError(message)) if message.starts_with("another server") => Ok(true),
         Err(error) => Err(error),
     }
-}
-
-/// Tells the command line on this machine where the server is.
-fn announce(
-    data_dir: &Path,
-    endpoint: &str,
-    account: &str,
-    region: &str,
-) -> Result<(), StartError> {
-    let path = data_dir.join("server.json");
-    let staged = data_dir.join(".server.json.new");
-    let text = serde_json::json!({
-        "Endpoint": endpoint, "Region": region, "AccountId": account,
-    });
-    let write = || -> std::io::Result<()> {
-        let mut file = OpenOptions::new()
-            .create(true)
-            .truncate(true)
-            .write(true)
-            .mode(0o600)
-            .open(&staged)?;
-        writeln!(file, "{text}")?;
-        std::fs::rename(&staged, &path)
-    };
-    write().map_err(|error| StartError::new(&path.display().to_string(), error))
 }

@@ -3,11 +3,11 @@
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use provault_cli::GlobalOptions;
+use provault_cli::{CommandLine, GlobalOptions, ProbeSpec};
 use provault_wire::provault as wire;
 
 use crate::instance::{Instance, InstanceOptions};
-use crate::serve::{DEFAULT_LISTEN, fail, start_logging};
+use crate::serve::{DEFAULT_LISTEN, fail, region_of, start_logging};
 use crate::story::{Outcome, Story, Subject};
 
 /// Marks a directory as a lab's, so that `--destroy` never removes anything else.
@@ -28,10 +28,10 @@ pub struct LabArgs {
     source: Option<PathBuf>,
     /// How to start the application in a restored copy of --source, as shell words
     #[arg(long, requires = "source", requires = "probe", value_name = "COMMAND")]
-    service: Option<String>,
+    service: Option<CommandLine>,
     /// What to ask that application, such as http:8080/health,json:/rows>=1
     #[arg(long, requires = "service", value_name = "SPEC")]
-    probe: Vec<String>,
+    probe: Vec<ProbeSpec>,
 }
 
 /// Plays the story.
@@ -51,13 +51,15 @@ pub fn run(args: &LabArgs, global: &GlobalOptions) -> ExitCode {
 }
 
 fn default_directory() -> Result<PathBuf, String> {
-    let beside = provault_cli::default_data_dir().map_err(|error| error.to_string())?;
-    Ok(beside.with_file_name("provault-lab"))
+    provault_cli::default_data_dir()
+        .map(|beside| beside.with_file_name("provault-lab"))
+        .ok_or_else(|| "there is no HOME to keep data below; name a --data-dir.".to_owned())
 }
 
 fn play(args: &LabArgs, global: &GlobalOptions, directory: &Path) -> Result<ExitCode, String> {
     // Everything the user gave is looked at before anything is made.
     let subject = subject(args)?;
+    let region = region_of(global)?;
     prepare(directory)?;
     let runtime = tokio::runtime::Runtime::new().map_err(|error| error.to_string())?;
     let mut story = Story::begin(directory.to_owned(), global.json);
@@ -67,7 +69,7 @@ fn play(args: &LabArgs, global: &GlobalOptions, directory: &Path) -> Result<Exit
             data_dir: directory.join("server"),
             listen: free_address(args.once),
             account_id: None,
-            region: global.region.clone(),
+            region,
             missing_vault_not_found: false,
         };
         runtime.block_on(Instance::start(options)).map_err(|error| error.to_string())
@@ -102,17 +104,12 @@ fn subject(args: &LabArgs) -> Result<Subject, String> {
     if !path.is_dir() {
         return Err(format!("--source {} is not a directory", path.display()));
     }
-    let service = args
-        .service
-        .as_deref()
-        .map(provault_cli::parse_service)
-        .transpose()
-        .map_err(|error| format!("--service: {error}"))?;
-    let probes = args
-        .probe
-        .iter()
-        .map(|spec| provault_cli::parse_probe(spec).map_err(|error| format!("--probe: {error}")))
-        .collect::<Result<Vec<wire::Probe>, _>>()?;
+    let service = args.service.as_ref().map(|command| wire::Service {
+        command: command.0.clone(),
+        environment: std::collections::BTreeMap::new(),
+        start_timeout_seconds: None,
+    });
+    let probes = args.probe.iter().map(|spec| spec.0.clone()).collect();
     Ok(Subject::Own { path, service, probes })
 }
 

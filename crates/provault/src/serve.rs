@@ -5,16 +5,12 @@ use std::net::SocketAddr;
 use std::process::ExitCode;
 
 use provault_cli::GlobalOptions;
+use provault_domain::{AccountId, Region};
 
 use crate::instance::{Instance, InstanceOptions};
 
 /// Where the server listens unless it is told otherwise.
 pub const DEFAULT_LISTEN: &str = "127.0.0.1:7070";
-/// The account it serves unless it is told otherwise.
-pub const DEFAULT_ACCOUNT: &str = "123456789012";
-/// The region it serves unless it is told otherwise.
-pub const DEFAULT_REGION: &str = "us-east-1";
-
 /// Arguments of `serve`. The data directory is the global `--data-dir`; the first start makes it,
 /// with the vault `Default`, the default role and key, and a root access key in `DIR/credentials`.
 #[derive(Debug, clap::Args)]
@@ -24,7 +20,7 @@ pub struct ServeArgs {
     listen: SocketAddr,
     /// Account to serve; fixed by the first start [default: 123456789012]
     #[arg(long, value_name = "N")]
-    account_id: Option<String>,
+    account_id: Option<AccountId>,
     /// Answer ResourceNotFoundException instead of AWS's AccessDeniedException when a vault that
     /// does not exist is described
     #[arg(long)]
@@ -34,15 +30,18 @@ pub struct ServeArgs {
 /// Runs the server until SIGINT or SIGTERM.
 pub fn run(args: &ServeArgs, global: &GlobalOptions) -> ExitCode {
     start_logging("info");
-    let data_dir = match global.data_dir() {
-        Ok(directory) => directory,
-        Err(error) => return fail(&error.to_string()),
+    let Some(data_dir) = global.data_dir() else {
+        return fail("there is no HOME to keep data below; name a directory with --data-dir.");
+    };
+    let region = match region_of(global) {
+        Ok(region) => region,
+        Err(message) => return fail(&message),
     };
     let options = InstanceOptions {
         data_dir,
         listen: args.listen,
         account_id: args.account_id.clone(),
-        region: global.region.clone(),
+        region,
         missing_vault_not_found: args.missing_vault_not_found,
     };
     let runtime = match tokio::runtime::Runtime::new() {
@@ -63,6 +62,11 @@ pub fn run(args: &ServeArgs, global: &GlobalOptions) -> ExitCode {
         instance.stop("The server was stopped").await;
         ExitCode::SUCCESS
     })
+}
+
+/// The region asked for with `--region`, if any.
+pub(crate) fn region_of(global: &GlobalOptions) -> Result<Option<Region>, String> {
+    global.region.as_deref().map(|r| r.parse().map_err(|e| format!("--region: {e}"))).transpose()
 }
 
 /// Structured logs on standard error: JSON when it is not a terminal. `RUST_LOG` overrides the

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use provault_cli::Client;
+use provault_cli::{Client, GlobalOptions};
 use provault_wire::provault as wire;
 use serde_json::{Value, json};
 
@@ -165,9 +165,11 @@ impl Story {
 
     /// From the registration to the verdict.
     pub fn play(&mut self, instance: &Instance, app: &Application) -> Told<Outcome> {
-        let client = Api(
-            Client::of_data_dir(instance.data_dir()).map_err(|error| error.to_string())?,
-        );
+        let options = GlobalOptions {
+            data_dir: Some(instance.data_dir().to_owned()),
+            ..GlobalOptions::default()
+        };
+        let client = Api(Client::discover(&options).map_err(|error| error.to_string())?);
         let resource_arn = self.register(&client, app)?;
         self.vault_and_plan(&client)?;
         let receiver = self.notifications(&client)?;
@@ -224,7 +226,8 @@ impl Story {
 
     fn vault_and_plan(&mut self, client: &Api) -> Told<()> {
         let began = Instant::now();
-        if client.find(&format!("/backup-vaults/{VAULT}"))?.is_none() {
+        let vaults = client.get("/backup-vaults/")?;
+        if !list(&vaults, "BackupVaultList").iter().any(|v| v["BackupVaultName"] == VAULT) {
             client.put(&format!("/backup-vaults/{VAULT}"), &json!({}))?;
         }
         self.done("vault", began, VAULT);
@@ -337,11 +340,9 @@ impl Story {
 
     fn follow_test(&mut self, client: &Api, resource_arn: &str, job_id: &str) -> Told<Value> {
         let mut shown = 0;
-        let arn = resource_arn.replace(':', "%3A").replace('/', "%2F");
-        let list_path = format!("/provault/v1/restore-tests?resourceArn={arn}");
         let deadline = Instant::now() + PATIENCE;
         loop {
-            let tests = client.get(&list_path)?;
+            let tests = client.query("/provault/v1/restore-tests", "resourceArn", resource_arn)?;
             let test = list(&tests, "RestoreTests").iter().find(|t| t["BackupJobId"] == job_id);
             if let Some(test) = test {
                 let finished = test["State"] == "FINISHED";
@@ -374,12 +375,9 @@ impl Story {
         let message = self.until("the notification 'Restore Test Status'", || {
             Ok(receiver.find(subject, &point))
         })?;
-        let deliveries = format!(
-            "/provault/v1/deliveries?jobId={}",
-            text(test, "RestoreTestId")
-        );
+        let id = text(test, "RestoreTestId");
         let delivered = self.until("the mail 'Restore Test Status'", || {
-            let found = client.get(&deliveries)?;
+            let found = client.query("/provault/v1/deliveries", "jobId", &id)?;
             let all = list(&found, "Deliveries");
             let done = !all.is_empty() && all.iter().all(|d| d["State"] == "DELIVERED");
             Ok(done.then(|| all.len()))
@@ -510,10 +508,15 @@ struct Api(Client);
 
 impl Api {
     fn call(&self, method: &str, path: &str, body: Option<&Value>) -> Told<Value> {
-        self.0.request(method, path, body).map_err(|error| format!("{method} {path}: {error}"))
+        self.0.call(method, path, &[], body).map_err(|error| format!("{method} {path}: {error}"))
     }
     fn get(&self, path: &str) -> Told<Value> {
         self.call("GET", path, None)
+    }
+    fn query(&self, path: &str, key: &str, value: &str) -> Told<Value> {
+        self.0
+            .call("GET", path, &[(key, value)], None)
+            .map_err(|error| format!("GET {path}: {error}"))
     }
     fn put(&self, path: &str, body: &Value) -> Told<Value> {
         self.call("PUT", path, Some(body))
@@ -526,9 +529,9 @@ impl Api {
     }
     /// `None` where there is nothing at this path.
     fn find(&self, path: &str) -> Told<Option<Value>> {
-        match self.0.request("GET", path, None) {
+        match self.0.call("GET", path, &[], None) {
             Ok(found) => Ok(Some(found)),
-            Err(error) if error.is_absent() => Ok(None),
+            Err(error) if error.is_not_found() => Ok(None),
             Err(error) => Err(format!("GET {path}: {error}")),
         }
     }
@@ -543,7 +546,7 @@ fn list<'a>(value: &'a Value, key: &str) -> &'a [Value] {
 }
 
 fn bytes(count: u64) -> String {
-    provault_cli::format_bytes(count)
+    provault_cli::size(i64::try_from(count).unwrap_or(i64::MAX))
 }
 
 /// A resource's name for a directory: its own name, as far as names may be.

@@ -1,0 +1,110 @@
+//! Restore tests that start no application: every file against the manifest.
+
+use jiff::SignedDuration;
+use provault_domain::evidence::verify_chain;
+use provault_domain::restore_job::{DeletionStatus, ValidationStatus};
+use provault_domain::*;
+
+use crate::support::World;
+
+const START: &str = "2026-03-01T12:00:00Z";
+
+async fn test_now(world: &World) -> RestoreTest {
+    let test = world.engine.new_restore_test(&world.resource, None);
+    world.engine.catalog().insert_job(&test).await.unwrap();
+    world.engine.wake();
+    world.end_of(&test.id).await
+}
+
+fn copies(world: &World) -> usize {
+    std::fs::read_dir(world.directory.path().join("restore-tests")).map_or(0, Iterator::count)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_whole_point_passes_and_leaves_nothing_but_evidence() {
+    let world = World::with(START, |resource| resource.test_after_backup = true).await;
+    let running = world.start().await;
+    let job = world.back_up().await;
+    let test = loop {
+        if let Some(test) = world.jobs::<RestoreTest>().await.pop() {
+            break test;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+    };
+    let test: RestoreTest = world.end_of(&test.id).await;
+    assert_eq!(test.verdict, Some(Verdict::Passed), "{:?}", test.reason);
+    assert_eq!(test.after_backup_job.as_deref(), Some(job.id.as_str()));
+    assert_eq!(test.cleaned_up, Some(true));
+    assert_eq!(copies(&world), 0);
+    let point = world.point_of(&job).await;
+    assert_eq!(point.last_verdict.unwrap().verdict, Verdict::Passed);
+    let restore: RestoreJob = world.end_of(test.restore_job_id.as_ref().unwrap()).await;
+    assert_eq!(restore.state, RestoreJobState::Completed);
+    assert_eq!(restore.validation, Some(ValidationStatus::Successful));
+    assert_eq!(restore.deletion, Some(DeletionStatus::Successful));
+    let required: Vec<_> = test.findings.mutants.iter().filter(|m| m.required).collect();
+    assert_eq!(required.len(), 2);
+    assert!(required.iter().all(|m| m.killed == Some(true)));
+
+    let again = test_now(&world).await;
+    assert_eq!(again.verdict, Some(Verdict::Passed));
+    assert!(again.findings.mutants_cached, "the same probes need no second negative control");
+    let evidence = world.engine.catalog().list_evidence(&world.account).await.unwrap();
+    assert_eq!(evidence.len(), 2);
+    verify_chain(&evidence).unwrap();
+    running.stop("test over").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_flipped_byte_in_the_vault_fails_the_test() {
+    let world = World::new(START).await;
+    let running = world.start().await;
+    world.back_up().await;
+    let mut packs = Vec::new();
+    let data = world.directory.path().join(&world.vault.location).join("data");
+    for shard in std::fs::read_dir(data).unwrap() {
+        packs.extend(std::fs::read_dir(shard.unwrap().path()).unwrap().map(|p| p.unwrap().path()));
+    }
+    assert!(!packs.is_empty());
+    for pack in packs {
+        use std::os::unix::fs::PermissionsExt;
+        let mut bytes = std::fs::read(&pack).unwrap();
+        bytes[20] ^= 1;
+        std::fs::set_permissions(&pack, std::fs::Permissions::from_mode(0o600)).unwrap();
+        std::fs::write(&pack, bytes).unwrap();
+    }
+    let test = test_now(&world).await;
+    assert_eq!(test.verdict, Some(Verdict::Failed), "{:?}", test.reason);
+    assert!(test.reason.unwrap().contains("damaged"));
+    assert_eq!(copies(&world), 0);
+    running.stop("test over").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_old_point_fails_and_no_point_fails() {
+    let world = World::with(START, |resource| resource.rpo_seconds = Some(3600)).await;
+    let running = world.start().await;
+    let none = test_now(&world).await;
+    assert_eq!(none.verdict, Some(Verdict::Failed));
+    assert!(none.reason.unwrap().contains("no recovery point"));
+    world.back_up().await;
+    world.clock.advance(SignedDuration::from_mins(61));
+    let old = test_now(&world).await;
+    assert_eq!(old.verdict, Some(Verdict::Failed), "{:?}", old.reason);
+    assert!(old.reason.unwrap().contains("recovery point objective"));
+    running.stop("test over").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_bears_no_token_is_never_touched() {
+    let world = World::new(START).await;
+    let root = world.directory.path().join("restore-tests");
+    let foreign = root.join("5d0fdc7e-9e6b-4bb5-9aee-1b8a1d0a2a11");
+    std::fs::create_dir_all(foreign.join("copy")).unwrap();
+    std::fs::write(foreign.join("copy/mine"), "keep").unwrap();
+    let running = world.start().await;
+    world.back_up().await;
+    assert_eq!(test_now(&world).await.verdict, Some(Verdict::Passed));
+    assert_eq!(std::fs::read_to_string(foreign.join("copy/mine")).unwrap(), "keep");
+    running.stop("test over").await;
+}
