@@ -1,12 +1,18 @@
 //! Many jobs at a time, in one process and in several.
 
 use std::fs;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, mpsc};
 use std::thread;
+use std::time::Duration;
 
-use provault_repository::{CancelFlag, CheckLevel};
+use bytes::Bytes;
+use provault_repository::{
+    CancelFlag, CheckLevel, Error, Repository, Storage, StorageError, StoredObject,
+};
 
 use crate::support::{
-    Sandbox, assert_same, backup_options, describe, noise, restore, small_tree, walk,
+    Sandbox, assert_same, backup_options, describe, noise, options, restore, small_tree, walk,
 };
 
 /// Writers of overlapping content, beside dropped writers, readers and checks; every committed
@@ -107,4 +113,91 @@ fn within_tokio() {
         drop(repository.backup(backup_options(&sandbox.source(), None)).unwrap());
         drop(repository);
     });
+}
+
+/// Holds up the first pack until it is told to let it through or to fail it.
+#[derive(Debug)]
+struct Gate {
+    inner: Arc<dyn Storage>,
+    first: AtomicBool,
+    entered: Mutex<mpsc::Sender<()>>,
+    verdict: Mutex<mpsc::Receiver<bool>>,
+}
+
+impl Storage for Gate {
+    fn get(&self, name: &str) -> Result<Bytes, StorageError> {
+        self.inner.get(name)
+    }
+    fn get_range(&self, name: &str, offset: u64, length: u64) -> Result<Bytes, StorageError> {
+        self.inner.get_range(name, offset, length)
+    }
+    fn put(&self, name: &str, content: Bytes) -> Result<(), StorageError> {
+        if name.starts_with("data/") && self.first.swap(false, Ordering::SeqCst) {
+            self.entered.lock().unwrap().send(()).unwrap();
+            if !self.verdict.lock().unwrap().recv().unwrap() {
+                return Err(StorageError::other("put", name, "injected fault"));
+            }
+        }
+        self.inner.put(name, content)
+    }
+    fn list(&self, prefix: &str) -> Result<Vec<StoredObject>, StorageError> {
+        self.inner.list(prefix)
+    }
+    fn size(&self, name: &str) -> Result<u64, StorageError> {
+        self.inner.size(name)
+    }
+    fn delete(&self, name: &str) -> Result<(), StorageError> {
+        self.inner.delete(name)
+    }
+}
+
+/// One job finds its chunks in a pack that another is just storing. It must not commit before that
+/// pack is durable, and not at all if it fails.
+#[test]
+fn a_job_shares_the_fate_of_the_packs_it_relies_on() {
+    for stored in [true, false] {
+        let sandbox = Sandbox::new();
+        fs::write(sandbox.source().join("shared"), noise(1, 4_000_000)).unwrap();
+        sandbox.init();
+        let (entered, has_entered) = mpsc::channel();
+        let (decide, verdict) = mpsc::channel();
+        let gate = Gate {
+            inner: sandbox.storage(),
+            first: AtomicBool::new(true),
+            entered: Mutex::new(entered),
+            verdict: Mutex::new(verdict),
+        };
+        let repository = Repository::open(Arc::new(gate), &sandbox.password, options()).unwrap();
+        let mut early = false;
+        let (one, two) = thread::scope(|scope| {
+            let one = scope.spawn(|| sandbox.backup_with(&repository, None));
+            has_entered.recv().unwrap();
+            let mut writer = repository.backup(backup_options(&sandbox.source(), None)).unwrap();
+            walk(&mut writer, &sandbox.source()).unwrap();
+            let two = scope.spawn(|| writer.finish(None));
+            // Nothing may be committed while the pack is on its way.
+            for _ in 0..20 {
+                early |= !repository.snapshots().unwrap().snapshots.is_empty();
+                thread::sleep(Duration::from_millis(10));
+            }
+            decide.send(stored).unwrap();
+            (one.join().unwrap(), two.join().unwrap())
+        });
+        assert!(!early, "committed before its packs");
+        sandbox.assert_clean();
+        assert_eq!(sandbox.open().snapshots().unwrap().snapshots.len(), if stored { 2 } else { 0 });
+        for (number, result) in [one, two].into_iter().enumerate() {
+            if stored {
+                let id = result.unwrap().id;
+                let out = sandbox.restore(&sandbox.open(), id, &format!("out{number}"));
+                assert_same(&describe(&sandbox.source()), &describe(&out));
+            } else {
+                assert!(matches!(result, Err(Error::PackNotStored(_))), "{result:?}");
+            }
+        }
+        // The failed chunks are not taken for stored.
+        let again = sandbox.backup(&repository);
+        sandbox.assert_clean();
+        sandbox.restore(&repository, again.id, "again");
+    }
 }

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use provault_repository::{CancelFlag, CheckLevel, EntryKind, Error, Repository};
 
-use crate::support::{Sandbox, describe, noise, small_tree};
+use crate::support::{Sandbox, backup_options, describe, noise, small_tree, walk};
 
 /// What a file's content becomes, given a place in it; `None` if the file is removed.
 type Damage = fn(&[u8], usize) -> Option<Vec<u8>>;
@@ -229,4 +229,32 @@ fn a_backup_stores_again_what_was_lost_with_an_index() {
     for (id, name) in [(first.id, "one"), (second.id, "two")] {
         assert_eq!(describe(&sandbox.restore(&repository, id, name)), source);
     }
+}
+
+/// The parent's trees are there and its file looks unchanged, but chunks of the file are lost.
+#[test]
+fn a_file_whose_chunks_are_lost_is_read_again_though_unchanged() {
+    let sandbox = Sandbox::new();
+    fs::write(sandbox.source().join("large"), noise(2, 4_000_000)).unwrap();
+    let repository = sandbox.init();
+    // A writer that gives up leaves an index of its full packs, and none of trees.
+    let mut writer = repository.backup(backup_options(&sandbox.source(), None)).unwrap();
+    walk(&mut writer, &sandbox.source()).unwrap();
+    drop(writer);
+    let indexes = |sandbox: &Sandbox| -> Vec<String> {
+        let mut files = sandbox.repository_files();
+        files.retain(|name| name.starts_with("index/"));
+        files
+    };
+    let of_data = indexes(&sandbox);
+    assert_eq!(of_data.len(), 1);
+    let first = sandbox.backup(&repository);
+    assert_eq!(indexes(&sandbox).len(), 2);
+    fs::remove_file(sandbox.path("repo").join(&of_data[0])).unwrap();
+
+    let second = sandbox.backup_with(&repository, Some(first.id)).unwrap();
+    assert_eq!((second.stats.files_changed, second.stats.files_unchanged), (1, 0));
+    assert_eq!((second.tree, second.stats.tree_blobs), (first.tree, 0));
+    sandbox.assert_clean();
+    sandbox.restore(&repository, first.id, "out");
 }
