@@ -68,14 +68,11 @@ impl NotificationEvent {
                 _ => &["BACKUP_JOB_COMPLETED", "BACKUP_JOB_FAILED"],
             },
             Self::RestoreJobStarted => &["RESTORE_JOB_STARTED"],
-            Self::RestoreJobEnded(RestoreJobState::Completed) => {
+            Self::RestoreJobEnded(RestoreJobState::Completed)
+            | Self::RestoreTestEnded { verdict: Verdict::Passed, .. } => {
                 &["RESTORE_JOB_COMPLETED", "RESTORE_JOB_SUCCESSFUL"]
             }
-            Self::RestoreJobEnded(_) => &["RESTORE_JOB_COMPLETED", "RESTORE_JOB_FAILED"],
-            Self::RestoreTestEnded { verdict: Verdict::Passed, .. } => {
-                &["RESTORE_JOB_COMPLETED", "RESTORE_JOB_SUCCESSFUL"]
-            }
-            Self::RestoreTestEnded { .. } => &["RESTORE_JOB_COMPLETED", "RESTORE_JOB_FAILED"],
+            Self::RestoreJobEnded(_) | Self::RestoreTestEnded { .. } => &["RESTORE_JOB_COMPLETED", "RESTORE_JOB_FAILED"],
         }
     }
 

@@ -79,6 +79,8 @@ pub enum Payload {
     Stored {
         /// Hexadecimal id of the snapshot.
         snapshot_id: String,
+        /// Where the resource's tree begins in it, without a leading `/`.
+        tree_path: String,
         /// Bytes the backup added to the repository.
         bytes_stored: u64,
         /// Regular files in it.

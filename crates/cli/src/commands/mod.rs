@@ -1,0 +1,118 @@
+//! The commands, one file a noun.
+#![allow(
+    clippy::doc_markdown,
+    reason = "doc comments are help texts here, and backticks would show"
+)]
+
+mod backup;
+mod evidence;
+mod jobs;
+mod named;
+mod plan;
+mod plan_rule;
+mod recovery_points;
+mod resource;
+mod restore;
+mod restore_test;
+mod selection;
+mod topic;
+mod vault;
+
+use std::time::Duration;
+
+use crate::client::Client;
+use crate::error::CliError;
+use crate::exit::{EXIT_CODES_HELP, Exit};
+use crate::output::Output;
+
+/// What every command works with.
+pub(crate) struct Context<'a> {
+    pub client: &'a Client,
+    pub out: &'a Output,
+    /// Called once before watching begins: from here on Ctrl-C is noticed by `sleep`.
+    pub before_watch: &'a dyn Fn(),
+    /// Waits; true as soon as Ctrl-C came.
+    pub sleep: &'a dyn Fn(Duration) -> bool,
+}
+
+/// The commands that work over the HTTP API.
+#[derive(Debug, clap::Subcommand)]
+pub enum Command {
+    /// Register what is to be protected, show it, tag it, remove it
+    #[command(subcommand)]
+    Resource(resource::ResourceCommand),
+    /// Roles: what an IamRoleArn names
+    #[command(subcommand)]
+    Role(named::RoleCommand),
+    /// Keys: what an EncryptionKeyArn names
+    #[command(subcommand)]
+    Key(named::KeyCommand),
+    /// Vaults and their notifications
+    #[command(subcommand)]
+    Vault(vault::VaultCommand),
+    /// Plans: when to back up, and for how long to keep it
+    #[command(subcommand)]
+    Plan(plan::PlanCommand),
+    /// Selections: which resources a plan is for
+    #[command(subcommand)]
+    Selection(selection::SelectionCommand),
+    /// Back up a resource now
+    #[command(after_help = EXIT_CODES_HELP)]
+    Backup(backup::BackupArgs),
+    /// Backup jobs, restore jobs and restore tests: list, watch, show, log, stop
+    #[command(after_help = EXIT_CODES_HELP)]
+    Jobs(jobs::JobsArgs),
+    /// Recovery points: list, show, delete, restore metadata
+    #[command(subcommand)]
+    RecoveryPoints(recovery_points::RecoveryPointsCommand),
+    /// Restore a recovery point to a new place
+    #[command(after_help = EXIT_CODES_HELP)]
+    Restore(restore::RestoreArgs),
+    /// Prove a recovery point: restore it in isolation, start its application, ask its probes
+    #[command(after_help = EXIT_CODES_HELP)]
+    RestoreTest(restore_test::RestoreTestArgs),
+    /// The hash-chained record of all verdicts
+    #[command(subcommand)]
+    Evidence(evidence::EvidenceCommand),
+    /// Topics and their subscriptions: where notifications go
+    #[command(subcommand)]
+    Topic(topic::TopicCommand),
+}
+
+impl Command {
+    pub(crate) fn run(self, context: &Context<'_>) -> Result<Exit, CliError> {
+        match self {
+            Self::Resource(command) => command.run(context),
+            Self::Role(command) => command.run(context),
+            Self::Key(command) => command.run(context),
+            Self::Vault(command) => command.run(context),
+            Self::Plan(command) => command.run(context),
+            Self::Selection(command) => command.run(context),
+            Self::Backup(args) => args.run(context),
+            Self::Jobs(args) => args.run(context),
+            Self::RecoveryPoints(command) => command.run(context),
+            Self::Restore(args) => args.run(context),
+            Self::RestoreTest(args) => args.run(context),
+            Self::Evidence(command) => command.run(context),
+            Self::Topic(command) => command.run(context),
+        }
+    }
+}
+
+/// An absolute path as the server wants it: text, in one way of writing. A relative one is taken
+/// from here, which is right on the server's own machine.
+fn absolute(path: &std::path::Path) -> Result<String, CliError> {
+    let shown = path.display();
+    let absolute = std::path::absolute(path)
+        .map_err(|e| CliError::usage(format!("'{shown}' cannot be made absolute: {e}")))?;
+    let plain: std::path::PathBuf = absolute.components().collect();
+    plain.into_os_string().into_string().map_err(|_| {
+        CliError::usage(format!("'{shown}' is not UTF-8, and JSON can hold no such path"))
+    })
+}
+
+/// A confirmation that something is gone, in both forms.
+fn gone(context: &Context<'_>, what: &str) -> Result<Exit, CliError> {
+    context.out.show_line(&serde_json::json!({}), what)?;
+    Ok(Exit::Done)
+}

@@ -1,0 +1,180 @@
+//! `recovery-points`: what can be restored.
+
+use provault_wire::types::{
+    DeleteRecoveryPointInput, DescribeRecoveryPointInput, DescribeRecoveryPointOutput,
+    GetRecoveryPointRestoreMetadataInput, ListBackupVaultsInput,
+    ListRecoveryPointsByBackupVaultInput, ListRecoveryPointsByBackupVaultOutput,
+    ListRecoveryPointsByResourceInput,
+};
+use serde_json::{Value, json};
+
+use super::plan_rule::kept;
+use super::{Context, gone};
+use crate::client::Answer;
+use crate::error::CliError;
+use crate::exit::Exit;
+use crate::output::{View, dash, size, time};
+use crate::resolve;
+
+#[derive(Debug, clap::Subcommand)]
+pub enum RecoveryPointsCommand {
+    /// List recovery points: of all vaults, of one, or of a resource
+    List {
+        /// Only those of this vault
+        #[arg(long, conflicts_with = "resource")]
+        vault: Option<String>,
+        /// Only those of this resource, by name or ARN
+        #[arg(long)]
+        resource: Option<String>,
+    },
+    /// Show a recovery point
+    Show(PointArgs),
+    /// Delete a recovery point; what was stored for it alone becomes free
+    Delete(PointArgs),
+    /// Show the metadata that a restore of it takes
+    Metadata(PointArgs),
+}
+
+#[derive(Debug, clap::Args)]
+pub struct PointArgs {
+    /// The recovery point's ARN
+    arn: String,
+    /// Its vault [default: looked for in all]
+    #[arg(long)]
+    vault: Option<String>,
+}
+
+const HEADERS: [&str; 6] = ["CREATED", "STATUS", "SIZE", "RESOURCE", "VAULT", "ARN"];
+
+impl RecoveryPointsCommand {
+    pub(crate) fn run(self, context: &Context<'_>) -> Result<Exit, CliError> {
+        let client = context.client;
+        match self {
+            Self::List { resource: Some(resource), .. } => by_resource(context, &resource),
+            Self::List { vault, resource: None } => by_vault(context, vault),
+            Self::Show(point) => {
+                let (arn, vault) = point.found(context)?;
+                let input = DescribeRecoveryPointInput {
+                    backup_vault_name: Some(vault),
+                    recovery_point_arn: Some(arn),
+                    ..DescribeRecoveryPointInput::default()
+                };
+                let found = client.ask(&input)?;
+                context.out.show(&found.json, || vec![fields(found.typed)])?;
+                Ok(Exit::Done)
+            }
+            Self::Delete(point) => {
+                let (arn, vault) = point.found(context)?;
+                let line = format!("deleted recovery point {arn} from vault {vault}");
+                client.ask(&DeleteRecoveryPointInput {
+                    backup_vault_name: Some(vault),
+                    recovery_point_arn: Some(arn),
+                })?;
+                gone(context, &line)
+            }
+            Self::Metadata(point) => {
+                let (arn, vault) = point.found(context)?;
+                let input = GetRecoveryPointRestoreMetadataInput {
+                    backup_vault_name: Some(vault),
+                    recovery_point_arn: Some(arn),
+                    ..GetRecoveryPointRestoreMetadataInput::default()
+                };
+                let found = client.ask(&input)?;
+                context.out.show(&found.json, || {
+                    let metadata = found.typed.restore_metadata.unwrap_or_default();
+                    let rows = metadata.into_iter().map(|(key, value)| vec![key, value]);
+                    vec![View::table(&["KEY", "VALUE"]).rows(rows)]
+                })?;
+                Ok(Exit::Done)
+            }
+        }
+    }
+}
+
+impl PointArgs {
+    /// ARN and vault.
+    fn found(self, context: &Context<'_>) -> Result<(String, String), CliError> {
+        let vault = resolve::vault_of_point(context.client, &self.arn, self.vault.as_deref())?;
+        Ok((self.arn, vault))
+    }
+}
+
+fn by_resource(context: &Context<'_>, resource: &str) -> Result<Exit, CliError> {
+    let input = ListRecoveryPointsByResourceInput {
+        resource_arn: Some(resolve::resource_arn(context.client, resource)?),
+        ..ListRecoveryPointsByResourceInput::default()
+    };
+    let list = context.client.ask_all(&input)?;
+    context.out.show(&list.json, || {
+        let points = list.typed.recovery_points.unwrap_or_default();
+        let rows = points.into_iter().map(|p| {
+            vec![
+                dash(p.creation_date.map(time)),
+                dash(p.status.map(|s| s.to_string())),
+                dash(p.backup_size_bytes.map(size)),
+                p.resource_name.unwrap_or_else(|| resource.to_owned()),
+                dash(p.backup_vault_name),
+                dash(p.recovery_point_arn),
+            ]
+        });
+        vec![View::table(&HEADERS).rows(rows)]
+    })?;
+    Ok(Exit::Done)
+}
+
+fn by_vault(context: &Context<'_>, vault: Option<String>) -> Result<Exit, CliError> {
+    let client = context.client;
+    let vaults = match vault {
+        Some(vault) => vec![vault],
+        None => client
+            .ask_all(&ListBackupVaultsInput::default())?
+            .typed
+            .backup_vault_list
+            .unwrap_or_default()
+            .into_iter()
+            .filter_map(|vault| vault.backup_vault_name)
+            .collect(),
+    };
+    let mut all: Vec<Value> = Vec::new();
+    let mut view = View::table(&HEADERS);
+    for vault in vaults {
+        let input = ListRecoveryPointsByBackupVaultInput {
+            backup_vault_name: Some(vault),
+            ..ListRecoveryPointsByBackupVaultInput::default()
+        };
+        let list: Answer<ListRecoveryPointsByBackupVaultOutput> = client.ask_all(&input)?;
+        all.extend(list.json["RecoveryPoints"].as_array().into_iter().flatten().cloned());
+        for p in list.typed.recovery_points.unwrap_or_default() {
+            view.row([
+                dash(p.creation_date.map(time)),
+                dash(p.status.map(|s| s.to_string())),
+                dash(p.backup_size_in_bytes.map(size)),
+                dash(p.resource_name.or(p.resource_arn)),
+                dash(p.backup_vault_name),
+                dash(p.recovery_point_arn),
+            ]);
+        }
+    }
+    context.out.show(&json!({ "RecoveryPoints": all }), || vec![view])?;
+    Ok(Exit::Done)
+}
+
+fn fields(p: DescribeRecoveryPointOutput) -> View {
+    let delete_at = p.calculated_lifecycle.as_ref().and_then(|c| c.delete_at);
+    View::fields()
+        .field("ARN", p.recovery_point_arn)
+        .field("Vault", p.backup_vault_name)
+        .field("Resource", p.resource_name)
+        .field("Resource ARN", p.resource_arn)
+        .field("Resource type", p.resource_type)
+        .field("Status", p.status.map(|s| s.to_string()))
+        .field("Message", p.status_message)
+        .field("Size", p.backup_size_in_bytes.map(size))
+        .field("Created", p.creation_date.map(time))
+        .field("Completed", p.completion_date.map(time))
+        .field("Kept", kept(p.lifecycle.as_ref()))
+        .field("Deleted at", delete_at.map(time))
+        .field("Last restored", p.last_restore_time.map(time))
+        .field("Role", p.iam_role_arn)
+        .field("Key", p.encryption_key_arn)
+}

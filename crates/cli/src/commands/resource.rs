@@ -1,0 +1,223 @@
+//! `resource`: what is protected.
+
+use std::path::PathBuf;
+
+use provault_wire::provault::{AddResourceInput, ChangeTagsInput, Resource, ResourceList, Service};
+use serde_json::{Value, json};
+
+use super::{Context, absolute, gone};
+use crate::client::{Answer, segment};
+use crate::duration::Seconds;
+use crate::error::CliError;
+use crate::exit::Exit;
+use crate::output::{View, dash, epoch, tags};
+use crate::probe_spec::{self, ProbeSpec};
+use crate::resolve;
+use crate::words::{CommandLine, Pair, to_map};
+
+#[derive(Debug, clap::Subcommand)]
+pub enum ResourceCommand {
+    /// Register a resource
+    #[command(subcommand)]
+    Add(AddCommand),
+    /// List all resources
+    List,
+    /// Show one resource
+    Show {
+        /// Name or ARN
+        resource: String,
+    },
+    /// Set and remove tags; selections look at them
+    Tag {
+        /// Name or ARN
+        resource: String,
+        /// Tags to set, KEY=VALUE
+        #[arg(value_name = "KEY=VALUE", required_unless_present = "remove")]
+        set: Vec<Pair>,
+        /// Key of a tag to remove; may be repeated
+        #[arg(long, value_name = "KEY")]
+        remove: Vec<String>,
+    },
+    /// Remove a resource; its recovery points stay
+    Remove {
+        /// Name or ARN
+        resource: String,
+    },
+}
+
+#[derive(Debug, clap::Subcommand)]
+pub enum AddCommand {
+    /// Register a directory tree on the server's machine
+    Filesystem(Box<FilesystemArgs>),
+}
+
+#[derive(Debug, clap::Args)]
+pub struct FilesystemArgs {
+    /// The directory, on the server's machine
+    path: PathBuf,
+    /// A name for people, unique in the account
+    #[arg(long)]
+    name: String,
+    /// Glob of what to back up, relative to PATH; may be repeated [default: everything]
+    #[arg(long, value_name = "GLOB")]
+    include: Vec<String>,
+    /// Glob of what to leave out, stronger than --include; may be repeated
+    #[arg(long, value_name = "GLOB")]
+    exclude: Vec<String>,
+    /// Leave out other file systems mounted below PATH [default: true]
+    #[arg(long, value_name = "BOOL")]
+    one_file_system: Option<bool>,
+    /// Back the directory up even when it is empty
+    #[arg(long)]
+    allow_empty: bool,
+    /// Refuse to back up while PATH is not a mount point
+    #[arg(long)]
+    require_mount: bool,
+    /// Tag KEY=VALUE; may be repeated
+    #[arg(long, value_name = "KEY=VALUE")]
+    tag: Vec<Pair>,
+    /// How a restore test starts the application in a restored copy: program and arguments,
+    /// started in the copy's root. Split into words as a shell does ('…', "…", \), but no shell
+    /// runs: for pipes or variables write "sh -c '…'". A program with a / is looked for in the
+    /// copy, one without in PATH
+    #[arg(long, value_name = "COMMAND", verbatim_doc_comment)]
+    service: Option<CommandLine>,
+    /// Environment variable KEY=VALUE of the application; may be repeated
+    #[arg(long, value_name = "KEY=VALUE", requires = "service")]
+    service_env: Vec<Pair>,
+    /// How long the application may take until its first probe answers, such as 60s
+    #[arg(long, value_name = "TIME", requires = "service")]
+    start_timeout: Option<Seconds>,
+    /// A question that a restore test asks; may be repeated
+    #[arg(long, value_name = "SPEC", long_help = probe_help())]
+    probe: Vec<ProbeSpec>,
+    /// Recovery point objective: how much time's data may be lost, such as 24h
+    #[arg(long, value_name = "TIME")]
+    rpo: Option<Seconds>,
+    /// Recovery time objective: how long a recovery may take, such as 15m
+    #[arg(long, value_name = "TIME")]
+    rto: Option<Seconds>,
+    /// Run a restore test after every completed backup
+    #[arg(long)]
+    test_after_backup: bool,
+}
+
+fn probe_help() -> String {
+    format!("A question that a restore test asks; may be repeated. One of:\n\n{}", probe_spec::HELP)
+}
+
+impl FilesystemArgs {
+    fn input(self) -> Result<AddResourceInput, CliError> {
+        let mut config = json!({
+            "path": absolute(&self.path)?,
+            "include": self.include,
+            "exclude": self.exclude,
+            "allowEmpty": self.allow_empty,
+            "requireMount": self.require_mount,
+        });
+        if let Some(one) = self.one_file_system {
+            config["oneFileSystem"] = one.into();
+        }
+        let environment = to_map("--service-env", &self.service_env)?;
+        let service = self.service.map(|CommandLine(command)| Service {
+            command,
+            environment,
+            start_timeout_seconds: self.start_timeout.map(|Seconds(seconds)| seconds),
+        });
+        Ok(AddResourceInput {
+            kind: "filesystem".to_owned(),
+            name: self.name,
+            config,
+            tags: to_map("--tag", &self.tag)?,
+            service,
+            probes: self.probe.into_iter().map(|ProbeSpec(probe)| probe).collect(),
+            rpo_seconds: self.rpo.map(|Seconds(seconds)| seconds),
+            rto_seconds: self.rto.map(|Seconds(seconds)| seconds),
+            test_after_backup: self.test_after_backup,
+        })
+    }
+}
+
+impl ResourceCommand {
+    pub(crate) fn run(self, context: &Context<'_>) -> Result<Exit, CliError> {
+        let client = context.client;
+        match self {
+            Self::Add(AddCommand::Filesystem(args)) => {
+                let body = body(&args.input()?)?;
+                let added: Answer<Resource> = client.own("POST", "/resources", &[], Some(&body))?;
+                show(context, &added)
+            }
+            Self::List => {
+                let list: Answer<ResourceList> = client.own_all("/resources", &[], "Resources")?;
+                context.out.show(&list.json, || vec![table(&list.typed.resources)])?;
+                Ok(Exit::Done)
+            }
+            Self::Show { resource } => show(context, &resolve::resource(client, &resource)?),
+            Self::Tag { resource, set, remove } => {
+                let set = to_map("tag", &set)?;
+                let body = body(&ChangeTagsInput { set, remove })?;
+                let path = format!("/resources/{}/tags", segment(&resource));
+                show(context, &client.own("POST", &path, &[], Some(&body))?)
+            }
+            Self::Remove { resource } => {
+                let path = format!("/resources/{}", segment(&resource));
+                client.own::<Value>("DELETE", &path, &[], None)?;
+                gone(context, &format!("removed resource {resource}; its recovery points stay"))
+            }
+        }
+    }
+}
+
+/// A message of ours as JSON. They always have such a form.
+pub(crate) fn body(message: &impl serde::Serialize) -> Result<Value, CliError> {
+    serde_json::to_value(message).map_err(|e| provault_wire::EncodeError::from(e).into())
+}
+
+fn show(context: &Context<'_>, resource: &Answer<Resource>) -> Result<Exit, CliError> {
+    context.out.show(&resource.json, || vec![fields(&resource.typed)])?;
+    Ok(Exit::Done)
+}
+
+fn table(resources: &[Resource]) -> View {
+    View::table(&["NAME", "KIND", "VERDICT", "LAST BACKUP", "TAGS", "ARN"]).rows(
+        resources.iter().map(|r| {
+            vec![
+                r.name.clone(),
+                r.kind.clone(),
+                dash(r.verdict.clone()),
+                dash(r.last_backup_time.map(epoch)),
+                dash(Some(tags(&r.tags))),
+                r.resource_arn.clone(),
+            ]
+        }),
+    )
+}
+
+fn fields(r: &Resource) -> View {
+    let mut view = View::fields()
+        .field("Name", r.name.clone())
+        .field("ARN", r.resource_arn.clone())
+        .field("Kind", format!("{} ({})", r.kind, r.resource_type));
+    for (key, value) in r.config.as_object().into_iter().flatten() {
+        let text = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+        view = view.field(&format!("Setting {key}"), text);
+    }
+    view = view.field("Tags", dash(Some(tags(&r.tags))));
+    if let Some(service) = &r.service {
+        // Values of the environment may be secrets: their names are enough here.
+        let names: Vec<&str> = service.environment.keys().map(String::as_str).collect();
+        view = view
+            .field("Service", service.command.join(" "))
+            .field("Service environment", (!names.is_empty()).then(|| names.join(" ")))
+            .field("Start timeout", service.start_timeout_seconds.map(|s| Seconds(s).to_string()));
+    }
+    for probe in &r.probes {
+        view = view.field("Probe", probe_spec::to_text(probe));
+    }
+    view.field("RPO", r.rpo_seconds.map(|s| Seconds(s).to_string()))
+        .field("RTO", r.rto_seconds.map(|s| Seconds(s).to_string()))
+        .field("Test after backup", r.test_after_backup.to_string())
+        .field("Registered", epoch(r.creation_date))
+        .field("Last backup", r.last_backup_time.map(epoch))
+        .field("Verdict", r.verdict.clone())
+}

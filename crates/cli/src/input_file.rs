@@ -1,0 +1,86 @@
+//! JSON files given to a command: plans and selections.
+
+use std::fs;
+use std::io::Read as _;
+use std::path::Path;
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+
+use crate::error::CliError;
+
+/// Reads a JSON file, or standard input for `-`.
+pub(crate) fn load(path: &Path) -> Result<Value, CliError> {
+    let shown = path.display();
+    let text = if path.as_os_str() == "-" {
+        let mut text = String::new();
+        std::io::stdin().read_to_string(&mut text).map(|_| text)
+    } else {
+        fs::read_to_string(path)
+    };
+    let text = text.map_err(|e| CliError::usage(format!("cannot read {shown}: {e}")))?;
+    serde_json::from_str(&text).map_err(|e| CliError::usage(format!("{shown} is not JSON: {e}")))
+}
+
+/// Takes `value` as a `T` of the API. A member that `T` does not have is refused by its name: it
+/// would be forgotten.
+pub(crate) fn typed<T: DeserializeOwned + Serialize>(
+    path: &Path,
+    value: &Value,
+) -> Result<T, CliError> {
+    let wrong = |why: String| CliError::usage(format!("{}: {why}", path.display()));
+    let typed: T = serde_json::from_value(value.clone()).map_err(|e| wrong(e.to_string()))?;
+    let kept = serde_json::to_value(&typed).map_err(|e| wrong(e.to_string()))?;
+    match forgotten(value, &kept, "") {
+        None => Ok(typed),
+        Some(member) => Err(wrong(format!(
+            "there is no member {member}; names are written as in AWS Backup's API, such as \
+             BackupPlanName"
+        ))),
+    }
+}
+
+/// The path of the first member of `given` that is not in `kept`.
+fn forgotten(given: &Value, kept: &Value, at: &str) -> Option<String> {
+    match (given, kept) {
+        (Value::Object(given), kept) => given.iter().find_map(|(key, value)| {
+            let dot = if at.is_empty() { "" } else { "." };
+            let at = format!("{at}{dot}{key}");
+            match kept.get(key) {
+                // Null is an absent member.
+                None if value.is_null() => None,
+                None => Some(at),
+                Some(kept) => forgotten(value, kept, &at),
+            }
+        }),
+        (Value::Array(given), Value::Array(kept)) => {
+            given.iter().zip(kept).enumerate().find_map(|(index, (given, kept))| {
+                forgotten(given, kept, &format!("{at}[{index}]"))
+            })
+        }
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use provault_wire::types::BackupPlanInput;
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_misspelt_member_is_named() {
+        let path = Path::new("plan.json");
+        let good = json!({"BackupPlanName": "p", "Rules": [
+            {"RuleName": "r", "TargetBackupVaultName": "v", "Lifecycle": {"DeleteAfterDays": 3}},
+        ]});
+        let plan: BackupPlanInput = typed(path, &good).unwrap();
+        assert_eq!(serde_json::to_value(&plan).unwrap(), good);
+        let mut wrong = good;
+        wrong["Rules"][0]["Lifecycle"]["DeleteAfterDay"] = 3.into();
+        let error = typed::<BackupPlanInput>(path, &wrong).unwrap_err().to_string();
+        assert!(error.contains("Rules[0].Lifecycle.DeleteAfterDay;"), "{error}");
+    }
+}

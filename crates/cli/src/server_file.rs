@@ -1,0 +1,47 @@
+//! `server.json`: where the server of a data directory listens.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+/// What a running server writes into its data directory, so that commands on the same machine find
+/// it. It holds no secret; the key lies beside it ([`ServerFile::credentials_path`]).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct ServerFile {
+    /// Such as `http://127.0.0.1:7070`.
+    pub endpoint: String,
+    /// The region it serves.
+    pub region: String,
+    /// The account it serves, twelve digits.
+    pub account_id: String,
+}
+
+impl ServerFile {
+    /// `DIR/server.json`.
+    pub fn path(data_dir: &Path) -> PathBuf {
+        data_dir.join("server.json")
+    }
+
+    /// `DIR/credentials`, in the form of an AWS credentials file with the profile `default`.
+    pub fn credentials_path(data_dir: &Path) -> PathBuf {
+        data_dir.join("credentials")
+    }
+
+    /// Reads the file of a data directory. [`io::ErrorKind::NotFound`]: no server has run there.
+    pub fn load(data_dir: &Path) -> io::Result<Self> {
+        let bytes = fs::read(Self::path(data_dir))?;
+        serde_json::from_slice(&bytes).map_err(io::Error::from)
+    }
+
+    /// Writes the file, whole or not at all: a reader never sees half of it.
+    pub fn store(&self, data_dir: &Path) -> io::Result<()> {
+        let mut text = serde_json::to_vec(self)?;
+        text.push(b'\n');
+        let temporary = data_dir.join(".server.json.new");
+        fs::write(&temporary, text)?;
+        fs::rename(&temporary, Self::path(data_dir))
+    }
+}

@@ -1,0 +1,6 @@
+//! Tests that need more than one file of the crate: a small server, whole command lines.
+
+mod client;
+mod commands;
+mod discovery;
+mod server;
