@@ -274,8 +274,9 @@ impl Story {
     fn notifications(&mut self, client: &Api) -> Told<Receiver> {
         let began = Instant::now();
         let receiver = Receiver::start().map_err(|error| format!("the webhook: {error}"))?;
-        let topic = match client.find(&format!("/provault/v1/topics/{TOPIC}"))? {
-            Some(topic) => topic,
+        let topics = client.get("/provault/v1/topics")?;
+        let topic = match list(&topics, "Items").iter().find(|topic| topic["Name"] == TOPIC) {
+            Some(topic) => topic.clone(),
             None => client.post("/provault/v1/topics", &json!({ "Name": TOPIC }))?,
         };
         let subscriptions = format!("/provault/v1/topics/{TOPIC}/subscriptions");
