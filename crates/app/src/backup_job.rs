@@ -252,7 +252,7 @@ impl App {
         paging: &Paging,
     ) -> Result<Listing<BackupJobView>> {
         self.permit(caller, "backup:ListBackupJobs", "*")?;
-        self.check_own_account(caller, "ByAccountId", filter.account.as_deref())?;
+        caller.check_own_account("ByAccountId", filter.account.as_deref())?;
         if let Some(category) = filter.message_category.as_deref()
             && !matches!(category, "SUCCESS" | "*")
         {
@@ -263,7 +263,7 @@ impl App {
         }
         let list = List::new(caller, "ListBackupJobs", filter);
         let page = self.page(&list, paging)?;
-        let Some(wanted) = job_filter(caller, JobQuery::from(filter))? else {
+        let Some(wanted) = job_filter(caller, &JobQuery::from(filter))? else {
             return Ok(Listing::empty());
         };
         let mut listed = self.catalog().list_jobs::<BackupJob>(&wanted, page).await?;
@@ -330,7 +330,7 @@ impl<'a> From<&'a BackupJobFilter> for JobQuery<'a> {
 }
 
 /// The catalog's filter, or `None` where nothing can match.
-pub(crate) fn job_filter(caller: &Caller, query: JobQuery<'_>) -> Result<Option<JobFilter>> {
+pub(crate) fn job_filter(caller: &Caller, query: &JobQuery<'_>) -> Result<Option<JobFilter>> {
     if query.parent_job_id.is_some() {
         return Ok(None);
     }

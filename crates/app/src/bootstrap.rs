@@ -154,20 +154,20 @@ where
 
 async fn token_key(engine: &Engine) -> Result<TokenKey> {
     let catalog = engine.catalog();
-    let sealed = match catalog.setting(TOKEN_SETTING).await? {
-        Some(sealed) => sealed,
-        None => {
-            // Only here is the server's key ever made: later its absence is an error, since what it
-            // sealed could not be opened by a new one.
-            engine.keyring().create(SERVER_KEY)?;
-            let mut secret = [0_u8; 32];
-            rand::rngs::SysRng
-                .try_fill_bytes(&mut secret)
-                .map_err(|error| BootstrapError::NoRandom(error.to_string()))?;
-            let text = hex::encode(secret);
-            let sealed = engine.keyring().seal(SERVER_KEY, TOKEN_SETTING, text.as_bytes())?;
-            catalog.put_setting_if_absent(TOKEN_SETTING, &sealed).await?
-        }
+    let known = catalog.setting(TOKEN_SETTING).await?;
+    let sealed = if let Some(sealed) = known {
+        sealed
+    } else {
+        // Only here is the server's key ever made: later its absence is an error, since what it
+        // sealed could not be opened by a new one.
+        engine.keyring().create(SERVER_KEY)?;
+        let mut secret = [0_u8; 32];
+        rand::rngs::SysRng
+            .try_fill_bytes(&mut secret)
+            .map_err(|error| BootstrapError::NoRandom(error.to_string()))?;
+        let text = hex::encode(secret);
+        let sealed = engine.keyring().seal(SERVER_KEY, TOKEN_SETTING, text.as_bytes())?;
+        catalog.put_setting_if_absent(TOKEN_SETTING, &sealed).await?
     };
     let text = engine.keyring().unseal(SERVER_KEY, TOKEN_SETTING, &sealed)?;
     let mut secret = [0_u8; 32];

@@ -28,6 +28,19 @@ impl Caller {
     pub fn account(&self) -> &AccountId {
         &self.account
     }
+
+    /// Refuses a filter that asks for the rows of another account.
+    pub fn check_own_account(&self, member: &str, account: Option<&str>) -> Result<()> {
+        match account {
+            None | Some("*") => Ok(()),
+            Some(account) if account == self.account.as_str() => Ok(()),
+            Some(account) => Err(AppError::access_denied(format!(
+                "{member}: '{account}' is not the account {} of your access key, and no other \
+                 account has shared anything with it; leave {member} out.",
+                self.account
+            ))),
+        }
+    }
 }
 
 impl App {
@@ -40,23 +53,5 @@ impl App {
     ) -> Result<()> {
         provault_iam::authorize(&caller.principal, action, resource.as_ref())
             .map_err(|denied| AppError::access_denied(denied.to_string()))
-    }
-
-    /// Refuses a filter that asks for the rows of another account.
-    pub fn check_own_account(
-        &self,
-        caller: &Caller,
-        member: &str,
-        account: Option<&str>,
-    ) -> Result<()> {
-        match account {
-            None | Some("*") => Ok(()),
-            Some(account) if account == caller.account.as_str() => Ok(()),
-            Some(account) => Err(AppError::access_denied(format!(
-                "{member}: '{account}' is not the account {} of your access key, and no other \
-                 account has shared anything with it; leave {member} out.",
-                caller.account
-            ))),
-        }
     }
 }

@@ -195,9 +195,7 @@ impl From<EngineError> for AppError {
                 tracing::error!(%error, "a vault or key could not be used");
                 Self::new(ErrorKind::DependencyFailure, error.to_string())
             }
-            // New kinds are the server's fault until somebody says otherwise.
-            #[allow(unreachable_patterns)]
-            other => Self::fault(&other),
+            EngineError::Internal(_) => Self::fault(&error),
         }
     }
 }

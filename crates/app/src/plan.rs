@@ -271,7 +271,7 @@ fn next_runs(plan: &BackupPlan, now: Timestamp, count: usize) -> Vec<ScheduledRu
             after = at;
         }
     }
-    runs.sort_by(|a, b| a.at.cmp(&b.at));
+    runs.sort_by_key(|run| run.at);
     runs.truncate(count);
     runs
 }

@@ -85,7 +85,7 @@ impl App {
         account: Option<&str>,
     ) -> Result<PointView> {
         self.permit(caller, "backup:DescribeRecoveryPoint", self.vault_arn(caller, vault))?;
-        self.check_own_account(caller, "BackupVaultAccountId", account)?;
+        caller.check_own_account("BackupVaultAccountId", account)?;
         Ok(self.point_in(caller, vault, arn).await?.into())
     }
 
@@ -99,7 +99,7 @@ impl App {
     ) -> Result<(RecoveryPoint, BTreeMap<String, String>)> {
         const ACTION: &str = "backup:GetRecoveryPointRestoreMetadata";
         self.permit(caller, ACTION, self.vault_arn(caller, vault))?;
-        self.check_own_account(caller, "BackupVaultAccountId", account)?;
+        caller.check_own_account("BackupVaultAccountId", account)?;
         let point = self.point_in(caller, vault, arn).await?;
         let metadata = point.restore_metadata.clone();
         Ok((point, metadata))
@@ -115,7 +115,7 @@ impl App {
     ) -> Result<Listing<PointView>> {
         const ACTION: &str = "backup:ListRecoveryPointsByBackupVault";
         self.permit(caller, ACTION, self.vault_arn(caller, vault))?;
-        self.check_own_account(caller, "BackupVaultAccountId", filter.account.as_deref())?;
+        caller.check_own_account("BackupVaultAccountId", filter.account.as_deref())?;
         self.vault_named(caller, vault).await?;
         let list = List::new(caller, "ListRecoveryPointsByBackupVault", &(vault, filter));
         let page = self.page(&list, paging)?;

@@ -39,7 +39,7 @@ pub struct ResourceView {
     pub resource: Resource,
     /// When the newest recovery point was captured.
     pub last_backup_at: Option<Timestamp>,
-    /// What is known of that point: its verdict, NOT_TESTED, or OVERDUE when it is older than the
+    /// What is known of that point: its verdict, `NOT_TESTED`, or `OVERDUE` when it is older than the
     /// recovery point objective. `None` when there is no point.
     pub verdict: Option<Verdict>,
 }

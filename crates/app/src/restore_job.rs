@@ -195,7 +195,7 @@ impl App {
         paging: &Paging,
     ) -> Result<Listing<RestoreJobView>> {
         self.permit(caller, "backup:ListRestoreJobs", "*")?;
-        self.check_own_account(caller, "ByAccountId", filter.account.as_deref())?;
+        caller.check_own_account("ByAccountId", filter.account.as_deref())?;
         let list = List::new(caller, "ListRestoreJobs", filter);
         let page = self.page(&list, paging)?;
         let query = JobQuery {
@@ -206,7 +206,7 @@ impl App {
             created: (filter.created_after, filter.created_before),
             completed: (filter.completed_after, filter.completed_before),
         };
-        let Some(wanted) = job_filter(caller, query)? else { return Ok(Listing::empty()) };
+        let Some(wanted) = job_filter(caller, &query)? else { return Ok(Listing::empty()) };
         let mut listed = self.catalog().list_jobs::<RestoreJob>(&wanted, page).await?;
         listed.items.retain(|job| {
             filter.resource_type.as_deref().is_none_or(|t| t == job.kind.resource_type())

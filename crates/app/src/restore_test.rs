@@ -103,7 +103,7 @@ impl App {
             self.permit(caller, ACTION, "*")?;
             self.restore_test_of(caller, id).await?;
             let reason = format!("Stopped by {}.", caller.principal());
-            self.engine().stop_restore_test(caller.account(), id, &reason).await?;
+            Box::pin(self.engine().stop_restore_test(caller.account(), id, &reason)).await?;
             Ok(())
         })
         .await

@@ -74,7 +74,7 @@ impl App {
             validate_vault_name("BackupVaultName", &new.name)?;
             check_request_id(new.creator_request_id.as_deref())?;
             validate_tags(&new.tags).map_err(|mut invalid| {
-                invalid.member = "BackupVaultTags".to_owned();
+                invalid.member = String::from("BackupVaultTags");
                 invalid
             })?;
             let key = self.vault_key(caller, new.encryption_key_arn.as_deref()).await?;

@@ -24,9 +24,9 @@ http:PORT/PATH[,status=N][,contains=TEXT][,json:POINTER>=N][,newer:POINTER<AGE]
     GET http://127.0.0.1:PORT/PATH inside the isolation; all of these must hold:
     status=N            the status is N (200 if not given)
     contains=TEXT       the body contains TEXT
-    json:POINTER>=N     the number at this JSON pointer is at least N, as json:/rows>=100
-    newer:POINTER<AGE   the RFC 3339 time at this JSON pointer is at most AGE older than the
-                        backup, as newer:/newest<24h
+    json:POINTER>=N     the number at this JSON pointer is N or more, as json:/rows>=9
+    newer:POINTER<AGE   the RFC 3339 time at this JSON pointer was at most AGE old
+                        at the backup, as newer:/newest<24h
     Write a comma inside a part as '\\,' and a backslash as '\\\\'.
 Example: --probe 'http:8080/status,json:/rows>=100,newer:/newest<24h'";
 

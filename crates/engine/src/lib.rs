@@ -39,4 +39,5 @@ pub use clock::Clock;
 pub use engine::{Engine, RepositoryInfo, Running};
 pub use error::{EngineError, Result};
 pub use keyring::Keyring;
+pub use provault_notify::{Message, render};
 pub use shared::Parts;

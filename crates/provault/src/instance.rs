@@ -8,8 +8,8 @@ use std::sync::Arc;
 
 use nix::fcntl::{Flock, FlockArg};
 use provault_app::{App, Settings, Setup};
-use provault_cli::ServerFile;
 use provault_catalog::Catalog;
+use provault_cli::ServerFile;
 use provault_domain::{AccountId, Region};
 use provault_driver_filesystem::FilesystemDriver;
 use provault_engine::{Engine, Parts, Running};
@@ -97,17 +97,16 @@ impl Instance {
             .await
             .map_err(|error| StartError::new(&options.listen.to_string(), error))?;
         let endpoint = format!("http://{}", server.local_addr());
-        let running = engine
-            .start(true)
-            .await
-            .map_err(|error| StartError::new("the engine", error))?;
+        let running =
+            engine.start(true).await.map_err(|error| StartError::new("the engine", error))?;
         let file = ServerFile {
             endpoint: endpoint.clone(),
             region: app.region().to_string(),
             account_id: app.account().to_string(),
         };
-        file.store(&data_dir)
-            .map_err(|error| StartError::new(&ServerFile::path(&data_dir).display().to_string(), error))?;
+        file.store(&data_dir).map_err(|error| {
+            StartError::new(&ServerFile::path(&data_dir).display().to_string(), error)
+        })?;
         let (stop_http, stopped) = oneshot::channel();
         let http = tokio::spawn(async move {
             let shutdown = async {

@@ -98,9 +98,8 @@ fn exit_code(outcome: &Outcome) -> ExitCode {
 
 fn subject(args: &LabArgs) -> Result<Subject, String> {
     let Some(source) = &args.source else { return Ok(Subject::Sample) };
-    let path = source
-        .canonicalize()
-        .map_err(|error| format!("--source {}: {error}", source.display()))?;
+    let path =
+        source.canonicalize().map_err(|error| format!("--source {}: {error}", source.display()))?;
     if !path.is_dir() {
         return Err(format!("--source {} is not a directory", path.display()));
     }
@@ -127,8 +126,11 @@ fn prepare(directory: &Path) -> Result<(), String> {
             directory.display()
         ));
     }
-    std::fs::write(marker, "made by provault lab; 'provault lab --destroy' removes this directory\n")
-        .map_err(told)
+    std::fs::write(
+        marker,
+        "made by provault lab; 'provault lab --destroy' removes this directory\n",
+    )
+    .map_err(told)
 }
 
 fn destroy(directory: &Path) -> ExitCode {

@@ -37,9 +37,7 @@ impl Receiver {
         let received = self.received.lock().unwrap_or_else(PoisonError::into_inner);
         received
             .iter()
-            .find(|message| {
-                message["Subject"] == subject && message.to_string().contains(about)
-            })
+            .find(|message| message["Subject"] == subject && message.to_string().contains(about))
             .cloned()
     }
 }

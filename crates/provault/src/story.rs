@@ -179,7 +179,8 @@ impl Story {
         let away = moved_away(&app.path);
         if app.movable {
             let began = Instant::now();
-            std::fs::rename(&app.path, &away).map_err(|e| format!("{}: {e}", app.path.display()))?;
+            std::fs::rename(&app.path, &away)
+                .map_err(|e| format!("{}: {e}", app.path.display()))?;
             self.done("source moved away", began, "the copy has to stand alone");
         }
         instance.engine().release_restore_tests();
@@ -281,7 +282,8 @@ impl Story {
         };
         let subscriptions = format!("/provault/v1/topics/{TOPIC}/subscriptions");
         for old in list(&client.get(&subscriptions)?, "Subscriptions") {
-            client.delete(&format!("/provault/v1/subscriptions/{}", text(old, "SubscriptionId")))?;
+            client
+                .delete(&format!("/provault/v1/subscriptions/{}", text(old, "SubscriptionId")))?;
         }
         client.post(&subscriptions, &json!({ "Webhook": receiver.url() }))?;
         let mail = self.mail_directory();
@@ -369,7 +371,12 @@ impl Story {
         }
     }
 
-    fn await_notification(&mut self, client: &Api, receiver: &Receiver, test: &Value) -> Told<Value> {
+    fn await_notification(
+        &mut self,
+        client: &Api,
+        receiver: &Receiver,
+        test: &Value,
+    ) -> Told<Value> {
         let began = Instant::now();
         let subject = "Restore Test Status";
         let point = text(test, "RecoveryPointArn");
@@ -383,7 +390,11 @@ impl Story {
             let done = !all.is_empty() && all.iter().all(|d| d["State"] == "DELIVERED");
             Ok(done.then(|| all.len()))
         })?;
-        self.done("notification", began, &format!("'{subject}' received by {delivered} subscribers"));
+        self.done(
+            "notification",
+            began,
+            &format!("'{subject}' received by {delivered} subscribers"),
+        );
         Ok(message)
     }
 
@@ -448,7 +459,12 @@ impl Story {
             "  Recovery time      {:.2} s measured",
             test["RecoverySeconds"].as_f64().unwrap_or(f64::NAN)
         );
-        println!("  Stored             {} for {} of {}", bytes(stored), bytes(size), app.path.display());
+        println!(
+            "  Stored             {} for {} of {}",
+            bytes(stored),
+            bytes(size),
+            app.path.display()
+        );
         println!("  Isolation          {}", text(test, "Isolation"));
         println!("  Probes             {passed} of {} passed", probes.len());
         println!(

@@ -67,7 +67,8 @@ pub(crate) fn size(bytes: u64) -> Option<i64> {
     i64::try_from(bytes).ok()
 }
 
-/// An ARN's text.
+/// An ARN's text; members of an output are all optional.
+#[allow(clippy::unnecessary_wraps)]
 pub(crate) fn arn(arn: &Arn) -> Option<String> {
     Some(arn.to_string())
 }
@@ -78,6 +79,7 @@ pub(crate) fn map(map: Option<BTreeMap<String, String>>) -> BTreeMap<String, Str
 }
 
 /// A percentage as AWS writes it.
+#[allow(clippy::unnecessary_wraps)]
 pub(crate) fn percent(done: f64) -> Option<String> {
     Some(format!("{done:.1}"))
 }

@@ -123,6 +123,17 @@ fn a_torn_connection_is_tried_again_only_where_nothing_can_have_been_done() {
 }
 
 #[test]
+fn a_connection_that_was_closed_meanwhile_is_not_taken_for_a_torn_one() {
+    let server = Server::start(|_| Reply::AnswerThenClose);
+    let client = client(&server.endpoint);
+    for count in 1..=3 {
+        client.call::<Value>("PUT", "/x", &[], None).unwrap();
+        server.wait_until_closed(count);
+    }
+    assert_eq!(server.requests().len(), 3);
+}
+
+#[test]
 fn an_answer_that_is_not_the_api_says_so() {
     for body in ["<html>", "[1]", "{\"BackupJobs\": 7}"] {
         let reply = Reply::Answer { status: 200, headers: Vec::new(), body: body.into() };

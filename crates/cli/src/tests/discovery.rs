@@ -79,10 +79,6 @@ fn found(endpoint: &str, key: &str, region: &str) -> Result<(String, String, Str
     Ok((endpoint.to_owned(), key.to_owned(), region.to_owned()))
 }
 
-fn some(text: &str) -> Option<String> {
-    Some(text.to_owned())
-}
-
 const ENV_KEY: [(&str, &str); 2] =
     [("AWS_ACCESS_KEY_ID", "env-key"), ("AWS_SECRET_ACCESS_KEY", "s")];
 
@@ -123,14 +119,14 @@ fn options_then_the_data_dir_then_the_environment_then_the_default() {
     assert_eq!(machine.find(&none, &all), found("http://special", "env-key", "r1"));
     // Explicit options beat all.
     let options = GlobalOptions {
-        endpoint: some("http://flag"),
-        region: some("r0"),
-        profile: some("work"),
+        endpoint: Some("http://flag".into()),
+        region: Some("r0".into()),
+        profile: Some("work".into()),
         ..none.clone()
     };
     assert_eq!(machine.find(&options, &all), found("http://flag", "work-key", "r0"));
     // An address by option with a data directory: key and region from there.
-    let both = GlobalOptions { endpoint: some("http://flag"), ..dir };
+    let both = GlobalOptions { endpoint: Some("http://flag".into()), ..dir };
     assert_eq!(machine.find(&both, &all), found("http://flag", "other-key", "other-region"));
 }
 

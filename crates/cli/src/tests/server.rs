@@ -2,6 +2,7 @@
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread;
 
@@ -27,6 +28,8 @@ pub(super) enum Reply {
     Answer { status: u16, headers: Vec<(&'static str, String)>, body: String },
     /// Reads the request and closes the connection.
     Hangup,
+    /// Answers, and closes the connection afterwards without having said so.
+    AnswerThenClose,
     /// Promises a body and closes the connection in the middle of it.
     Half,
 }
@@ -69,22 +72,37 @@ type Handler = dyn FnMut(&Request) -> Reply + Send;
 pub(super) struct Server {
     pub endpoint: String,
     requests: Arc<Mutex<Vec<Request>>>,
+    closed: Arc<AtomicUsize>,
 }
 
 impl Server {
     /// A server that asks `handler` for every reply. It ends with the test's process.
-    pub fn start(mut handler: impl FnMut(&Request) -> Reply + Send + 'static) -> Self {
+    pub fn start(handler: impl FnMut(&Request) -> Reply + Send + 'static) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let endpoint = format!("http://{}", listener.local_addr().unwrap());
-        let requests = Arc::new(Mutex::new(Vec::new()));
-        let seen = Arc::clone(&requests);
+        let handler: Arc<Mutex<Handler>> = Arc::new(Mutex::new(handler));
+        let (requests, closed) = (Arc::default(), Arc::default());
+        let server =
+            Self { endpoint, requests: Arc::clone(&requests), closed: Arc::clone(&closed) };
         thread::spawn(move || {
             for stream in listener.incoming().flatten() {
-                // One connection at a time: a client that keeps one open sends on it alone.
-                serve(&stream, &seen, &mut handler);
+                let (handler, seen, closed) =
+                    (Arc::clone(&handler), Arc::clone(&requests), Arc::clone(&closed));
+                thread::spawn(move || {
+                    serve(&stream, &seen, &handler);
+                    drop(stream);
+                    closed.fetch_add(1, Ordering::SeqCst);
+                });
             }
         });
-        Self { endpoint, requests }
+        server
+    }
+
+    /// Waits until the server has closed so many connections.
+    pub fn wait_until_closed(&self, count: usize) {
+        while self.closed.load(Ordering::SeqCst) < count {
+            thread::yield_now();
+        }
     }
 
     /// A server that gives these replies one after the other, and 500 after the last.
@@ -109,29 +127,34 @@ impl Server {
     }
 }
 
-fn serve(stream: &TcpStream, seen: &Mutex<Vec<Request>>, handler: &mut Handler) {
+/// Answers on one connection for as long as both keep it open.
+fn serve(stream: &TcpStream, seen: &Mutex<Vec<Request>>, handler: &Mutex<Handler>) {
     let mut reader = BufReader::new(stream);
     let mut writer = stream;
     while let Some(request) = read(&mut reader) {
-        let reply = handler(&request);
+        let reply = handler.lock().unwrap()(&request);
         seen.lock().unwrap().push(request);
-        match reply {
+        let (text, close) = match reply {
             Reply::Hangup => return,
-            Reply::Half => {
-                let _ = writer.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\n{\"Ba");
-                return;
+            Reply::Half => ("HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\n{\"Ba".to_owned(), true),
+            Reply::AnswerThenClose => {
+                ("HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}".to_owned(), true)
             }
             Reply::Answer { status, headers, body } => {
-                let mut text = format!("HTTP/1.1 {status} X\r\ncontent-length: {}\r\n", body.len());
+                let mut lines = String::new();
                 for (name, value) in headers {
-                    text.push_str(&format!("{name}: {value}\r\n"));
+                    lines += name;
+                    lines += ": ";
+                    lines += &value;
+                    lines += "\r\n";
                 }
-                // Closed, so that the next connection gets its turn at once.
-                text.push_str("connection: close\r\n\r\n");
-                text.push_str(&body);
-                let _ = writer.write_all(text.as_bytes());
-                return;
+                let length = body.len();
+                let head = format!("HTTP/1.1 {status} X\r\ncontent-length: {length}\r\n{lines}");
+                (format!("{head}\r\n{body}"), false)
             }
+        };
+        if writer.write_all(text.as_bytes()).is_err() || close {
+            return;
         }
     }
 }

@@ -36,11 +36,7 @@ pub(crate) async fn describe(
     input: DescribeBackupVaultInput,
 ) -> Result<DescribeBackupVaultOutput, AppError> {
     let name = needed("BackupVaultName", input.backup_vault_name)?;
-    app.check_own_account(
-        caller,
-        "BackupVaultAccountId",
-        input.backup_vault_account_id.as_deref(),
-    )?;
+    caller.check_own_account("BackupVaultAccountId", input.backup_vault_account_id.as_deref())?;
     let VaultView { vault, recovery_points } = app.describe_backup_vault(caller, &name).await?;
     Ok(DescribeBackupVaultOutput {
         backup_vault_arn: arn(&vault.arn),
