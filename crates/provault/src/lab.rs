@@ -29,7 +29,7 @@ pub struct LabArgs {
     /// How to start the application in a restored copy of --source, as shell words
     #[arg(long, requires = "source", requires = "probe", value_name = "COMMAND")]
     service: Option<CommandLine>,
-    /// What to ask that application, such as http:8080/health,json:/rows>=1
+    /// What to ask that application, such as `http:8080/health,json:/rows>=1`
     #[arg(long, requires = "service", value_name = "SPEC")]
     probe: Vec<ProbeSpec>,
 }

@@ -79,7 +79,7 @@ fn answer(stream: TcpStream, data: &Path) -> std::io::Result<()> {
     } else {
         let mut page = format!("<h1>My application</h1>\n<p>{} notes</p>\n<ul>\n", notes.len());
         for note in &notes {
-            page.push_str(&format!("<li>{}: {}</li>\n", note.at, note.text));
+            page.extend(["<li>", &note.at, ": ", &note.text, "</li>\n"]);
         }
         ("text/html; charset=utf-8", page + "</ul>\n")
     };

@@ -21,7 +21,7 @@ pub struct ServeArgs {
     /// Account to serve; fixed by the first start [default: 123456789012]
     #[arg(long, value_name = "N")]
     account_id: Option<AccountId>,
-    /// Answer ResourceNotFoundException instead of AWS's AccessDeniedException when a vault that
+    /// Answer `ResourceNotFoundException` instead of AWS's `AccessDeniedException` when a vault that
     /// does not exist is described
     #[arg(long)]
     missing_vault_not_found: bool,

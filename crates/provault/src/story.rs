@@ -17,7 +17,7 @@ const RULE: &str = "BACKUP-LAB-RULE";
 const SELECTION: &str = "BACKUP-LAB-SELECTION";
 const TOPIC: &str = "BACKUP-LAB-TOPIC";
 /// Nothing in the lab takes this long; a story that hangs must end.
-const PATIENCE: Duration = Duration::from_secs(6 * 3600);
+const PATIENCE: Duration = Duration::from_hours(6);
 const GLANCE: Duration = Duration::from_millis(25);
 
 type Told<T> = Result<T, String>;
@@ -322,7 +322,7 @@ impl Story {
             }),
         )?;
         let id = text(&started, "BackupJobId");
-        let job = self.until(&format!("backup job {id}"), || {
+        let job = until(&format!("backup job {id}"), || {
             let job = client.get(&format!("/backup-jobs/{id}"))?;
             let state = text(&job, "State");
             Ok(["COMPLETED", "PARTIAL", "FAILED", "ABORTED", "EXPIRED"]
@@ -380,15 +380,14 @@ impl Story {
         let began = Instant::now();
         let subject = "Restore Test Status";
         let point = text(test, "RecoveryPointArn");
-        let message = self.until("the notification 'Restore Test Status'", || {
-            Ok(receiver.find(subject, &point))
-        })?;
+        let message =
+            until("the notification 'Restore Test Status'", || Ok(receiver.find(subject, &point)))?;
         let id = text(test, "RestoreTestId");
-        let delivered = self.until("the mail 'Restore Test Status'", || {
+        let delivered = until("the mail 'Restore Test Status'", || {
             let found = client.query("/provault/v1/deliveries", "jobId", &id)?;
             let all = list(&found, "Deliveries");
             let done = !all.is_empty() && all.iter().all(|d| d["State"] == "DELIVERED");
-            Ok(done.then(|| all.len()))
+            Ok(done.then_some(all.len()))
         })?;
         self.done(
             "notification",
@@ -396,19 +395,6 @@ impl Story {
             &format!("'{subject}' received by {delivered} subscribers"),
         );
         Ok(message)
-    }
-
-    fn until<T>(&self, what: &str, mut look: impl FnMut() -> Told<Option<T>>) -> Told<T> {
-        let deadline = Instant::now() + PATIENCE;
-        loop {
-            if let Some(found) = look()? {
-                return Ok(found);
-            }
-            if Instant::now() > deadline {
-                return Err(format!("{what} did not come to its end"));
-            }
-            std::thread::sleep(GLANCE);
-        }
     }
 
     fn mail_directory(&self) -> PathBuf {
@@ -419,7 +405,7 @@ impl Story {
     pub fn show(&self, outcome: &Outcome, app: &Application) {
         let (test, job) = (&outcome.test, &outcome.backup_job);
         let size = job["BackupSizeInBytes"].as_u64().unwrap_or(0);
-        let stored = outcome.stored(&self.directory);
+        let stored = stored(&self.directory);
         if self.json {
             let steps: Vec<Value> = self
                 .steps
@@ -460,7 +446,7 @@ impl Story {
             test["RecoverySeconds"].as_f64().unwrap_or(f64::NAN)
         );
         println!(
-            "  Stored             {} for {} of {}",
+            "  Stored             {} in the vault for {} of {}",
             bytes(stored),
             bytes(size),
             app.path.display()
@@ -496,28 +482,25 @@ impl Story {
     }
 }
 
-impl Outcome {
-    /// Bytes that the vault's repository takes on disk.
-    fn stored(&self, directory: &Path) -> u64 {
-        fn below(path: &Path) -> u64 {
-            let Ok(entries) = std::fs::read_dir(path) else { return 0 };
-            entries
-                .flatten()
-                .map(|entry| match entry.metadata() {
-                    Ok(meta) if meta.is_dir() => below(&entry.path()),
-                    Ok(meta) => meta.len(),
-                    Err(_) => 0,
-                })
-                .sum()
-        }
-        let vaults = directory.join("server/vaults");
-        let Ok(entries) = std::fs::read_dir(vaults) else { return 0 };
+/// Bytes that the vault's repository takes on disk.
+fn stored(directory: &Path) -> u64 {
+    fn below(path: &Path) -> u64 {
+        let Ok(entries) = std::fs::read_dir(path) else { return 0 };
         entries
             .flatten()
-            .filter(|entry| entry.file_name().to_string_lossy().starts_with(VAULT))
-            .map(|entry| below(&entry.path()))
+            .map(|entry| match entry.metadata() {
+                Ok(meta) if meta.is_dir() => below(&entry.path()),
+                Ok(meta) => meta.len(),
+                Err(_) => 0,
+            })
             .sum()
     }
+    let Ok(entries) = std::fs::read_dir(directory.join("server/vaults")) else { return 0 };
+    entries
+        .flatten()
+        .filter(|entry| entry.file_name().to_string_lossy().starts_with(VAULT))
+        .map(|entry| below(&entry.path()))
+        .sum()
 }
 
 /// The API as the story uses it.
@@ -551,6 +534,20 @@ impl Api {
             Err(error) if error.is_not_found() => Ok(None),
             Err(error) => Err(format!("GET {path}: {error}")),
         }
+    }
+}
+
+/// Looks again and again until there is something to see.
+fn until<T>(what: &str, mut look: impl FnMut() -> Told<Option<T>>) -> Told<T> {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        if let Some(found) = look()? {
+            return Ok(found);
+        }
+        if Instant::now() > deadline {
+            return Err(format!("{what} did not come to its end"));
+        }
+        std::thread::sleep(GLANCE);
     }
 }
 

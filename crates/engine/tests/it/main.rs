@@ -1,6 +1,9 @@
 //! The engine over a real catalog, a real repository and real directories, with a clock of the
 //! test's own.
 
+// A test may fail by panicking; that is what it is for.
+#![allow(clippy::unwrap_used)]
+
 mod adoption;
 mod expiry;
 mod jobs;

@@ -100,8 +100,8 @@ async fn what_was_missed_while_the_server_was_off_is_a_row() {
         }
         tokio::time::sleep(std::time::Duration::from_millis(10)).await;
     };
-    use BackupJobState::{Completed, Expired};
-    assert_eq!(states, [Expired, Expired, Completed]);
+    let expired = BackupJobState::Expired;
+    assert_eq!(states, [expired, expired, BackupJobState::Completed]);
     running.stop("test over").await;
 }
 
