@@ -3,13 +3,33 @@
 use std::cell::RefCell;
 use std::io::{self, IsTerminal as _, Write};
 
-use comfy_table::{Cell, Color, ContentArrangement, Table, presets};
+use comfy_table::{Cell, Color, ColumnConstraint, ContentArrangement, LineStyle, Table, presets};
 use provault_wire::Timestamp;
 use serde_json::Value;
 
 use crate::environment::Environment;
 use crate::error::CliError;
 use crate::options::GlobalOptions;
+
+/// The columns that are wrapped where a terminal is too narrow. An id or a time broken in two could
+/// not be copied.
+const PROSE: [&str; 12] = [
+    "MESSAGE",
+    "REASON",
+    "DETAIL",
+    "TAGS",
+    "ARN",
+    "ROLE",
+    "RESOURCE",
+    "HASH",
+    "SUBJECT",
+    "LAST ERROR",
+    "VALUE",
+    "PATH",
+];
+
+/// What such a column needs at least.
+const PROSE_WIDTH: u16 = 16;
 
 /// Where and how to print.
 #[allow(clippy::struct_excessive_bools)] // Each is a question of its own about the outside.
@@ -93,18 +113,38 @@ impl Output {
             table.add_row(row.iter().map(|text| self.cell(text)));
         }
         if self.terminal {
-            // The width is that of the terminal.
-            table.load_style(if view.headers.is_empty() {
-                presets::NOTHING
-            } else {
-                presets::UTF8_HORIZONTAL_ONLY
-            });
-            table.set_content_arrangement(ContentArrangement::Dynamic);
+            // The width is that of the terminal: columns of prose give way, all else stays whole.
+            let rule = LineStyle::none().fill('─').junction('─');
+            table.load_style(presets::NOTHING);
+            if !view.headers.is_empty() {
+                table.load_style(presets::NOTHING.header_separator(rule));
+            }
+            table.set_content_arrangement(ContentArrangement::Dynamic).style_text_only();
         } else {
             // One line a row, however long, for `grep` and `awk`.
             table.load_style(presets::NOTHING);
             table.set_content_arrangement(ContentArrangement::Disabled);
             table.force_no_tty();
+        }
+        let widths = table.column_max_content_widths();
+        let mut needed = 0;
+        for (index, column) in table.column_iter_mut().enumerate() {
+            column.set_padding((0, 2));
+            let gives_way = match view.headers.get(index) {
+                Some(header) => PROSE.contains(header),
+                None => index > 0,
+            };
+            let width = widths.get(index).copied().unwrap_or_default();
+            if gives_way {
+                needed += width.min(PROSE_WIDTH) + 2;
+            } else {
+                needed += width + 2;
+                column.set_constraint(ColumnConstraint::ContentWidth);
+            }
+        }
+        if table.width().is_some_and(|width| width < needed) {
+            // Prose one letter wide helps nobody: let the terminal break the lines.
+            table.set_content_arrangement(ContentArrangement::Disabled);
         }
         table.lines().map(|line| line.trim_end().to_owned()).collect::<Vec<_>>().join("\n")
     }
