@@ -6,7 +6,8 @@ use std::process::ExitCode;
 pub const EXIT_CODES_HELP: &str = "\
 Exit codes:
   0    done; a job that was watched COMPLETED, a restore test PASSED
-  1    the server refused, or a watched job or restore test FAILED (or was stopped, or expired)
+  1    the server refused; a watched job or restore test FAILED (or was stopped, or expired); the
+       chain of evidence is broken
   2    the command line, or a file it names, is wrong; nothing was sent
   3    a watched backup is PARTIAL: its recovery point lacks some paths
   4    a watched restore test is INCONCLUSIVE: the test itself could not tell
@@ -100,7 +101,11 @@ mod tests {
             let line = format!("  {:<5}", exit.code());
             assert!(EXIT_CODES_HELP.lines().any(|l| l.starts_with(&line)), "{exit:?}");
         }
-        assert_eq!(EXIT_CODES_HELP.lines().count(), all.len() + 1);
+        assert_eq!(
+            EXIT_CODES_HELP.lines().count(),
+            all.len() + 2,
+            "a heading and one line that goes on"
+        );
     }
 
     #[test]

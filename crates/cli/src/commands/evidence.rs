@@ -10,9 +10,12 @@ use crate::exit::Exit;
 use crate::output::{View, dash};
 use crate::resolve;
 
+/// What the server says of a chain that verifies.
+const WHOLE: &str = "VERIFIED";
+
 #[derive(Debug, clap::Subcommand)]
 pub enum EvidenceCommand {
-    /// List the records, and say whether the chain of their hashes is whole
+    /// List the records, and say whether the chain of their hashes is whole (exit code 1 if not)
     List {
         /// Only those of this resource, by name or ARN
         #[arg(long)]
@@ -36,7 +39,15 @@ impl EvidenceCommand {
                 chain,
             ]
         })?;
-        Ok(Exit::Done)
+        if list.typed.chain == WHOLE {
+            return Ok(Exit::Done);
+        }
+        context.out.note(&format!(
+            "error: the chain of evidence is broken: {}; records were changed or removed outside of \
+             the server",
+            list.typed.chain
+        ))?;
+        Ok(Exit::Failed)
     }
 }
 

@@ -43,10 +43,10 @@ impl Buffer {
     }
 }
 
-struct Ran {
-    exit: Exit,
-    out: String,
-    err: String,
+pub(super) struct Ran {
+    pub exit: Exit,
+    pub out: String,
+    pub err: String,
 }
 
 impl Ran {
@@ -78,7 +78,7 @@ fn run_until(server: &Server, line: &[&str], ctrl_c_after: Option<u32>) -> Ran {
     Ran { exit, out: out.text(), err: err.text() }
 }
 
-fn run(server: &Server, line: &[&str]) -> Ran {
+pub(super) fn run(server: &Server, line: &[&str]) -> Ran {
     run_until(server, line, None)
 }
 

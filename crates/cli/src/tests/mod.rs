@@ -3,4 +3,5 @@
 mod client;
 mod commands;
 mod discovery;
+mod evidence;
 mod server;
