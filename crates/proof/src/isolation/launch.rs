@@ -1,0 +1,74 @@
+//! Stage 4: becomes the application.
+
+use std::fs::File;
+use std::io;
+use std::os::unix::net::UnixStream;
+use std::os::unix::process::CommandExt;
+use std::process::{Command, ExitCode};
+
+use nix::sched::{CloneFlags, unshare};
+use nix::sys::prctl;
+use nix::unistd::{dup2_stdin, setgroups};
+
+use super::COPY;
+use super::message::{Handshake, Launch, Trouble, read_line, write_line};
+use super::outer::peer;
+
+pub(super) fn run(launch: Launch) -> ExitCode {
+    // Closed by a successful exec, which tells the peer that the application was started.
+    let Ok(mut control) = peer() else { return ExitCode::FAILURE };
+    let word = match prepare(&mut control, &launch) {
+        Ok(()) => become_application(launch),
+        Err(trouble) => Handshake::Broken(trouble),
+    };
+    let _ = write_line(&mut control, &word);
+    ExitCode::FAILURE
+}
+
+fn prepare(control: &mut UnixStream, launch: &Launch) -> Result<(), Trouble> {
+    unshare(CloneFlags::CLONE_NEWUSER)
+        .map_err(Trouble::namespace("making the application's user namespace"))?;
+    let talk = Trouble::step("waiting for the id maps");
+    write_line(control, &Handshake::Unshared).map_err(&talk)?;
+    match read_line(control).map_err(&talk)? {
+        Handshake::Mapped => {}
+        other => return Err(Trouble::Helper(format!("unexpected {other:?}."))),
+    }
+    if launch.ids.all {
+        setgroups(&[]).map_err(Trouble::errno("dropping supplementary groups"))?;
+    }
+    prctl::set_no_new_privs().map_err(Trouble::errno("giving up new privileges"))?;
+    let null = File::open("/dev/null").map_err(Trouble::step("opening /dev/null"))?;
+    dup2_stdin(null).map_err(Trouble::errno("closing standard input"))
+}
+
+/// Comes back only when it could not be done.
+fn become_application(launch: Launch) -> Handshake {
+    let error = Command::new(&launch.program)
+        .args(&launch.args)
+        .env_clear()
+        .envs(launch.environment)
+        .current_dir(COPY)
+        .exec();
+    not_started(&launch.program, &error)
+}
+
+fn not_started(program: &str, error: &io::Error) -> Handshake {
+    let hint = match error.kind() {
+        io::ErrorKind::NotFound
+            if program.contains('/') && std::fs::symlink_metadata(program).is_ok() =>
+        {
+            " (the interpreter or loader it names is missing)"
+        }
+        io::ErrorKind::NotFound if program.starts_with('/') && !program.starts_with(COPY) => {
+            " (nothing of the host but its system programs is there; name the program relative \
+             to the copy)"
+        }
+        _ => "",
+    };
+    let shown = program.strip_prefix(COPY).map_or(program, |rest| rest.trim_start_matches('/'));
+    Handshake::NotStarted {
+        message: format!("{shown} could not be started: {error}{hint}"),
+        errno: error.raw_os_error().unwrap_or(0),
+    }
+}

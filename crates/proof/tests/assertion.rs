@@ -1,0 +1,65 @@
+//! What an answer must hold, at its edges.
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
+use provault_domain::Assertion;
+use provault_proof::probe::{Answer, assess};
+
+fn holds(body: &str, assertion: Assertion) -> Result<String, String> {
+    let answer = Answer { status: 200, body: body.as_bytes().to_vec(), cut: false };
+    assess(&answer, &[assertion], "2026-03-01T12:00:00Z".parse().unwrap())
+}
+
+fn at_least(pointer: &str, minimum: i64) -> Assertion {
+    Assertion::JsonAtLeast { pointer: pointer.to_owned(), minimum }
+}
+
+fn newer(max_age_seconds: u64) -> Assertion {
+    Assertion::JsonNewerThan { pointer: "/t".to_owned(), max_age_seconds }
+}
+
+#[test]
+fn numbers_are_compared_exactly() {
+    assert!(holds(r#"{"n": 9007199254740993}"#, at_least("/n", 9_007_199_254_740_993)).is_ok());
+    assert!(holds(r#"{"n": 9007199254740992}"#, at_least("/n", 9_007_199_254_740_993)).is_err());
+    assert!(holds(r#"{"n": 18446744073709551615}"#, at_least("/n", i64::MAX)).is_ok());
+    assert!(holds(r#"{"n": 2.5}"#, at_least("/n", 2)).is_ok());
+    assert!(holds(r#"{"n": 2.5}"#, at_least("/n", 3)).is_err());
+    assert!(holds(r#"{"n": -4}"#, at_least("/n", -4)).is_ok());
+    for wrong in [r#"{"n": "7"}"#, r#"{"n": null}"#, r#"{"n": [7]}"#, "{}", "7x", ""] {
+        assert!(holds(wrong, at_least("/n", 1)).is_err(), "{wrong}");
+    }
+}
+
+#[test]
+fn pointers_are_those_of_rfc_6901() {
+    let body = r#"{"a/b": [1, {"m~n": 5}], "": 6}"#;
+    assert!(holds(body, at_least("/a~1b/1/m~0n", 5)).is_ok());
+    assert!(holds(body, at_least("/", 6)).is_ok());
+    assert!(holds("8", at_least("", 8)).is_ok());
+    assert!(holds(body, at_least("/a/b", 0)).is_err());
+}
+
+#[test]
+fn freshness_is_measured_back_from_the_capture() {
+    assert!(holds(r#"{"t": "2026-03-01T11:59:00Z"}"#, newer(60)).is_ok());
+    assert!(holds(r#"{"t": "2026-03-01T11:58:59.9Z"}"#, newer(60)).is_err());
+    assert!(holds(r#"{"t": "2026-03-01T13:59:30+02:00"}"#, newer(60)).is_ok());
+    assert!(holds(r#"{"t": "2020-01-01T00:00:00Z"}"#, newer(u64::MAX)).is_ok());
+    for wrong in [r#"{"t": "yesterday"}"#, r#"{"t": 1772366400}"#, r#"{"t": "2026-03-01"}"#] {
+        assert!(holds(wrong, newer(u64::MAX)).is_err(), "{wrong}");
+    }
+}
+
+#[test]
+fn the_status_is_200_unless_another_is_named() {
+    let captured = "2026-03-01T12:00:00Z".parse().unwrap();
+    let answer = |status| Answer { status, body: b"text".to_vec(), cut: false };
+    assert!(assess(&answer(200), &[], captured).is_ok());
+    assert!(assess(&answer(204), &[], captured).is_err());
+    let contains = Assertion::BodyContains { text: "text".to_owned() };
+    assert!(assess(&answer(500), std::slice::from_ref(&contains), captured).is_err());
+    let both = [contains, Assertion::Status { equals: 500 }];
+    assert_eq!(assess(&answer(500), &both, captured).unwrap(), "HTTP 500, 2 of 2 assertions");
+    let missing = Assertion::BodyContains { text: "longer than the body is".to_owned() };
+    assert!(assess(&answer(200), &[missing], captured).is_err());
+}
