@@ -1,0 +1,68 @@
+//! Stock restic: the oracle for what lies in a vault.
+
+use std::path::Path;
+use std::process::Command;
+
+use crate::{Finished, TestServer, clean_command, encode};
+
+const INSTALL: &str = "restic is missing; install it: apt-get install restic";
+
+/// A vault opened with its exported password.
+pub struct Vault {
+    location: String,
+    password: String,
+}
+
+impl Vault {
+    /// Asks the server where the vault lies and for its password.
+    pub fn of(server: &TestServer, name: &str) -> Self {
+        let name = encode(name);
+        let repository = server.api().get(&format!("/provault/v1/vaults/{name}/repository"));
+        assert_eq!(repository["Format"], "restic");
+        assert_eq!(repository["Version"], 2);
+        let exported = server
+            .api()
+            .post(&format!("/provault/v1/vaults/{name}/export-password"), &serde_json::json!({}));
+        Self {
+            location: repository["Location"].as_str().unwrap().to_owned(),
+            password: exported["Password"].as_str().unwrap().to_owned(),
+        }
+    }
+
+    /// With what a user has: a location and a password.
+    pub fn at(location: &str, password: &str) -> Self {
+        Self { location: location.to_owned(), password: password.to_owned() }
+    }
+
+    fn command(&self) -> Command {
+        let mut command = clean_command("restic");
+        command
+            .env("RESTIC_REPOSITORY", &self.location)
+            .env("RESTIC_PASSWORD", &self.password)
+            .arg("--no-cache");
+        command
+    }
+
+    /// `restic check --read-data` finds nothing to complain about.
+    pub fn check(&self) {
+        let checked =
+            Finished::of(self.command().args(["check", "--read-data"]), INSTALL).expect(0);
+        assert!(checked.stdout.contains("no errors were found"), "{checked}");
+        assert!(!checked.stdout.to_lowercase().contains("warning"), "{checked}");
+        assert!(!checked.stderr.to_lowercase().contains("error"), "{checked}");
+    }
+
+    /// How many snapshots there are.
+    pub fn snapshots(&self) -> usize {
+        let listed = Finished::of(self.command().args(["snapshots", "--json"]), INSTALL).expect(0);
+        listed.json().as_array().unwrap().len()
+    }
+
+    /// `restic restore latest`; the source comes to lie at its own path below `target`.
+    pub fn restore_latest(&self, target: &Path) {
+        let mut command = self.command();
+        command.args(["restore", "latest", "--target"]).arg(target);
+        let restored = Finished::of(&mut command, INSTALL).expect(0);
+        assert!(!restored.stderr.contains("There were"), "{restored}");
+    }
+}

@@ -1,0 +1,168 @@
+//! The server as a process.
+
+use std::fs::{self, File};
+use std::os::unix::process::ExitStatusExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use serde_json::Value;
+
+use crate::{Api, Program, until};
+
+/// How a server is started.
+#[derive(Debug, Clone, Default)]
+pub struct Start {
+    /// Options behind `serve --data-dir DIR --listen 127.0.0.1:0`.
+    pub args: Vec<String>,
+    /// Environment variables.
+    pub environment: Vec<(String, String)>,
+}
+
+impl Start {
+    /// Lets the server stop dead at a place, and write `file` when it is there.
+    pub fn paused_at(place: &str, file: &Path) -> Self {
+        let file = file.to_str().unwrap().to_owned();
+        Self {
+            args: Vec::new(),
+            environment: vec![
+                ("PROVAULT_PAUSE_AT".to_owned(), place.to_owned()),
+                ("PROVAULT_PAUSE_FILE".to_owned(), file),
+            ],
+        }
+    }
+}
+
+/// A server of its own. It is killed when this is dropped; after a failure the end of its log is
+/// printed.
+pub struct TestServer {
+    data_dir: PathBuf,
+    log: PathBuf,
+    child: Option<Child>,
+    endpoint: String,
+    api: Option<Api>,
+}
+
+impl TestServer {
+    /// Starts a server and waits until it answers.
+    pub fn start(data_dir: &Path) -> Self {
+        Self::start_with(data_dir, &Start::default())
+    }
+
+    /// The same, with options.
+    pub fn start_with(data_dir: &Path, start: &Start) -> Self {
+        let mut server = Self {
+            data_dir: data_dir.to_owned(),
+            log: data_dir.with_extension("log"),
+            child: None,
+            endpoint: String::new(),
+            api: None,
+        };
+        server.launch(start);
+        server
+    }
+
+    /// The command that starts a server on a data directory, for tests of the start itself.
+    pub fn command(data_dir: &Path) -> Command {
+        let mut command = Program::bare(&["serve", "--listen", "127.0.0.1:0"]);
+        command.arg("--data-dir").arg(data_dir);
+        command
+    }
+
+    fn launch(&mut self, start: &Start) {
+        assert!(self.child.is_none(), "it runs already");
+        let announcement = self.data_dir.join("server.json");
+        match fs::remove_file(&announcement) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => panic!("{error}"),
+            _ => {}
+        }
+        let log = File::options().create(true).append(true).open(&self.log).unwrap();
+        let mut command = Self::command(&self.data_dir);
+        command.args(&start.args).envs(start.environment.iter().cloned());
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
+        self.child = Some(command.spawn().unwrap());
+        let text = until("the server's start", || {
+            if let Some(status) = self.child.as_mut().and_then(|c| c.try_wait().unwrap()) {
+                panic!("the server ended at its start ({status}):\n{}", self.log_tail());
+            }
+            fs::read_to_string(&announcement).ok()
+        });
+        let announced: Value = serde_json::from_str(&text).unwrap();
+        announced["Endpoint"].as_str().unwrap().clone_into(&mut self.endpoint);
+        self.api = Some(Api::of_data_dir(&self.data_dir));
+    }
+
+    /// Its process.
+    pub fn pid(&self) -> i32 {
+        self.child.as_ref().unwrap().id().cast_signed()
+    }
+
+    /// Its data directory.
+    pub fn data_dir(&self) -> &Path {
+        &self.data_dir
+    }
+
+    /// Where it answers, such as `http://127.0.0.1:40000`.
+    pub fn endpoint(&self) -> &str {
+        &self.endpoint
+    }
+
+    /// A client that signs with the root access key.
+    pub fn api(&self) -> &Api {
+        self.api.as_ref().unwrap()
+    }
+
+    /// The command line on this server's machine.
+    pub fn program(&self) -> Program {
+        Program::of(&self.data_dir)
+    }
+
+    /// Kills the process, as a crash or a power cut does: nothing gets a chance to clean up.
+    pub fn kill9(&mut self) {
+        let mut child = self.child.take().unwrap();
+        child.kill().unwrap();
+        let status = child.wait().unwrap();
+        assert_eq!(status.signal(), Some(9), "it was gone before: {status}\n{}", self.log_tail());
+    }
+
+    /// Asks it to stop, as a service manager does, and waits for its end.
+    pub fn stop(&mut self) -> ExitStatus {
+        let mut child = self.child.take().unwrap();
+        kill(Pid::from_raw(child.id().cast_signed()), Signal::SIGTERM).unwrap();
+        until("the server's end", || child.try_wait().unwrap())
+    }
+
+    /// Starts again on the same directory, after [`TestServer::kill9`] or [`TestServer::stop`].
+    pub fn start_again(&mut self) {
+        self.launch(&Start::default());
+    }
+
+    /// Stops it in order and starts it with options.
+    pub fn restart_with(&mut self, start: &Start) {
+        let status = self.stop();
+        assert!(status.success(), "{status}\n{}", self.log_tail());
+        self.launch(start);
+    }
+
+    /// The end of all that it logged.
+    pub fn log_tail(&self) -> String {
+        let text = fs::read(&self.log).unwrap_or_default();
+        let text = String::from_utf8_lossy(&text);
+        let lines: Vec<&str> = text.lines().collect();
+        lines[lines.len().saturating_sub(80)..].join("\n")
+    }
+}
+
+impl Drop for TestServer {
+    fn drop(&mut self) {
+        if let Some(child) = &mut self.child {
+            // It may have ended by itself; there is nobody to tell.
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+        if std::thread::panicking() {
+            eprintln!("--- the server's log\n{}\n---", self.log_tail());
+        }
+    }
+}

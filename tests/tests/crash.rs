@@ -1,0 +1,361 @@
+//! The server dies with SIGKILL at every place between two steps of a job. After the next start
+//! every job ends in a truthful state, every recovery point that is offered can be restored, the
+//! vault is clean for stock restic, and nothing is left behind.
+//!
+//! The server is asked to wait for ever at a place (`PROVAULT_PAUSE_AT`) and killed when it is
+//! there: no luck with timing is involved.
+#![allow(clippy::unwrap_used, reason = "a test panics where an error surprises it")]
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use provault_engine::pause::PLACES;
+use provault_tests::restic::Vault;
+use provault_tests::{
+    Manifest, Receiver, Sandbox, Start, TestServer, VAULT, encode, processes, until, write_tree,
+};
+use serde_json::{Value, json};
+
+macro_rules! killed_at {
+    ($($test:ident: $drive:ident at $place:literal;)*) => {
+        $(
+            #[test]
+            fn $test() {
+                $drive($place);
+            }
+        )*
+
+        #[test]
+        fn every_place_has_its_test() {
+            let mut tested = vec![$($place),*];
+            let mut places = PLACES.to_vec();
+            tested.sort_unstable();
+            places.sort_unstable();
+            assert_eq!(tested, places, "a place to die at without a test, or the other way round");
+        }
+    };
+}
+
+killed_at! {
+    backup_started: backup at "backup:started";
+    backup_captured: backup at "backup:captured";
+    backup_read: backup at "backup:read";
+    backup_committed: backup at "backup:committed";
+    restore_started: restore at "restore:started";
+    restore_written: restore at "restore:written";
+    test_started: restore_test at "test:started";
+    test_chosen: restore_test at "test:chosen";
+    test_copying: restore_test at "test:copying";
+    test_restored: restore_test at "test:restored";
+    test_tested: restore_test at "test:tested";
+    test_controlled: restore_test at "test:controlled";
+    test_reaped: restore_test at "test:reaped";
+    expiry_deleting: deletion at "expiry:deleting";
+    expiry_forgotten: deletion at "expiry:forgotten";
+    delivery_sent: delivery at "delivery:sent";
+}
+
+/// A server with one resource, one recovery point of it, and somebody who is notified.
+struct Scene {
+    server: TestServer,
+    receiver: Receiver,
+    source: PathBuf,
+    resource: String,
+    /// What each recovery point has to give back, in the order of their making.
+    manifests: Vec<Manifest>,
+    /// Where a paused server says that it is there.
+    arrived: PathBuf,
+    sandbox: Sandbox,
+}
+
+impl Scene {
+    fn new() -> Self {
+        let sandbox = Sandbox::new();
+        let server = TestServer::start(&sandbox.path("server"));
+        let source = sandbox.path("source");
+        write_tree(&source);
+        let receiver = Receiver::start();
+        server.notify(&receiver);
+        let resource = server.add_directory("source", &source);
+        server.back_up(&resource);
+        let arrived = sandbox.path("arrived");
+        let manifests = vec![Manifest::of(&source)];
+        Self { server, receiver, source, resource, manifests, arrived, sandbox }
+    }
+
+    /// Changes the source, so that the next recovery point is another one.
+    fn change_source(&mut self) {
+        fs::write(self.source.join("small.txt"), "changed\n").unwrap();
+        fs::write(self.source.join("added.bin"), vec![42; 1_234_567]).unwrap();
+        self.manifests.push(Manifest::of(&self.source));
+    }
+
+    fn pause_at(&mut self, place: &str) {
+        self.settle();
+        self.server.restart_with(&Start::paused_at(place, &self.arrived));
+    }
+
+    fn wait_and_kill(&mut self, place: &str) {
+        let text =
+            until(place, || fs::read_to_string(&self.arrived).ok().filter(|t| !t.is_empty()));
+        assert_eq!(text, place);
+        self.server.kill9();
+        self.server.start_again();
+    }
+
+    /// Waits until every notification so far has been delivered.
+    fn settle(&self) {
+        until("every delivery", || {
+            let all = self.server.api().get("/provault/v1/deliveries");
+            let all = all["Deliveries"].as_array().unwrap().clone();
+            all.iter().all(|delivery| delivery["State"] == "DELIVERED").then_some(())
+        });
+    }
+
+    /// What holds after every crash, wherever it was.
+    fn nothing_is_lost_or_left(&self) {
+        let server = &self.server;
+        for (list, key, ends) in [
+            ("/backup-jobs/", "BackupJobs", &["COMPLETED", "FAILED", "ABORTED"][..]),
+            ("/restore-jobs/", "RestoreJobs", &["COMPLETED", "FAILED", "ABORTED"][..]),
+        ] {
+            let state = if key == "BackupJobs" { "State" } else { "Status" };
+            for job in server.api().get(list)[key].as_array().unwrap() {
+                assert!(ends.iter().any(|end| job[state] == *end), "it does not end: {job}");
+            }
+        }
+        for test in
+            server.api().get("/provault/v1/restore-tests")["RestoreTests"].as_array().unwrap()
+        {
+            assert_eq!(test["State"], "FINISHED", "{test}");
+        }
+        // Every point that is offered gives back what was there, and no job claims more.
+        let points = server.points();
+        for (n, point) in points.iter().enumerate() {
+            let target = self.sandbox.path(&format!("restored-{n}"));
+            server.restore(point, &target);
+            let restored = Manifest::of(&target);
+            let described = server.api().get(&point_path(point));
+            let source =
+                self.manifests.iter().find(|m| described["BackupSizeInBytes"] == m.bytes());
+            let source = source.unwrap_or_else(|| panic!("the size is none of ours: {described}"));
+            source.assert_same(&restored, "the restored copy");
+        }
+        self.settle();
+        let vault = Vault::of(server, VAULT);
+        vault.check();
+        assert_eq!(vault.snapshots(), points.len(), "snapshots and recovery points");
+        self.nothing_is_left_on_disk();
+        assert_eq!(processes::below(server.pid()), Vec::<i32>::new(), "helpers that still run");
+        // The resource can be backed up again: nothing holds it.
+        server.back_up(&self.resource);
+    }
+
+    fn nothing_is_left_on_disk(&self) {
+        let tests = self.server.data_dir().join("restore-tests");
+        let left: Vec<_> = match fs::read_dir(&tests) {
+            Ok(entries) => entries.map(|entry| entry.unwrap().path()).collect(),
+            Err(_) => Vec::new(),
+        };
+        assert!(left.is_empty(), "copies under test that were left: {left:?}");
+        // The private names under which a restore works.
+        let staging: Vec<_> = fs::read_dir(self.sandbox.root())
+            .unwrap()
+            .map(|entry| entry.unwrap().path())
+            .filter(|path| path.file_name().unwrap().to_str().unwrap().starts_with('.'))
+            .collect();
+        assert!(staging.is_empty(), "staging directories that were left: {staging:?}");
+    }
+}
+
+fn point_path(arn: &str) -> String {
+    format!("/backup-vaults/{VAULT}/recovery-points/{}", encode(arn))
+}
+
+fn backup(place: &str) {
+    let mut scene = Scene::new();
+    scene.change_source();
+    scene.pause_at(place);
+    let id = scene.server.start_backup(&scene.resource);
+    scene.wait_and_kill(place);
+    let job = scene.server.ended_backup(&id);
+    // Only what was stored before the crash may be offered, and what was stored must be.
+    if place == "backup:committed" {
+        assert_eq!(job["State"], "COMPLETED", "{job}");
+        assert_eq!(scene.server.points().len(), 2);
+        assert_eq!(job["BackupSizeInBytes"], scene.manifests[1].bytes(), "{job}");
+        assert_eq!(job["RecoveryPointArn"], scene.server.points()[1], "{job}");
+    } else {
+        assert_eq!(job["State"], "FAILED", "{job}");
+        assert!(job["StatusMessage"].as_str().unwrap().contains("server stopped"), "{job}");
+        assert_eq!(scene.server.points().len(), 1);
+    }
+    scene.receiver.wait_for("Notification from AWS Backup", &id);
+    scene.nothing_is_lost_or_left();
+}
+
+fn restore(place: &str) {
+    let mut scene = Scene::new();
+    scene.pause_at(place);
+    let target = scene.sandbox.path("target");
+    let id = scene.server.start_restore(&scene.server.points()[0], &target);
+    scene.wait_and_kill(place);
+    let job = scene.server.ended_restore(&id);
+    assert_eq!(job["Status"], "FAILED", "{job}");
+    assert!(job["StatusMessage"].as_str().unwrap().contains("server stopped"), "{job}");
+    // Whole or absent, nothing between.
+    if place == "restore:written" {
+        scene.manifests[0].assert_same(&Manifest::of(&target), "the target");
+    } else {
+        assert!(!target.exists());
+    }
+    scene.nothing_is_lost_or_left();
+}
+
+fn restore_test(place: &str) {
+    let mut scene = Scene::new();
+    scene.pause_at(place);
+    let id = scene.server.start_test("source");
+    scene.wait_and_kill(place);
+    let test = scene.server.ended_test(&id);
+    // One that had found out everything keeps what it found out.
+    let complete = ["test:controlled", "test:reaped"].contains(&place);
+    let verdict = if complete { "PASSED" } else { "INCONCLUSIVE" };
+    assert_eq!(test["Verdict"], verdict, "{test:#}");
+    if !complete {
+        let reason = test["Reason"].as_str().unwrap();
+        assert!(reason.contains("server stopped"), "{reason}");
+    }
+    assert_eq!(test["CleanedUp"], true, "{test:#}");
+    assert!(
+        !scene
+            .server
+            .data_dir()
+            .join("restore-tests")
+            .read_dir()
+            .is_ok_and(|mut d| d.next().is_some())
+    );
+    let jobs = scene.server.api().get("/restore-jobs/");
+    let jobs = jobs["RestoreJobs"].as_array().unwrap();
+    if place == "test:started" {
+        assert!(jobs.is_empty(), "{jobs:?}");
+    } else {
+        assert_eq!(jobs.len(), 1);
+        let job =
+            scene.server.api().get(&format!("/restore-jobs/{}", text(&jobs[0], "RestoreJobId")));
+        assert_eq!(test["RestoreJobId"], job["RestoreJobId"]);
+        let restored = ["test:restored", "test:tested", "test:controlled", "test:reaped"];
+        let status = if restored.contains(&place) { "COMPLETED" } else { "FAILED" };
+        assert_eq!(job["Status"], status, "{job:#}");
+        let validated = if complete { "SUCCESSFUL" } else { "TIMED_OUT" };
+        assert_eq!(job["ValidationStatus"], validated, "{job:#}");
+        assert_eq!(job["DeletionStatus"], "SUCCESSFUL", "{job:#}");
+        scene.receiver.wait_for("Restore Test Status", &id);
+    }
+    // The verdict stands in the evidence, whose chain holds.
+    let evidence = scene.server.api().get("/provault/v1/evidence");
+    assert_eq!(evidence["Records"].as_array().unwrap().len(), 1, "{evidence:#}");
+    assert!(text(&evidence, "Chain").contains("verif"), "{evidence:#}");
+    scene.nothing_is_lost_or_left();
+    assert_eq!(scene.server.test("source")["Verdict"], "PASSED");
+}
+
+fn deletion(place: &str) {
+    let mut scene = Scene::new();
+    scene.change_source();
+    scene.server.back_up(&scene.resource);
+    let [first, second] = <[String; 2]>::try_from(scene.server.points()).unwrap();
+    scene.pause_at(place);
+    let api = scene.server.api().clone();
+    let path = point_path(&first);
+    let asking = std::thread::spawn(move || api.send("DELETE", &path, None).is_ok());
+    scene.wait_and_kill(place);
+    assert!(!asking.join().unwrap(), "the server answered although it was stopped before the end");
+    until("the end of the deletion", || {
+        (scene.server.api().call("GET", &point_path(&first), None).status == 400).then_some(())
+    });
+    assert_eq!(scene.server.points(), [second]);
+    scene.nothing_is_lost_or_left();
+}
+
+fn delivery(place: &str) {
+    let mut scene = Scene::new();
+    scene.pause_at(place);
+    let before = scene.receiver.all().len();
+    let id = scene.server.start_backup(&scene.resource);
+    scene.wait_and_kill(place);
+    let job = scene.server.ended_backup(&id);
+    scene.settle();
+    let all = scene.receiver.all();
+    let about: Vec<&Value> =
+        all[before..].iter().filter(|m| text(m, "Message").contains(&id)).collect();
+    let mut ids: Vec<&str> = about.iter().map(|m| text(m, "MessageId")).collect();
+    let sent = ids.len();
+    ids.sort_unstable();
+    ids.dedup();
+    // What was sent and not marked is sent again, under the same id: none is lost, and a receiver
+    // can tell.
+    assert!(sent > ids.len(), "nothing was sent twice: {about:#?}");
+    let deliveries = scene.server.api().get(&format!("/provault/v1/deliveries?jobId={id}"));
+    let mut recorded: Vec<&str> = deliveries["Deliveries"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|delivery| text(delivery, "DeliveryId"))
+        .collect();
+    recorded.sort_unstable();
+    assert_eq!(ids, recorded, "{job}");
+    for first in &about {
+        for other in about.iter().filter(|m| m["MessageId"] == first["MessageId"]) {
+            assert_eq!(first["Message"], other["Message"]);
+        }
+    }
+    scene.nothing_is_lost_or_left();
+}
+
+/// The same in the middle of a step: while the application of a copy runs in its isolation.
+#[test]
+fn killed_while_the_application_of_a_copy_runs() {
+    let sandbox = Sandbox::new();
+    let mut server = TestServer::start(&sandbox.path("server"));
+    let source = sandbox.directory("source");
+    fs::write(source.join("data"), "data\n").unwrap();
+    // An application that never answers, so that the kill certainly comes while it runs.
+    server.add(&json!({
+        "Kind": "filesystem",
+        "Name": "sleeper",
+        "Config": { "path": source },
+        "Service": { "Command": ["/bin/sh", "-c", "exec sleep 100"], "StartTimeoutSeconds": 100 },
+        "Probes": [{ "Type": "Http", "Port": 8080, "Path": "/" }],
+    }));
+    let resource = server.api().get("/provault/v1/resources/sleeper");
+    server.back_up(text(&resource, "ResourceArn"));
+    let id = server.start_test("sleeper");
+    let helpers = until("the application", || {
+        let helpers = processes::below(server.pid());
+        let runs = |pid: &i32| {
+            fs::read(format!("/proc/{pid}/cmdline")).is_ok_and(|line| line.starts_with(b"sleep\0"))
+        };
+        helpers.iter().any(runs).then_some(helpers)
+    });
+    server.kill9();
+    until("the end of every helper", || {
+        helpers.iter().all(|pid| !processes::is_alive(*pid)).then_some(())
+    });
+    server.start_again();
+    let test = server.ended_test(&id);
+    assert_eq!(test["Verdict"], "INCONCLUSIVE", "{test:#}");
+    assert_eq!(test["CleanedUp"], true, "{test:#}");
+    assert_eq!(entries(&server.data_dir().join("restore-tests")), 0);
+    let job = server.api().get(&format!("/restore-jobs/{}", text(&test, "RestoreJobId")));
+    assert_eq!(job["Status"], "COMPLETED", "{job}");
+    assert_eq!(job["DeletionStatus"], "SUCCESSFUL", "{job}");
+}
+
+fn entries(directory: &Path) -> usize {
+    fs::read_dir(directory).map_or(0, Iterator::count)
+}
+
+fn text<'a>(value: &'a Value, key: &str) -> &'a str {
+    value[key].as_str().unwrap_or_else(|| panic!("no {key} in {value}"))
+}

@@ -1,0 +1,174 @@
+//! `provault serve`: what a start makes, what the next one finds, what is refused, how it ends.
+#![allow(clippy::unwrap_used, reason = "a test panics where an error surprises it")]
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+
+use provault_tests::{ACCOUNT, DEFAULT_ROLE, Finished, REGION, Sandbox, Start, TestServer, until};
+use serde_json::Value;
+
+fn mode(path: &Path) -> u32 {
+    fs::metadata(path).unwrap().permissions().mode() & 0o777
+}
+
+/// Everything a client can see of the records that a start makes.
+fn records(server: &TestServer) -> Value {
+    let api = server.api();
+    serde_json::json!([
+        api.get("/backup-vaults/"),
+        api.get("/provault/v1/roles"),
+        api.get("/provault/v1/keys"),
+        api.get("/provault/v1/resources"),
+        fs::read_to_string(server.data_dir().join("credentials")).unwrap(),
+    ])
+}
+
+#[test]
+fn the_first_start_makes_everything_and_the_next_one_finds_it() {
+    let sandbox = Sandbox::new();
+    // The directory above does not exist either.
+    let mut server = {
+        fs::create_dir(sandbox.path("a")).unwrap();
+        TestServer::start(&sandbox.path("a/server"))
+    };
+    let credentials = server.data_dir().join("credentials");
+    assert_eq!(mode(&credentials), 0o600);
+    assert_eq!(mode(server.data_dir()), 0o700);
+    let text = fs::read_to_string(&credentials).unwrap();
+    assert!(text.starts_with("[default]\n"), "the form of an AWS credentials file");
+    assert!(text.contains("aws_access_key_id") && text.contains("aws_secret_access_key"));
+    let first = records(&server);
+    let vaults = first[0]["BackupVaultList"].as_array().unwrap();
+    assert_eq!(vaults.len(), 1);
+    assert_eq!(vaults[0]["BackupVaultName"], "Default");
+    let arn = format!("arn:aws:backup:{REGION}:{ACCOUNT}:backup-vault:Default");
+    assert_eq!(vaults[0]["BackupVaultArn"], arn);
+    assert_eq!(first[1]["Items"][0]["Arn"], DEFAULT_ROLE);
+    assert_eq!(vaults[0]["EncryptionKeyArn"], first[2]["Items"][0]["Arn"]);
+
+    assert!(server.stop().success());
+    server.start_again();
+    assert_eq!(records(&server), first);
+    server.kill9();
+    server.start_again();
+    assert_eq!(records(&server), first);
+}
+
+#[test]
+fn account_and_region_are_the_first_starts() {
+    let sandbox = Sandbox::new();
+    let options = |account: &str, region: &str| Start {
+        args: ["--account-id", account, "--region", region].map(str::to_owned).to_vec(),
+        environment: Vec::new(),
+    };
+    let given = options("210987654321", "ap-southeast-2");
+    let mut server = TestServer::start_with(&sandbox.path("server"), &given);
+    let vaults = server.api().get("/backup-vaults/");
+    let arn = "arn:aws:backup:ap-southeast-2:210987654321:backup-vault:Default";
+    assert_eq!(vaults["BackupVaultList"][0]["BackupVaultArn"], arn);
+    server.restart_with(&Start::default());
+    assert_eq!(server.api().get("/backup-vaults/"), vaults);
+    assert!(server.stop().success());
+    for (account, region, option) in [
+        ("123456789012", "ap-southeast-2", "--account-id"),
+        ("210987654321", "us-east-1", "--region"),
+    ] {
+        let mut command = TestServer::command(server.data_dir());
+        command.args(options(account, region).args);
+        let refused = Finished::of(&mut command, "");
+        assert_eq!(refused.code, Some(1), "{refused}");
+        assert!(refused.stderr.contains(option), "{refused}");
+    }
+    server.start_again();
+    assert_eq!(server.api().get("/backup-vaults/"), vaults);
+}
+
+#[test]
+fn a_second_server_on_the_same_directory_is_refused() {
+    let sandbox = Sandbox::new();
+    let server = TestServer::start(&sandbox.path("server"));
+    let before = records(&server);
+    let announced = fs::read_to_string(server.data_dir().join("server.json")).unwrap();
+    let refused = Finished::of(&mut TestServer::command(server.data_dir()), "");
+    assert_eq!(refused.code, Some(1), "{refused}");
+    assert!(refused.stderr.contains("another server runs on"), "{refused}");
+    assert!(refused.stderr.contains("--data-dir"), "it says what to do: {refused}");
+    assert_eq!(fs::read_to_string(server.data_dir().join("server.json")).unwrap(), announced);
+    assert_eq!(records(&server), before, "the first one goes on");
+}
+
+#[test]
+fn addresses_off_loopback_are_refused() {
+    let sandbox = Sandbox::new();
+    for address in ["0.0.0.0:0", "192.0.2.1:0", "[::]:0"] {
+        let data_dir = sandbox.path("server");
+        let mut command = provault_tests::Program::bare(&["serve", "--listen", address]);
+        command.arg("--data-dir").arg(&data_dir);
+        let refused = Finished::of(&mut command, "");
+        assert_ne!(refused.code, Some(0), "{refused}");
+        assert!(refused.stderr.contains("loopback"), "{refused}");
+        assert!(refused.stderr.contains("TLS"), "it says why: {refused}");
+        assert!(!data_dir.join("server.json").exists());
+    }
+}
+
+#[test]
+fn a_lost_credentials_file_is_written_again_with_the_same_key() {
+    let sandbox = Sandbox::new();
+    let mut server = TestServer::start(&sandbox.path("server"));
+    let credentials = server.data_dir().join("credentials");
+    let before = fs::read_to_string(&credentials).unwrap();
+    assert!(server.stop().success());
+    fs::remove_file(&credentials).unwrap();
+    server.start_again();
+    assert_eq!(fs::read_to_string(&credentials).unwrap(), before);
+    assert_eq!(mode(&credentials), 0o600);
+    server.api().get("/backup-vaults/");
+}
+
+#[test]
+fn sigterm_ends_a_running_job_truthfully() {
+    let sandbox = Sandbox::new();
+    let mut server = TestServer::start(&sandbox.path("server"));
+    let source = sandbox.directory("source");
+    for n in 0..200_u8 {
+        // Different from each other and in themselves, so that all of it has to be stored.
+        let mut state = u32::from(n) + 1;
+        let noise: Vec<u8> = std::iter::repeat_with(|| {
+            state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            state.to_le_bytes()[3]
+        })
+        .take(1 << 20)
+        .collect();
+        fs::write(source.join(n.to_string()), noise).unwrap();
+    }
+    let resource = server.add_directory("source", &source);
+    let id = server.start_backup(&resource);
+    until("the job to run", || {
+        let job = server.api().get(&format!("/backup-jobs/{id}"));
+        (job["State"] == "RUNNING").then_some(())
+    });
+    assert!(server.stop().success(), "{}", server.log_tail());
+    server.start_again();
+    let job = server.api().get(&format!("/backup-jobs/{id}"));
+    assert_eq!(job["State"], "FAILED", "{job}");
+    assert!(job["StatusMessage"].as_str().unwrap().contains("stopped"), "{job}");
+    assert!(server.points().is_empty());
+    server.back_up(&resource);
+    provault_tests::restic::Vault::of(&server, "Default").check();
+}
+
+#[test]
+fn a_missing_vault_may_be_answered_in_the_other_way() {
+    let sandbox = Sandbox::new();
+    let mut server = TestServer::start(&sandbox.path("server"));
+    let missing = |server: &TestServer| {
+        let answer = server.api().call("GET", "/backup-vaults/none", None);
+        (answer.status, answer.error().to_owned())
+    };
+    assert_eq!(missing(&server), (403, "AccessDeniedException".to_owned()));
+    let args = vec!["--missing-vault-not-found".to_owned()];
+    server.restart_with(&Start { args, environment: Vec::new() });
+    assert_eq!(missing(&server), (400, "ResourceNotFoundException".to_owned()));
+}
