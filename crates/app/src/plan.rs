@@ -118,24 +118,13 @@ impl App {
         .await
     }
 
+    /// The plan that an earlier request with this id made; a deleted one does not count.
     async fn plan_of_request(
         &self,
         caller: &Caller,
         request_id: &str,
     ) -> Result<Option<BackupPlan>> {
-        let plan = self.catalog().plan_by_request_id(caller.account(), request_id).await?;
-        match plan {
-            Some(plan) if plan.deleted_at.is_some() => Err(AppError::exists(
-                format!(
-                    "The plan {} was made with the CreatorRequestId '{request_id}' and has been \
-                     deleted; use a new one for a new plan.",
-                    plan.id
-                ),
-                Some(plan.arn),
-            )
-            .made_by(Some(request_id))),
-            other => Ok(other),
-        }
+        Ok(self.catalog().plan_by_request_id(caller.account(), request_id).await?)
     }
 
     /// AWS refuses a second plan with the same document, and more plans than the quota.

@@ -63,7 +63,7 @@ impl App {
         arn: &str,
         paging: &Paging,
     ) -> Result<Listing<(String, String)>> {
-        self.permit_tags(caller, "backup:ListTags", arn)?;
+        self.permit_named(caller, "backup:ListTags", arn)?;
         let (arn, tagged) = self.tagged(caller, arn).await?;
         let tags = match tagged {
             Tagged::Object => self.catalog().tags(&arn).await?,
@@ -93,7 +93,7 @@ impl App {
     pub async fn tag_resource(&self, caller: &Caller, arn: &str, tags: &Tags) -> Result<()> {
         const ACTION: &str = "backup:TagResource";
         self.audited(caller, ACTION, arn, async {
-            self.permit_tags(caller, ACTION, arn)?;
+            self.permit_named(caller, ACTION, arn)?;
             validate_tags(tags)?;
             let (arn, tagged) = self.tagged(caller, arn).await?;
             match tagged {
@@ -108,7 +108,7 @@ impl App {
     pub async fn untag_resource(&self, caller: &Caller, arn: &str, keys: &[String]) -> Result<()> {
         const ACTION: &str = "backup:UntagResource";
         self.audited(caller, ACTION, arn, async {
-            self.permit_tags(caller, ACTION, arn)?;
+            self.permit_named(caller, ACTION, arn)?;
             let (arn, tagged) = self.tagged(caller, arn).await?;
             match tagged {
                 Tagged::Object => Ok(self.catalog().remove_tags(&arn, keys).await?),
@@ -145,10 +145,5 @@ impl App {
         // A selection by tag may want it now.
         self.engine().wake();
         Ok(resource)
-    }
-
-    fn permit_tags(&self, caller: &Caller, action: &str, arn: &str) -> Result<()> {
-        // What is no ARN cannot be decided about, and is told as unknown by the look-up.
-        if arn.parse::<Arn>().is_ok() { self.permit(caller, action, arn) } else { Ok(()) }
     }
 }

@@ -201,15 +201,13 @@ impl App {
             }
             let points = self.counted(vault).await?.recovery_points;
             if points > 0 {
-                let (are, them) =
-                    if points == 1 { ("is 1 recovery point", "it") } else { ("", "them") };
-                let are = if are.is_empty() {
-                    format!("are {points} recovery points")
+                let (there, them) = if points == 1 {
+                    ("there is 1 recovery point".to_owned(), "it")
                 } else {
-                    are.to_owned()
+                    (format!("there are {points} recovery points"), "them")
                 };
                 return Err(AppError::refused(format!(
-                    "Backup vault '{name}' cannot be deleted: there {are} in it. Delete {them} \
+                    "Backup vault '{name}' cannot be deleted: {there} in it. Delete {them} \
                      first (list-recovery-points-by-backup-vault shows, delete-recovery-point \
                      deletes), or wait until retention is over."
                 )));

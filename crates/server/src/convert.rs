@@ -105,7 +105,7 @@ pub(crate) fn lifecycle(
 
 /// A lifecycle for an answer; none where nothing was set.
 pub(crate) fn wire_lifecycle(lifecycle: &Lifecycle) -> Option<types::Lifecycle> {
-    (*lifecycle != Lifecycle::default()).then(|| types::Lifecycle {
+    (*lifecycle != Lifecycle::default()).then_some(types::Lifecycle {
         delete_after_days: lifecycle.delete_after_days,
         delete_after_event: None,
         move_to_cold_storage_after_days: lifecycle.move_to_cold_storage_after_days,

@@ -1,5 +1,7 @@
 //! One request, from head to answer.
 
+use std::future::Future;
+
 use axum::extract::Request;
 use axum::response::Response;
 use http::request::Parts;
@@ -44,7 +46,16 @@ pub(crate) async fn request(shared: Shared, request: Request) -> Response {
         tracing::debug!("answered");
         response(&id, answer, more)
     };
-    // A task of its own: it ends even when its client goes away, and its panic ends nothing else.
+    guarded(&request_id, span, work).await
+}
+
+/// Runs a handler as a task of its own: it ends even when its client goes away, and its panic ends
+/// nothing else.
+async fn guarded(
+    request_id: &str,
+    span: tracing::Span,
+    work: impl Future<Output = Response> + Send + 'static,
+) -> Response {
     match tokio::spawn(work.instrument(span.clone())).await {
         Ok(response) => response,
         Err(error) => {
@@ -57,7 +68,7 @@ pub(crate) async fn request(shared: Shared, request: Request) -> Response {
                      Look at what is there before you try again."
                 ),
             );
-            response(&request_id, Err(error), HeaderMap::new())
+            response(request_id, Err(error), HeaderMap::new())
         }
     }
 }
@@ -130,4 +141,18 @@ fn authenticate(app: &App, parts: &Parts, body: &[u8]) -> Result<Caller, Service
 
 fn denied(error: &AuthError) -> ServiceError {
     ServiceError::named(error.code(), error.status().as_u16(), error.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_panic_is_an_error_like_any_other() {
+        let work = async { panic!("on purpose") };
+        let response = guarded("the-id", tracing::Span::none(), work).await;
+        assert_eq!(response.status(), 500);
+        assert_eq!(response.headers()["x-amzn-errortype"], "ServiceUnavailableException");
+        assert_eq!(response.headers()["x-amzn-requestid"], "the-id");
+    }
 }

@@ -224,20 +224,7 @@ fn invalid(message: &str) -> ServiceError {
 impl Call<'_> {
     /// The body as this input. An unknown member is refused by name.
     fn input<I: DeserializeOwned>(&self) -> Result<I, ServiceError> {
-        let body = if self.body.is_empty() { b"{}" } else { self.body };
-        serde_json::from_slice(body).map_err(|error| {
-            let text = error.to_string();
-            let shape = if !error.is_data() {
-                &errors::SERIALIZATION
-            } else if text.starts_with("missing field") {
-                &errors::MISSING_PARAMETER_VALUE
-            } else if text.starts_with("unknown field") {
-                &errors::INVALID_PARAMETER_VALUE
-            } else {
-                &errors::SERIALIZATION
-            };
-            ServiceError::new(shape, format!("the request body cannot be used: {text}"))
-        })
+        read(if self.body.is_empty() { b"{}" } else { self.body })
     }
 
     /// What a use case answers, as this operation answers it.
@@ -250,6 +237,31 @@ impl Call<'_> {
         Self::done(result)?;
         Answer::json(&serde_json::json!({}))
     }
+}
+
+/// A JSON object as an input.
+fn read<I: DeserializeOwned>(body: &[u8]) -> Result<I, ServiceError> {
+    let unusable = |shape, why: &str| {
+        ServiceError::new(shape, format!("the request body cannot be used: {why}"))
+    };
+    // As a whole first: of a body that is no JSON, or a list where serde would take members by
+    // their order, nothing else is worth saying.
+    let whole: serde_json::Value = serde_json::from_slice(body)
+        .map_err(|error| unusable(&errors::SERIALIZATION, &error.to_string()))?;
+    if !whole.is_object() {
+        return Err(unusable(&errors::SERIALIZATION, "it must be a JSON object"));
+    }
+    serde_json::from_slice(body).map_err(|error| {
+        let text = error.to_string();
+        let shape = if text.starts_with("missing field") {
+            &errors::MISSING_PARAMETER_VALUE
+        } else if text.starts_with("unknown field") {
+            &errors::INVALID_PARAMETER_VALUE
+        } else {
+            &errors::SERIALIZATION
+        };
+        unusable(shape, &text)
+    })
 }
 
 #[cfg(test)]
@@ -278,5 +290,18 @@ mod tests {
         );
         assert!(Query::parse("a=1&a=2").is_err());
         assert_eq!(Query::parse("a=%ff").err().unwrap().name, "SerializationException");
+    }
+
+    #[test]
+    fn a_body_is_an_object_with_the_members_it_should_have() {
+        use provault_wire::provault::AddNameInput;
+        let error = |body: &str| read::<AddNameInput>(body.as_bytes()).unwrap_err().name;
+        assert_eq!(read::<AddNameInput>(br#"{"Name":"x"}"#).unwrap().name, "x");
+        assert_eq!(error(r#"["x"]"#), "SerializationException");
+        assert_eq!(error(r#"{"Name":1}"#), "SerializationException");
+        assert_eq!(error(r#"{"Name":"x","Name":"y"}"#), "SerializationException");
+        assert_eq!(error(r#"{"Other":1,"#), "SerializationException");
+        assert_eq!(error(r#"{"Other":1}"#), "InvalidParameterValueException");
+        assert_eq!(error("{}"), "MissingParameterValueException");
     }
 }

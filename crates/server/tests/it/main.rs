@@ -1,0 +1,15 @@
+//! The API as a client meets it: a real server on loopback, real signatures, a catalog and vaults
+//! in a temporary directory.
+
+// Helpers of tests are not tests to clippy; a failed unwrap is a failed test here as well.
+#![allow(clippy::unwrap_used)]
+
+mod auth;
+mod bad_input;
+mod bootstrap;
+mod own_operations;
+mod paging;
+mod plans;
+mod protection;
+mod support;
+mod vaults;

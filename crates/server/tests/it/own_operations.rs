@@ -1,0 +1,135 @@
+//! What AWS Backup has no words for.
+
+use serde_json::{Value, json};
+
+use crate::support::{World, segment, text};
+
+#[tokio::test]
+async fn a_resource_is_registered_in_full_and_found_by_name_and_arn() {
+    let world = World::new().await;
+    let path = world.directory.path().join("app");
+    std::fs::create_dir(&path).unwrap();
+    let body = json!({
+        "Kind": "filesystem", "Name": "app", "Config": { "path": path },
+        "Tags": { "workload": "myapp" }, "RpoSeconds": 86_400, "RtoSeconds": 900,
+        "TestAfterBackup": true, "Service": { "Command": ["./serve"] },
+        "Probes": [{ "Type": "Http", "Port": 8080, "Path": "/",
+            "Assertions": [{ "Type": "Status", "Equals": 200 }] }],
+    });
+    let made = world.ok("POST", "/provault/v1/resources", body.clone()).await;
+    let arn = text(&made, "ResourceArn");
+    assert!(arn.contains(":file-system/fs-"), "{arn}");
+    assert_eq!(made["Probes"], body["Probes"]);
+    assert_eq!(made["Service"]["StartTimeoutSeconds"], 60);
+    assert_eq!(made["Config"]["oneFileSystem"], true, "settings are kept in full: {made}");
+    assert_eq!(made["Verdict"], Value::Null);
+    let by_arn = format!("/provault/v1/resources/{}", segment(&arn));
+    assert_eq!(world.ok("GET", "/provault/v1/resources/app", Value::Null).await, made);
+    assert_eq!(world.ok("GET", &by_arn, Value::Null).await, made);
+    let tags = json!({ "Set": { "tier": "gold" }, "Remove": ["workload"] });
+    let tagged = world.ok("POST", "/provault/v1/resources/app/tags", tags).await;
+    assert_eq!(tagged["Tags"], json!({ "tier": "gold" }));
+    let listed = world.ok("GET", "/provault/v1/resources?maxResults=1", Value::Null).await;
+    assert_eq!(listed["Resources"].as_array().unwrap().len(), 1);
+    let test = json!({ "Resource": "app" });
+    let target = "/provault/v1/restore-tests";
+    let reply = world.refused("POST", target, test, "InvalidRequestException").await;
+    assert!(reply.message().contains("no recovery point"), "{reply:?}");
+    let both = json!({ "Resource": "app", "RecoveryPointArn": "x" });
+    world.refused("POST", target, both, "InvalidParameterValueException").await;
+    world.ok("DELETE", &by_arn, Value::Null).await;
+    let listed = world.ok("GET", "/provault/v1/resources", Value::Null).await;
+    assert_eq!(listed["Resources"], json!([]));
+}
+
+#[tokio::test]
+async fn roles_and_keys_come_and_go_and_the_default_ones_stay() {
+    const REFUSED: &str = "InvalidRequestException";
+    let world = World::new().await;
+    let role = world.ok("POST", "/provault/v1/roles", json!({ "Name": "ops/backup" })).await;
+    assert_eq!(role["Arn"], "arn:aws:iam::123456789012:role/ops/backup");
+    world.ok("DELETE", "/provault/v1/roles/ops%2Fbackup", Value::Null).await;
+    let default = "/provault/v1/roles/service-role%2FAWSBackupDefaultServiceRole";
+    world.refused("DELETE", default, Value::Null, REFUSED).await;
+
+    let key = world.ok("POST", "/provault/v1/keys", json!({ "Name": "mine" })).await;
+    let body = json!({ "EncryptionKeyArn": key["Arn"] });
+    world.ok("PUT", "/backup-vaults/sealed", body).await;
+    world.refused("DELETE", "/provault/v1/keys/mine", Value::Null, REFUSED).await;
+    world.ok("DELETE", "/backup-vaults/sealed", Value::Null).await;
+    world.ok("DELETE", "/provault/v1/keys/mine", Value::Null).await;
+    world.refused("DELETE", "/provault/v1/keys/default", Value::Null, REFUSED).await;
+}
+
+#[tokio::test]
+async fn subscriptions_come_and_go() {
+    let world = World::new().await;
+    world.ok("POST", "/provault/v1/topics", json!({ "Name": "alarms" })).await;
+    let target = "/provault/v1/topics/alarms/subscriptions";
+    let hook = world.ok("POST", target, json!({ "Webhook": "http://127.0.0.1:9/x" })).await;
+    let mail = json!({ "MailFile": { "Directory": "/tmp/mail", "To": "me@example.com" } });
+    world.ok("POST", target, mail.clone()).await;
+    let listed = world.ok("GET", target, Value::Null).await;
+    assert_eq!(listed["Subscriptions"][1]["MailFile"], mail["MailFile"]);
+    let id = text(&hook, "SubscriptionId");
+    world.ok("DELETE", &format!("/provault/v1/subscriptions/{id}"), Value::Null).await;
+    let listed = world.ok("GET", target, Value::Null).await;
+    assert_eq!(listed["Subscriptions"].as_array().unwrap().len(), 1);
+    for body in [
+        json!({}),
+        json!({ "Webhook": "ftp://x/y" }),
+        json!({ "Webhook": "http://x/y", "MailFile": mail["MailFile"] }),
+        json!({ "MailFile": { "Directory": "relative", "To": "me@example.com" } }),
+    ] {
+        world.refused("POST", target, body, "InvalidParameterValueException").await;
+    }
+    let deliveries = world.ok("GET", "/provault/v1/deliveries?jobId=x", Value::Null).await;
+    assert_eq!(deliveries["Deliveries"], json!([]));
+}
+
+#[tokio::test]
+async fn exporting_a_password_is_recorded_also_when_it_is_refused() {
+    let world = World::new().await;
+    let target = "/provault/v1/vaults/Default/export-password";
+    let exported = world.ok("POST", target, Value::Null).await;
+    let password = text(&exported, "Password");
+    assert!(password.len() >= 32, "too short for 256 random bits");
+    let unknown =
+        world.call("POST", "/provault/v1/vaults/none/export-password", &Value::Null).await;
+    assert_eq!(unknown.error(), "ResourceNotFoundException");
+    let audit = world.app.engine().catalog().list_audit(world.app.account()).await.unwrap();
+    let exports: Vec<_> =
+        audit.iter().filter(|record| record.action == "provault:ExportPassword").collect();
+    let outcomes: Vec<_> = exports.iter().map(|record| record.outcome.as_str()).collect();
+    assert_eq!(outcomes, ["exported", "ResourceNotFoundException"]);
+    assert!(audit.iter().all(|record| !format!("{record:?}").contains(&password)));
+
+    let repository = "/provault/v1/vaults/Default/repository";
+    let repository = world.ok("GET", repository, Value::Null).await;
+    assert_eq!((&repository["Format"], &repository["Version"]), (&json!("restic"), &json!(2)));
+    let config = std::path::Path::new(repository["Location"].as_str().unwrap()).join("config");
+    assert!(config.exists(), "{repository}");
+}
+
+#[tokio::test]
+async fn lists_without_anything_in_them_are_empty_and_not_errors() {
+    let world = World::new().await;
+    for (target, member) in [
+        ("/provault/v1/restore-tests", "RestoreTests"),
+        ("/provault/v1/evidence", "Records"),
+        ("/provault/v1/deliveries", "Deliveries"),
+        ("/provault/v1/resources", "Resources"),
+        ("/provault/v1/topics", "Items"),
+        ("/backup-jobs/", "BackupJobs"),
+        ("/restore-jobs/", "RestoreJobs"),
+        ("/resources/", "Results"),
+        ("/backup/plans/", "BackupPlansList"),
+    ] {
+        let list = world.ok("GET", target, Value::Null).await;
+        assert_eq!(list[member], json!([]), "{target}");
+    }
+    let evidence = world.ok("GET", "/provault/v1/evidence", Value::Null).await;
+    assert_eq!(evidence["Chain"], "VERIFIED");
+    let bad = "/provault/v1/evidence?resourceArn=x";
+    world.refused("GET", bad, Value::Null, "InvalidParameterValueException").await;
+}
