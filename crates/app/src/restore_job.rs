@@ -124,6 +124,16 @@ impl App {
                     point.arn, point.status
                 )));
             }
+            // The key that names the source in AWS's metadata has to name this point's.
+            const SOURCE: &str = "file-system-id";
+            if let Some(recorded) = point.restore_metadata.get(SOURCE)
+                && ask.metadata.get(SOURCE).is_some_and(|asked| asked != recorded)
+            {
+                return Err(AppError::invalid(
+                    format!("Metadata.{SOURCE}"),
+                    format!("the recovery point was made of {recorded}; give that."),
+                ));
+            }
             let driver = self.engine().driver(point.kind)?;
             let metadata = job.metadata.clone();
             blocking(move || driver.check_restore(&metadata)).await??;

@@ -129,7 +129,7 @@ impl App {
         self.permit(caller, "provault:ListDeliveries", "*")?;
         let deliveries = self.catalog().list_deliveries(caller.account(), job_id).await?;
         let worded = deliveries.into_iter().map(|delivery| {
-            let message = provault_notify::render(&delivery.notification);
+            let message = provault_engine::render(&delivery.notification);
             DeliveryView { delivery, subject: message.subject, message: message.text }
         });
         Ok(worded.collect())
