@@ -60,6 +60,9 @@ pub struct RestoreJobView {
     pub recovery_point_created_at: Option<Timestamp>,
 }
 
+/// The key of AWS's restore metadata that names the source.
+const SOURCE: &str = "file-system-id";
+
 impl App {
     /// `StartRestoreJob`. A repetition with the same token gives the same job.
     pub async fn start_restore_job(
@@ -125,7 +128,6 @@ impl App {
                 )));
             }
             // The key that names the source in AWS's metadata has to name this point's.
-            const SOURCE: &str = "file-system-id";
             if let Some(recorded) = point.restore_metadata.get(SOURCE)
                 && ask.metadata.get(SOURCE).is_some_and(|asked| asked != recorded)
             {

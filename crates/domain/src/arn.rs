@@ -79,7 +79,9 @@ impl FromStr for Region {
         } else {
             Err(Invalid::new(
                 "Region",
-                format!("'{s}' is not a region name: use lower-case letters, digits and '-', such as us-east-1."),
+                format!(
+                    "'{s}' is not a region name: use lower-case letters, digits and '-', such as us-east-1."
+                ),
             ))
         }
     }

@@ -72,7 +72,9 @@ impl NotificationEvent {
             | Self::RestoreTestEnded { verdict: Verdict::Passed, .. } => {
                 &["RESTORE_JOB_COMPLETED", "RESTORE_JOB_SUCCESSFUL"]
             }
-            Self::RestoreJobEnded(_) | Self::RestoreTestEnded { .. } => &["RESTORE_JOB_COMPLETED", "RESTORE_JOB_FAILED"],
+            Self::RestoreJobEnded(_) | Self::RestoreTestEnded { .. } => {
+                &["RESTORE_JOB_COMPLETED", "RESTORE_JOB_FAILED"]
+            }
         }
     }
 

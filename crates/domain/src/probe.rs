@@ -44,7 +44,10 @@ impl ServiceSpec {
             return Err(Invalid::new("Service.Command", "it must not hold a NUL character."));
         }
         if !(1..=3600).contains(&self.start_timeout_seconds) {
-            return Err(Invalid::new("Service.StartTimeoutSeconds", "it must lie between 1 and 3600."));
+            return Err(Invalid::new(
+                "Service.StartTimeoutSeconds",
+                "it must lie between 1 and 3600.",
+            ));
         }
         Ok(())
     }
@@ -125,7 +128,10 @@ impl Probe {
         }
         let plain = path.starts_with('/') && path.bytes().all(|b| b.is_ascii_graphic());
         if !plain {
-            return Err(Invalid::new("Path", "it must begin with '/' and be percent-encoded ASCII."));
+            return Err(Invalid::new(
+                "Path",
+                "it must begin with '/' and be percent-encoded ASCII.",
+            ));
         }
         for assertion in assertions {
             assertion.validate()?;
@@ -141,15 +147,23 @@ impl Assertion {
                 return Err(Invalid::new("Assertions", format!("{equals} is not an HTTP status.")));
             }
             Assertion::BodyContains { text } if text.is_empty() => {
-                return Err(Invalid::new("Assertions", "every body contains the empty text; name some."));
+                return Err(Invalid::new(
+                    "Assertions",
+                    "every body contains the empty text; name some.",
+                ));
             }
-            Assertion::JsonAtLeast { pointer, .. } | Assertion::JsonNewerThan { pointer, .. } => pointer,
+            Assertion::JsonAtLeast { pointer, .. } | Assertion::JsonNewerThan { pointer, .. } => {
+                pointer
+            }
             Assertion::Status { .. } | Assertion::BodyContains { .. } => return Ok(()),
         };
         if pointer.is_empty() || pointer.starts_with('/') {
             Ok(())
         } else {
-            Err(Invalid::new("Assertions", format!("'{pointer}' is not a JSON pointer; begin it with '/'.")))
+            Err(Invalid::new(
+                "Assertions",
+                format!("'{pointer}' is not a JSON pointer; begin it with '/'."),
+            ))
         }
     }
 }

@@ -119,9 +119,13 @@ impl Resource {
                  --probe http:8080/.",
             ));
         }
-        for (member, value) in [("RpoSeconds", self.rpo_seconds), ("RtoSeconds", self.rto_seconds)] {
+        for (member, value) in [("RpoSeconds", self.rpo_seconds), ("RtoSeconds", self.rto_seconds)]
+        {
             if value == Some(0) {
-                return Err(Invalid::new(member, "zero seconds can never be met; leave it out for no target."));
+                return Err(Invalid::new(
+                    member,
+                    "zero seconds can never be met; leave it out for no target.",
+                ));
             }
         }
         Ok(())
@@ -138,7 +142,9 @@ pub fn validate_name(member: &str, name: &str) -> Result<(), Invalid> {
     }
     Err(Invalid::new(
         member,
-        format!("'{name}' is not a name: use 1 to 64 letters, digits, '.', '-' or '_', a letter or digit first."),
+        format!(
+            "'{name}' is not a name: use 1 to 64 letters, digits, '.', '-' or '_', a letter or digit first."
+        ),
     ))
 }
 
@@ -151,13 +157,22 @@ pub fn validate_tags(tags: &Tags) -> Result<(), Invalid> {
     for (key, value) in tags {
         let keys = key.chars().count();
         if keys == 0 || keys > 128 {
-            return Err(Invalid::new("Tags", format!("the key '{key}' must have 1 to 128 characters.")));
+            return Err(Invalid::new(
+                "Tags",
+                format!("the key '{key}' must have 1 to 128 characters."),
+            ));
         }
         if key.to_ascii_lowercase().starts_with("aws:") {
-            return Err(Invalid::new("Tags", format!("the key '{key}' begins with the reserved 'aws:'.")));
+            return Err(Invalid::new(
+                "Tags",
+                format!("the key '{key}' begins with the reserved 'aws:'."),
+            ));
         }
         if value.chars().count() > 256 {
-            return Err(Invalid::new("Tags", format!("the value of '{key}' has more than 256 characters.")));
+            return Err(Invalid::new(
+                "Tags",
+                format!("the value of '{key}' has more than 256 characters."),
+            ));
         }
     }
     Ok(())

@@ -57,10 +57,14 @@ impl SubscriptionTarget {
         match self {
             SubscriptionTarget::Webhook { url } => {
                 let host = url.strip_prefix("http://").or_else(|| url.strip_prefix("https://"));
-                if host.is_none_or(|h| h.is_empty() || h.starts_with('/')) || url.contains(char::is_whitespace) {
+                if host.is_none_or(|h| h.is_empty() || h.starts_with('/'))
+                    || url.contains(char::is_whitespace)
+                {
                     return Err(Invalid::new(
                         "Target.Url",
-                        format!("'{url}' is not a webhook address; use http://HOST/PATH or https://HOST/PATH."),
+                        format!(
+                            "'{url}' is not a webhook address; use http://HOST/PATH or https://HOST/PATH."
+                        ),
                     ));
                 }
             }
@@ -70,7 +74,10 @@ impl SubscriptionTarget {
                 }
                 let good = to.split_once('@').is_some_and(|(a, b)| !a.is_empty() && !b.is_empty());
                 if !good || to.contains(char::is_whitespace) {
-                    return Err(Invalid::new("Target.To", format!("'{to}' is not an e-mail address.")));
+                    return Err(Invalid::new(
+                        "Target.To",
+                        format!("'{to}' is not an e-mail address."),
+                    ));
                 }
             }
         }
