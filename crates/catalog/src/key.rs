@@ -39,7 +39,7 @@ impl Catalog {
     pub async fn list_keys(&self, account: &AccountId) -> Result<Vec<Key>> {
         Select::new("SELECT body FROM keys")
             .and("account =", account)
-            .then("ORDER BY name")
+            .then("ORDER BY created_at, name")
             .all(&self.read)
             .await
     }

@@ -39,7 +39,7 @@ impl Catalog {
     pub async fn list_roles(&self, account: &AccountId) -> Result<Vec<Role>> {
         Select::new("SELECT body FROM roles")
             .and("account =", account)
-            .then("ORDER BY name")
+            .then("ORDER BY created_at, name")
             .all(&self.read)
             .await
     }

@@ -41,7 +41,7 @@ impl Catalog {
     pub async fn list_topics(&self, account: &AccountId) -> Result<Vec<Topic>> {
         Select::new("SELECT body FROM topics")
             .and("account =", account)
-            .then("ORDER BY name")
+            .then("ORDER BY created_at, name")
             .all(&self.read)
             .await
     }

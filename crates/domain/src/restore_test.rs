@@ -98,8 +98,11 @@ pub enum RestoreTestEvent {
         vault_name: String,
         /// The restore job that will make the copy.
         restore_job_id: String,
-        /// Seconds since the point's capture.
-        point_age_seconds: u64,
+        /// What the point lacks, when its backup was PARTIAL.
+        incomplete: Option<String>,
+        /// Seconds since the point's capture; `None` for a point that the clock says is not yet
+        /// captured: its age cannot be known.
+        point_age_seconds: Option<u64>,
         /// The resource's target, if set.
         rpo_seconds: Option<u64>,
         /// The resource's target, if set.
@@ -127,6 +130,7 @@ impl RestoreTest {
     /// point was chosen: a runner that leaves them out must not turn a stale point into a pass.
     fn take(&mut self, findings: Findings) {
         self.findings = Findings {
+            incomplete: self.findings.incomplete.take(),
             point_age_seconds: self.findings.point_age_seconds,
             rpo_seconds: self.findings.rpo_seconds,
             rto_seconds: self.findings.rto_seconds,
@@ -185,6 +189,7 @@ pub fn step(
                 recovery_point_arn,
                 vault_name,
                 restore_job_id,
+                incomplete,
                 point_age_seconds,
                 rpo_seconds,
                 rto_seconds,
@@ -194,7 +199,8 @@ pub fn step(
             test.recovery_point_arn = Some(recovery_point_arn);
             test.vault_name = Some(vault_name);
             test.restore_job_id = Some(restore_job_id);
-            test.findings.point_age_seconds = Some(point_age_seconds);
+            test.findings.incomplete = incomplete;
+            test.findings.point_age_seconds = point_age_seconds;
             test.findings.rpo_seconds = rpo_seconds;
             test.findings.rto_seconds = rto_seconds;
         }

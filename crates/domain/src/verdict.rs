@@ -116,6 +116,9 @@ pub struct Findings {
     pub mutants: Vec<MutantResult>,
     /// Whether the mutants' answers were taken from an earlier test with the same probes.
     pub mutants_cached: bool,
+    /// What the recovery point lacks, when its backup was PARTIAL: how many paths, and which first.
+    #[serde(default)]
+    pub incomplete: Option<String>,
     /// Age of the recovery point when the test began, in seconds.
     pub point_age_seconds: Option<u64>,
     /// The resource's recovery point objective, in seconds.
@@ -151,6 +154,11 @@ pub fn decide(findings: &Findings) -> (Verdict, String) {
     }
     if let Some(probe) = findings.probes.iter().find(|p| !p.passed) {
         return (Verdict::Failed, format!("probe {}: {}", probe.label, probe.detail));
+    }
+    // What could not be read at the backup is not in the manifest either, so no comparison would
+    // ever miss it.
+    if let Some(what) = &findings.incomplete {
+        return (Verdict::Failed, format!("the recovery point is not complete: {what}"));
     }
     if let (Some(age), Some(rpo)) = (findings.point_age_seconds, findings.rpo_seconds)
         && age > rpo
@@ -207,10 +215,13 @@ pub fn decide(findings: &Findings) -> (Verdict, String) {
         .recovery_millis
         .map_or(String::new(), |ms| format!(" after {}.{:03} s", ms / 1000, ms % 1000));
     let n = findings.probes.len();
+    let tried = findings.mutants.iter().filter(|m| m.killed.is_some()).count();
+    let noticed = findings.mutants.iter().filter(|m| m.killed == Some(true)).count();
     (
         Verdict::Passed,
         format!(
-            "{}; recovered{recovery}, {n} probe{} passed, and failed on broken copies.",
+            "{}; recovered{recovery}, {n} probe{} passed and noticed {noticed} of {tried} broken \
+             copies.",
             answered(&findings.probes),
             if n == 1 { "" } else { "s" }
         ),

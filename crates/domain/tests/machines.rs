@@ -413,7 +413,8 @@ fn chosen() -> RestoreTestEvent {
         recovery_point_arn: arn(POINT),
         vault_name: "vault".to_owned(),
         restore_job_id: "restore".to_owned(),
-        point_age_seconds: 100,
+        incomplete: None,
+        point_age_seconds: Some(100),
         rpo_seconds: Some(50),
         rto_seconds: Some(60),
     }

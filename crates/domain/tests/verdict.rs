@@ -30,6 +30,7 @@ fn whole() -> Findings {
             mutant("older-state", false, Some(false)),
         ],
         mutants_cached: false,
+        incomplete: None,
         point_age_seconds: Some(100),
         rpo_seconds: Some(100),
         recovery_millis: Some(2000),
@@ -64,6 +65,7 @@ fn findings() -> impl Strategy<Value = Findings> {
                 probes: probes.into_iter().map(|(p, s)| probe(p, s)).collect(),
                 mutants: mutants.into_iter().map(|(n, r, k)| mutant(n, r, k)).collect(),
                 mutants_cached: cached,
+                incomplete: None,
                 point_age_seconds: age,
                 rpo_seconds: rpo,
                 recovery_millis: millis,
@@ -118,13 +120,14 @@ proptest! {
 
     /// Making findings worse never makes the verdict a pass.
     #[test]
-    fn one_fault_spoils_a_pass(mut f in findings(), which in 0..6u8) {
+    fn one_fault_spoils_a_pass(mut f in findings(), which in 0..7u8) {
         match which {
             0 => f.failures.push(failure(Fault::Host)),
             1 => f.probes.push(probe(false, None)),
             2 => f.isolation = None,
             3 => f.mutants.push(mutant("more", true, Some(false))),
             4 => f.mutants.push(mutant("more", true, None)),
+            5 => f.incomplete = Some("1 path".to_owned()),
             _ => f.probes.clear(),
         }
         prop_assert_ne!(decide(&f).0, Verdict::Passed);
@@ -137,8 +140,8 @@ fn a_whole_test_passes_at_its_limits() {
     assert_eq!(verdict, Verdict::Passed);
     assert_eq!(
         reason,
-        "HTTP 200 returned by the application; recovered after 2.000 s, 2 probes passed, and \
-         failed on broken copies."
+        "HTTP 200 returned by the application; recovered after 2.000 s, 2 probes passed and \
+         noticed 2 of 3 broken copies."
     );
     let files = Findings {
         isolation: Some(IsolationLevel::FilesOnly),

@@ -100,8 +100,33 @@ impl Engine {
         let Some(vault) = self.shared.catalog.vault(account, name).await? else {
             return Err(CatalogError::NotFound { what: format!("vault {name}") }.into());
         };
+        self.refuse_unknown_snapshots(&vault).await?;
         self.shared.catalog.delete_vault(account, name).await?;
         self.remove_repository(vault).await
+    }
+
+    /// A vault without recovery points may hold snapshots all the same: made by another tool, or
+    /// by a server whose catalog was lost. They are somebody's backups.
+    async fn refuse_unknown_snapshots(&self, vault: &BackupVault) -> Result<()> {
+        if self.shared.catalog.recovery_point_count(&vault.account, &vault.name).await? > 0 {
+            // The catalog says so better.
+            return Ok(());
+        }
+        reconcile::orphaned_snapshots(&self.shared, vault).await?;
+        let repository = self.shared.repository(vault).await?;
+        let list = blocking(move || repository.snapshots())
+            .await?
+            .map_err(EngineError::repository(&vault.name))?;
+        match list.snapshots.len() + list.damaged.len() {
+            0 => Ok(()),
+            n => Err(EngineError::Refused(format!(
+                "vault {} holds {n} snapshot{} that no recovery point names, made by another tool \
+                 or under another catalog; nothing was deleted. Look at them with 'restic \
+                 snapshots' and forget them there first.",
+                vault.name,
+                if n == 1 { "" } else { "s" },
+            ))),
+        }
     }
 
     async fn remove_repository(&self, vault: BackupVault) -> Result<()> {
@@ -382,11 +407,12 @@ async fn delivery_loop(shared: Arc<Shared>) {
 }
 
 async fn time_loop(shared: Arc<Shared>) {
+    let mut watch = expiry::Watch::default();
     loop {
         let rounds: [(&str, Result<()>); 3] = [
             ("schedule", schedule::tick(&shared).await),
             ("windows", schedule::close_windows(&shared).await),
-            ("retention", expiry::tick(&shared).await),
+            ("retention", expiry::tick(&shared, &mut watch).await),
         ];
         for (what, outcome) in rounds {
             if let Err(error) = outcome {

@@ -5,6 +5,9 @@
 //! there: forgetting a snapshot twice is forgetting it once.
 
 use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::{SignedDuration, Timestamp};
 
 use provault_catalog::{JobFilter, Page};
 use provault_domain::recovery_point::Payload;
@@ -12,12 +15,49 @@ use provault_domain::{
     AccountId, Arn, RecoveryPoint, RecoveryPointStatus, RestoreJob, RestoreTest,
 };
 
+use crate::clock::Clock;
 use crate::pause::pause;
 use crate::shared::{Shared, blocking};
 use crate::{EngineError, Result};
 
+/// A jump of the time of day by more than this, while the machine ran, is no correction.
+const JUMP: SignedDuration = SignedDuration::from_hours(1);
+/// How long the clock has to run steadily before a jump is believed.
+const STEADY: Duration = Duration::from_hours(24);
+
+/// Watches the time of day against the monotonic clock: a clock that jumps ahead for a moment
+/// would end the retention of everything at once. A jump across a restart cannot be seen.
+#[derive(Debug, Default)]
+pub(crate) struct Watch {
+    last: Option<(Timestamp, Duration)>,
+    held_until: Option<Duration>,
+}
+
+impl Watch {
+    /// Whether the time of day may delete.
+    pub(crate) fn trusts(&mut self, clock: &dyn Clock) -> bool {
+        let (wall, monotonic) = (clock.now(), clock.monotonic());
+        if let Some((last_wall, last_monotonic)) = self.last.replace((wall, monotonic)) {
+            let ran = SignedDuration::try_from(monotonic.saturating_sub(last_monotonic))
+                .unwrap_or(SignedDuration::MAX);
+            if wall.duration_since(last_wall).saturating_sub(ran) > JUMP {
+                tracing::error!(
+                    from = %last_wall, to = %wall,
+                    "the clock jumped ahead; nothing expires until it has been steady for a day, \
+                     or the server is started again"
+                );
+                self.held_until = Some(monotonic + STEADY);
+            }
+        }
+        self.held_until.is_none_or(|until| monotonic >= until)
+    }
+}
+
 /// Deletes every recovery point whose retention is over and that nothing uses.
-pub(crate) async fn tick(shared: &Arc<Shared>) -> Result<()> {
+pub(crate) async fn tick(shared: &Arc<Shared>, watch: &mut Watch) -> Result<()> {
+    if !watch.trusts(shared.clock.as_ref()) {
+        return Ok(());
+    }
     for point in shared.catalog.overdue_recovery_points(shared.now()).await? {
         match delete(shared, &point.account, &point.arn).await {
             Ok(()) => tracing::info!(point = %point.arn, "retention is over: deleted"),
@@ -82,4 +122,47 @@ async fn user_of(shared: &Shared, account: &AccountId, arn: &Arn) -> Result<Opti
     }
     let test = shared.catalog.list_jobs::<RestoreTest>(&filter, one).await?.items.pop();
     Ok(test.map(|test| format!("restore test {}", test.id)))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+
+    use super::*;
+
+    struct Hands(Mutex<(Timestamp, Duration)>);
+
+    impl Hands {
+        fn advance(&self, wall_hours: i64, monotonic_hours: u64) {
+            let mut hands = self.0.lock().unwrap();
+            hands.0 += SignedDuration::from_hours(wall_hours);
+            hands.1 += Duration::from_hours(monotonic_hours);
+        }
+    }
+
+    impl Clock for Hands {
+        fn now(&self) -> Timestamp {
+            self.0.lock().unwrap().0
+        }
+        fn monotonic(&self) -> Duration {
+            self.0.lock().unwrap().1
+        }
+    }
+
+    #[test]
+    fn a_jump_ahead_is_not_believed_for_a_day() {
+        let clock = Hands(Mutex::new((Timestamp::UNIX_EPOCH, Duration::ZERO)));
+        let mut watch = Watch::default();
+        assert!(watch.trusts(&clock));
+        clock.advance(48, 48);
+        assert!(watch.trusts(&clock), "two quiet days are no jump");
+        clock.advance(-30, 1);
+        assert!(watch.trusts(&clock), "back is harmless: nothing is due earlier");
+        clock.advance(960, 1);
+        assert!(!watch.trusts(&clock));
+        clock.advance(23, 23);
+        assert!(!watch.trusts(&clock));
+        clock.advance(1, 1);
+        assert!(watch.trusts(&clock));
+    }
 }

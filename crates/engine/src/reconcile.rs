@@ -13,7 +13,7 @@
 //! | an empty repository that no vault names | removed |
 
 use std::collections::HashSet;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use provault_catalog::{Claimed, Page, PointFilter};
@@ -26,6 +26,7 @@ use provault_driver::RestoreRequest;
 
 use crate::backup::{self, PointRecord, job_tag};
 use crate::shared::{Shared, blocking};
+use crate::vaults::DELETED;
 use crate::{EngineError, Result, expiry, restore_test};
 
 /// One round of all reconcilers. Each goes on when another fails.
@@ -242,7 +243,7 @@ async fn orphans(shared: &Arc<Shared>) -> Result<()> {
     Ok(())
 }
 
-async fn orphaned_snapshots(shared: &Arc<Shared>, vault: &BackupVault) -> Result<()> {
+pub(crate) async fn orphaned_snapshots(shared: &Arc<Shared>, vault: &BackupVault) -> Result<()> {
     let filter = PointFilter {
         account: Some(vault.account.clone()),
         vault_name: Some(vault.name.clone()),
@@ -284,23 +285,46 @@ async fn orphaned_snapshots(shared: &Arc<Shared>, vault: &BackupVault) -> Result
     Ok(())
 }
 
-/// A crash between making a repository and entering its vault, or between deleting a vault and
-/// removing its repository, leaves one that nobody names. Only one without snapshots is removed.
-fn orphaned_repositories(root: &Path, named: &HashSet<std::path::PathBuf>) {
+/// A crash between making a repository and entering its vault, or while the repository of a
+/// deleted vault is removed, leaves one that nobody names. Removed is only what cannot be anything
+/// else: what its name says is being deleted, and a repository into which nothing was stored.
+fn orphaned_repositories(root: &Path, named: &HashSet<PathBuf>) {
     let Ok(entries) = std::fs::read_dir(root) else { return };
     for path in entries.flatten().map(|entry| entry.path()) {
-        if named.contains(&path) || !path.is_dir() {
+        let deleted =
+            path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(DELETED));
+        if named.contains(&path) || !(deleted || is_unused_repository(&path)) {
             continue;
         }
-        let snapshots = std::fs::read_dir(path.join("snapshots"));
-        let empty = match snapshots {
-            Ok(mut entries) => entries.next().is_none(),
-            Err(error) => error.kind() == std::io::ErrorKind::NotFound,
-        };
-        if !empty {
-            tracing::error!(path = %path.display(), "a repository with snapshots that no vault names; left alone");
-        } else if let Err(error) = std::fs::remove_dir_all(&path) {
-            tracing::error!(path = %path.display(), %error, "an empty repository that no vault names could not be removed");
+        match std::fs::remove_dir_all(&path) {
+            Ok(()) => {
+                tracing::warn!(path = %path.display(), "removed a repository that no vault names")
+            }
+            Err(error) => {
+                tracing::error!(path = %path.display(), %error, "a repository that no vault names could not be removed");
+            }
         }
+    }
+}
+
+/// Whether there is nothing but what initialising a repository makes: its directories, its config
+/// and its keys.
+fn is_unused_repository(path: &Path) -> bool {
+    const DIRECTORIES: [&str; 5] = ["data", "index", "keys", "locks", "snapshots"];
+    let Ok(entries) = std::fs::read_dir(path) else { return false };
+    let names: Vec<_> = entries.flatten().map(|entry| entry.file_name()).collect();
+    names.iter().any(|name| name == "config" || name == "keys")
+        && names.iter().all(|name| name == "config" || DIRECTORIES.iter().any(|d| name == d))
+        && ["data", "index", "snapshots"].iter().all(|d| holds_no_file(&path.join(d)))
+}
+
+fn holds_no_file(directory: &Path) -> bool {
+    match std::fs::read_dir(directory) {
+        Ok(entries) => entries.into_iter().all(|entry| {
+            entry.is_ok_and(|entry| {
+                entry.file_type().is_ok_and(|kind| kind.is_dir()) && holds_no_file(&entry.path())
+            })
+        }),
+        Err(error) => error.kind() == std::io::ErrorKind::NotFound,
     }
 }

@@ -14,8 +14,8 @@ use provault_domain::restore_job::{DeletionStatus, ValidationStatus};
 use provault_domain::restore_test::{interrupted, step};
 use provault_domain::verdict::{Failure, Fault};
 use provault_domain::{
-    RecoveryPoint, Resource, RestoreJob, RestoreJobEvent, RestoreJobState, RestoreTest,
-    RestoreTestEvent, RestoreTestState, StepRecord, Verdict,
+    BackupJob, RecoveryPoint, RecoveryPointStatus, Resource, RestoreJob, RestoreJobEvent,
+    RestoreJobState, RestoreTest, RestoreTestEvent, RestoreTestState, StepRecord, Verdict,
 };
 use provault_driver::CancelFlag;
 use provault_proof::TestArea;
@@ -26,6 +26,9 @@ use crate::pause::pause;
 use crate::shared::{Began, Shared, blocking};
 use crate::trial::Trial;
 use crate::{Result, restore};
+
+/// A point that is younger than now by no more than this was made by a clock that is kept right.
+const CLOCK_SLACK_SECONDS: i64 = -60;
 
 /// A test that runs here.
 pub(crate) struct Run {
@@ -114,6 +117,7 @@ impl Run {
         recovery += real.recovery_millis;
         findings.recovery_millis = Some(recovery);
         if let Some(failure) = real.failure {
+            self.unless_stopped(&failure)?;
             findings.failures.push(failure);
         }
         let passed = findings.failures.is_empty() && findings.probes.iter().all(|p| p.passed);
@@ -128,12 +132,22 @@ impl Run {
                 self.record(step).await?;
             }
             if let Some(failure) = controls.failure {
+                self.unless_stopped(&failure)?;
                 findings.failures.push(failure);
             }
             changes.extend(controls.cache);
         }
         self.event(RestoreTestEvent::Controlled(Box::new(findings)), changes).await?;
         self.pause("test:controlled").await
+    }
+
+    /// A failure that comes of a raised flag is told as what it is: whoever raised it gave the
+    /// reason. What is wrong with the data stays wrong.
+    fn unless_stopped(&self, failure: &Failure) -> Step<()> {
+        if failure.fault == Fault::Host && self.cancel.is_raised() {
+            return Err(Broken::Failure(interrupted(self.test.state, "it was stopped.")));
+        }
+        Ok(())
     }
 
     /// Chooses the point and enters the restore job that will make the copy.
@@ -186,13 +200,19 @@ impl Run {
             deletion: None,
             deletion_message: None,
         };
-        let age = now.duration_since(point.captured_at).as_secs();
+        let incomplete = self.incomplete(&point).await?;
+        // A clock that was ahead at the backup makes a point from the future. Some seconds of that
+        // are an adjusted clock; more, and nobody knows how old it is.
+        let age = match now.duration_since(point.captured_at).as_secs() {
+            CLOCK_SLACK_SECONDS..0 => 0,
+            seconds => seconds,
+        };
         let event = RestoreTestEvent::PointChosen {
             recovery_point_arn: point.arn.clone(),
             vault_name: point.vault_name.clone(),
             restore_job_id: job.id.clone(),
-            // A clock that was set back makes a point from the future; it is not old.
-            point_age_seconds: u64::try_from(age).unwrap_or(0),
+            incomplete,
+            point_age_seconds: u64::try_from(age).ok(),
             rpo_seconds: resource.rpo_seconds,
             rto_seconds: resource.rto_seconds,
         };
@@ -200,6 +220,29 @@ impl Run {
         let detail = format!("{}, captured {}", point.arn, point.captured_at);
         self.record(shared.step_record("choose", began, true, detail)).await?;
         Ok((point, resource))
+    }
+
+    /// What a PARTIAL point lacks: its backup job has the list.
+    async fn incomplete(&self, point: &RecoveryPoint) -> Step<Option<String>> {
+        if point.status != RecoveryPointStatus::Partial {
+            return Ok(None);
+        }
+        let job =
+            self.shared.catalog.job::<BackupJob>(&point.account, &point.backup_job_id).await?;
+        let skipped = job.map(|job| job.skipped).unwrap_or_default();
+        let first = skipped.first().map_or_else(
+            || "its backup was PARTIAL.".to_owned(),
+            |path| {
+                let n = skipped.len();
+                format!(
+                    "{n} path{} of the source could not be read, the first: {} ({}).",
+                    if n == 1 { "" } else { "s" },
+                    path.path,
+                    path.reason
+                )
+            },
+        );
+        Ok(Some(first))
     }
 
     /// Makes the marked place, and in it the copy, by an ordinary restore job.

@@ -13,6 +13,7 @@ use jiff::tz::TimeZone;
 use provault_catalog::Page;
 use provault_domain::backup_job::CreatedBy;
 use provault_domain::cron::ScheduleTimezone;
+use provault_domain::plan::add_minutes;
 use provault_domain::{
     Arn, BackupJob, BackupJobEvent, BackupJobState, BackupPlan, BackupRule, BackupSelection,
     Region, Resource,
@@ -40,6 +41,13 @@ pub(crate) async fn tick(shared: &Arc<Shared>) -> Result<()> {
 async fn plan_tick(shared: &Shared, plan: &BackupPlan, now: Timestamp) -> Result<()> {
     for (index, rule) in plan.rules.iter().enumerate() {
         let mark = shared.catalog.schedule_mark(&plan.id, &rule.id).await?;
+        // The clock was ahead when the mark was moved: what lies between now and the mark would
+        // never come due.
+        if let Some(ahead) = mark.filter(|mark| *mark > add_minutes(now, 1)) {
+            tracing::error!(plan = plan.id, rule = rule.name, mark = %ahead, "the clock was set back; the schedule goes on from now");
+            shared.catalog.advance_schedule(&plan.id, &rule.id, mark, now, &[]).await?;
+            continue;
+        }
         // A rule looks back to the moment it came into being, not further.
         let from = mark.unwrap_or(plan.created_at);
         let zone = zone_of(rule)?;

@@ -136,15 +136,14 @@ impl Trial {
                 .min((answered_after_millis / 1000 * 3).max(LEAST_PATIENCE_SECONDS)),
             ..service
         });
-        // The required ones need no fresh copy and come last, for nothing survives them.
-        let scored = Mutant::ALL.iter().filter(|mutant| !mutant.required());
-        let required = Mutant::ALL.iter().filter(|mutant| mutant.required());
-        for mutant in scored.chain(required) {
+        // The required ones come last: they need no fresh copy, and nothing survives them.
+        let mut broken_in_place = 0;
+        for mutant in Mutant::ALL {
             if self.cancel.is_raised() {
                 controls.failure = Some(host("negative control", "it was stopped on request."));
                 return Ok(controls);
             }
-            let result = self.control(area, *mutant, service.as_ref()).await;
+            let result = self.control(area, mutant, service.as_ref(), &mut broken_in_place).await;
             findings.mutants.push(result);
         }
         let killed = findings.mutants.iter().filter(|m| m.killed == Some(true)).count();
@@ -167,6 +166,7 @@ impl Trial {
         area: &TestArea,
         mutant: Mutant,
         service: Option<&ServiceSpec>,
+        broken_in_place: &mut u64,
     ) -> MutantResult {
         let result = |killed, detail: String| MutantResult {
             name: mutant.name().to_owned(),
@@ -185,11 +185,16 @@ impl Trial {
             }
         };
         let (broken, seed) = (copy.clone(), self.seed());
-        let change = match blocking(move || mutant.apply(&broken, seed)).await {
+        let mut change = match blocking(move || mutant.apply(&broken, seed)).await {
             Ok(Ok(change)) => change,
             Ok(Err(error)) => return result(None, error.to_string()),
             Err(error) => return result(None, error.to_string()),
         };
+        if mutant.required() {
+            // Each breaks the copy further that the one before it broke already.
+            *broken_in_place += change.changed;
+            change.changed = *broken_in_place;
+        }
         // With an application, its probes have to notice by themselves: that files differ from
         // the manifest is known of any broken copy and says nothing of the probes.
         let answers = match service {

@@ -10,6 +10,9 @@ use provault_repository::{ObjectStorage, Options, Password, Repository, Storage}
 use crate::keyring::Keyring;
 use crate::{EngineError, Result};
 
+/// Begins the name of a repository that is being removed.
+pub(crate) const DELETED: &str = ".deleted-";
+
 /// Opens each vault's repository once. Its methods block.
 pub struct Vaults {
     data_dir: PathBuf,
@@ -72,11 +75,18 @@ impl Vaults {
         self.keyring.unseal(Keyring::file_of(key), vault.arn.as_str(), &vault.sealed_password)
     }
 
-    /// Removes the repository of a vault that is no longer in the catalog.
+    /// Removes the repository of a vault that is no longer in the catalog. Its new name says
+    /// first that it is garbage, so that what a crash leaves of it is recognised.
     pub fn remove(&self, vault: &BackupVault) -> Result<()> {
         self.lock().remove(&vault.arn);
         let path = self.path(vault);
-        match std::fs::remove_dir_all(&path) {
+        let remove = || {
+            let name = path.file_name().unwrap_or_default().to_string_lossy();
+            let garbage = path.with_file_name(format!("{DELETED}{name}"));
+            std::fs::rename(&path, &garbage)?;
+            std::fs::remove_dir_all(&garbage)
+        };
+        match remove() {
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
                 Err(EngineError::Refused(format!(
                     "vault {} is deleted, but its empty repository at {} could not be removed: \

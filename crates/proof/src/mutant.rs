@@ -1,8 +1,13 @@
 //! Negative controls: copies broken on purpose.
 //!
 //! How a copy is broken is chosen without a look at the probes, and the same seed breaks the same
-//! copy the same way. Two mutants are required: whoever passes with everything emptied or
-//! everything gone would pass with any backup. The others are a score.
+//! copy the same way. Required are everything gone, everything emptied, and the data emptied while
+//! the program is whole: whoever passes with one of these would pass with any backup. The last one
+//! is what an application that lives in its own copy has to be asked about: with everything gone it
+//! does not even start, which says nothing of what its probes look at. The others are a score.
+//!
+//! The required ones can be applied one after the other to the same copy, in the order of
+//! [`Mutant::ALL`].
 
 use std::fs::{self, Metadata, OpenOptions, Permissions};
 use std::os::unix::ffi::OsStrExt;
@@ -19,7 +24,7 @@ use crate::ProofError;
 use crate::tree::{self, Locked, walk};
 
 /// Changes whenever the mutants do, so that answers kept from older ones are not taken for theirs.
-const SUITE: u32 = 1;
+const SUITE: u32 = 2;
 
 /// A way to break a copy.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -47,13 +52,13 @@ pub struct MutantChange {
 }
 
 impl Mutant {
-    /// All of them, the required ones first.
+    /// All of them, the required ones last, each of those breaking more than the one before.
     pub const ALL: [Self; 5] = [
-        Self::EverythingEmptied,
-        Self::EverythingGone,
-        Self::DataEmptied,
         Self::HalfTheFilesRemoved,
         Self::FilesTruncated,
+        Self::DataEmptied,
+        Self::EverythingEmptied,
+        Self::EverythingGone,
     ];
 
     /// Its name in evidence.
@@ -67,9 +72,10 @@ impl Mutant {
         }
     }
 
-    /// Whether a PASS depends on it.
+    /// Whether a PASS depends on it. On [`Mutant::DataEmptied`] only where there is data: its
+    /// result says so.
     pub fn required(self) -> bool {
-        matches!(self, Self::EverythingEmptied | Self::EverythingGone)
+        matches!(self, Self::DataEmptied | Self::EverythingEmptied | Self::EverythingGone)
     }
 
     /// Breaks the copy at `root`. Whatever it holds, nothing outside of it is touched: links are
@@ -105,7 +111,9 @@ impl Mutant {
                 (judge(answers), detail)
             }
         };
-        MutantResult { name: self.name().to_owned(), required: self.required(), killed, detail }
+        // A copy of nothing but programs has no data that could be emptied.
+        let required = self.required() && (self != Self::DataEmptied || change.changed > 0);
+        MutantResult { name: self.name().to_owned(), required, killed, detail }
     }
 }
 

@@ -116,10 +116,10 @@ fn a_root_that_is_a_link_is_refused() {
 }
 
 #[test]
-fn two_are_required() {
+fn three_are_required() {
     let required: Vec<&str> =
         Mutant::ALL.into_iter().filter(|m| m.required()).map(Mutant::name).collect();
-    assert_eq!(required, ["everything-emptied", "everything-gone"]);
+    assert_eq!(required, ["data-emptied", "everything-emptied", "everything-gone"]);
 }
 
 #[test]

@@ -16,7 +16,7 @@ use clap::Parser;
 
 /// Backup that is proven: every recovery point is restored in isolation and asked.
 #[derive(Debug, Parser)]
-#[command(name = "provault", version, about, propagate_version = true)]
+#[command(name = "provault", version, about)]
 struct Args {
     #[command(flatten)]
     global: provault_cli::GlobalOptions,
@@ -42,11 +42,29 @@ enum Command {
 
 fn main() -> ExitCode {
     let args = Args::parse();
+    if matches!(args.command, Command::Serve(_) | Command::Lab(_)) {
+        // What the server keeps is nobody else's to read: rows, logs, mail, copies under test.
+        // What is restored gets the modes it had.
+        nix::sys::stat::umask(nix::sys::stat::Mode::from_bits_truncate(0o077));
+    }
     match args.command {
         Command::Serve(serve) => serve::run(&serve, &args.global),
         Command::Lab(lab) => lab::run(&lab, &args.global),
         Command::Client(command) => provault_cli::run(command, &args.global),
         Command::Isolate => provault_proof::helper_main(),
         Command::SampleApp(sample) => sample_app::run(&sample),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    /// Every room brings its own part of the command line; only here do they meet.
+    #[test]
+    fn the_whole_command_line_is_sound() {
+        Args::command().debug_assert();
     }
 }

@@ -251,7 +251,8 @@ pub async fn a_restore_test_carries_its_restore_job_along(w: &World) {
         recovery_point_arn: point_arn(1),
         vault_name: "main".to_owned(),
         restore_job_id: uuid(11),
-        point_age_seconds: 20,
+        incomplete: None,
+        point_age_seconds: Some(20),
         rpo_seconds: None,
         rto_seconds: None,
     };

@@ -29,16 +29,46 @@ async fn a_job_without_a_worker_fails_truthfully() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn only_an_empty_repository_that_no_vault_names_is_removed() {
+async fn only_an_unused_repository_that_no_vault_names_is_removed() {
     let world = World::new("2026-03-01T12:00:00Z").await;
     let vaults = world.directory.path().join("vaults");
-    let (empty, full) = (vaults.join("orphan-1"), vaults.join("orphan-2"));
-    std::fs::create_dir_all(empty.join("snapshots")).unwrap();
-    std::fs::create_dir_all(full.join("snapshots")).unwrap();
-    std::fs::write(full.join("snapshots/aa"), "somebody's").unwrap();
+    let make = |path: &str| {
+        let path = vaults.join(path);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, "somebody's").unwrap();
+    };
+    make("unused-1/config");
+    make("unused-1/keys/aa");
+    make(".deleted-old/data/00/aa");
+    let foreign = ["used/config", "used/snapshots/aa", "packs/config", "packs/data/00/aa"];
+    let own = ["archive/letter.txt", "restored/config", "restored/etc/passwd", "lost+found/x"];
+    for path in foreign.iter().chain(&own) {
+        make(path);
+    }
+    std::fs::create_dir(vaults.join("empty")).unwrap();
     let running = world.start().await;
-    assert!(!empty.exists());
-    assert!(full.join("snapshots/aa").exists());
-    assert!(vaults.join(world.vault.location.strip_prefix("vaults/").unwrap()).exists());
+    assert!(!vaults.join("unused-1").exists());
+    assert!(!vaults.join(".deleted-old").exists());
+    for path in foreign.iter().chain(&own) {
+        assert!(vaults.join(path).exists(), "{path} is nobody's to delete");
+    }
+    assert!(vaults.join("empty").exists());
+    assert!(world.directory.path().join(&world.vault.location).exists());
+    running.stop("test over").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_vault_with_somebody_elses_snapshot_is_not_deleted() {
+    let world = World::new("2026-03-01T12:00:00Z").await;
+    let running = world.start().await;
+    let snapshots = world.directory.path().join(&world.vault.location).join("snapshots");
+    let foreign = snapshots.join("00".repeat(32));
+    std::fs::create_dir_all(&snapshots).unwrap();
+    std::fs::write(&foreign, "not readable by us").unwrap();
+    let refused = world.engine.delete_vault(&world.account, "lab").await.unwrap_err();
+    assert!(refused.to_string().contains("no recovery point names"), "{refused}");
+    assert!(foreign.exists());
+    let vault = world.engine.catalog().vault(&world.account, "lab").await.unwrap();
+    assert!(vault.is_some());
     running.stop("test over").await;
 }

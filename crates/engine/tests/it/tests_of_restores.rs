@@ -43,7 +43,7 @@ async fn a_whole_point_passes_and_leaves_nothing_but_evidence() {
     assert_eq!(restore.validation, Some(ValidationStatus::Successful));
     assert_eq!(restore.deletion, Some(DeletionStatus::Successful));
     let required: Vec<_> = test.findings.mutants.iter().filter(|m| m.required).collect();
-    assert_eq!(required.len(), 2);
+    assert_eq!(required.len(), 3);
     assert!(required.iter().all(|m| m.killed == Some(true)));
 
     let again = test_now(&world).await;
@@ -106,5 +106,30 @@ async fn what_bears_no_token_is_never_touched() {
     world.back_up().await;
     assert_eq!(test_now(&world).await.verdict, Some(Verdict::Passed));
     assert_eq!(std::fs::read_to_string(foreign.join("copy/mine")).unwrap(), "keep");
+    running.stop("test over").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_point_that_lacks_something_does_not_pass() {
+    let world = World::new(START).await;
+    let running = world.start().await;
+    // Deeper than the driver goes: it lists what it leaves out.
+    let mut deep = world.source();
+    std::fs::write(deep.join("shallow"), "here").unwrap();
+    std::env::set_current_dir(&deep).unwrap();
+    for _ in 0..600 {
+        std::fs::create_dir("d").unwrap();
+        std::env::set_current_dir("d").unwrap();
+        deep.push("d");
+    }
+    std::fs::write("bottom", "lost").unwrap();
+    std::env::set_current_dir("/").unwrap();
+    let job = world.back_up().await;
+    assert_eq!(job.state, BackupJobState::Partial);
+    assert_eq!(world.point_of(&job).await.status, RecoveryPointStatus::Partial);
+    let test = test_now(&world).await;
+    assert_eq!(test.verdict, Some(Verdict::Failed));
+    let reason = test.reason.unwrap();
+    assert!(reason.contains("not complete") && reason.contains("could not be read"), "{reason}");
     running.stop("test over").await;
 }
