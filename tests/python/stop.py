@@ -5,7 +5,7 @@ from common import *
 tree = os.path.join(SCRATCH, "large")
 os.makedirs(tree)
 # Enough that the job certainly still runs when it is asked to stop.
-for n in range(300):
+for n in range(100):
     with open(os.path.join(tree, f"{n:03}.bin"), "wb") as out:
         out.write(os.urandom(1 << 20))
 resource = add_directory("large", tree)
@@ -37,5 +37,7 @@ states = [
 ]
 assert states[-2:] == ["ABORTING", "ABORTED"], states
 # The resource can be backed up again.
+for n in range(1, 100):
+    os.remove(os.path.join(tree, f"{n:03}.bin"))
 assert back_up(resource)["State"] == "COMPLETED"
 held()

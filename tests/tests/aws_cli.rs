@@ -111,9 +111,9 @@ fn the_commands_of_a_runbook_run_as_printed() {
     let vault = aws(&server, &["describe-backup-vault", "--backup-vault-name", PROD]);
     assert_eq!(vault["NumberOfRecoveryPoints"], 1);
     let got = aws(&server, &["get-backup-plan", "--backup-plan-id", plan]);
-    let rule = &got["BackupPlan"]["Rules"][0];
-    assert_eq!(rule["ScheduleExpression"], "cron(0 3 1 * ? *)");
-    assert_eq!(rule["Lifecycle"]["DeleteAfterDays"], 180);
+    let monthly = &got["BackupPlan"]["Rules"][0];
+    assert_eq!(monthly["ScheduleExpression"], "cron(0 3 1 * ? *)");
+    assert_eq!(monthly["Lifecycle"]["DeleteAfterDays"], 180);
     let listed = aws(&server, &["list-backup-selections", "--backup-plan-id", plan]);
     assert_eq!(strings(&listed["BackupSelectionsList"], "SelectionId"), [selection]);
     let get = ["get-backup-selection", "--backup-plan-id", plan, "--selection-id", selection];
