@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use provault_domain::{Arn, BackupVault, Key};
+use provault_domain::{BackupVault, Key};
 use provault_repository::{ObjectStorage, Options, Password, Repository, Storage};
 
 use crate::keyring::Keyring;
@@ -17,7 +17,8 @@ pub(crate) const DELETED: &str = ".deleted-";
 pub struct Vaults {
     data_dir: PathBuf,
     keyring: Keyring,
-    open: Mutex<HashMap<Arn, Repository>>,
+    /// By location, which no two vaults ever share; names and ARNs are used again.
+    open: Mutex<HashMap<String, Repository>>,
 }
 
 impl Vaults {
@@ -51,22 +52,20 @@ impl Vaults {
             vault.arn.as_str(),
             password.expose().as_bytes(),
         )?;
-        let repository =
-            Repository::init(storage, &password, Options::default()).map_err(&failed)?;
-        self.lock().insert(vault.arn.clone(), repository);
+        Repository::init(storage, &password, Options::default()).map_err(&failed)?;
         Ok(())
     }
 
     /// The vault's repository, opened on first use.
     pub fn open(&self, vault: &BackupVault, key: &Key) -> Result<Repository> {
         let mut open = self.lock();
-        if let Some(repository) = open.get(&vault.arn) {
+        if let Some(repository) = open.get(&vault.location) {
             return Ok(repository.clone());
         }
         let password = Password::from_text(self.password(vault, key)?);
         let repository = Repository::open(self.storage(vault)?, &password, Options::default())
             .map_err(EngineError::repository(&vault.name))?;
-        open.insert(vault.arn.clone(), repository.clone());
+        open.insert(vault.location.clone(), repository.clone());
         Ok(repository)
     }
 
@@ -78,7 +77,7 @@ impl Vaults {
     /// Removes the repository of a vault that is no longer in the catalog. Its new name says
     /// first that it is garbage, so that what a crash leaves of it is recognised.
     pub fn remove(&self, vault: &BackupVault) -> Result<()> {
-        self.lock().remove(&vault.arn);
+        self.lock().remove(&vault.location);
         let path = self.path(vault);
         let remove = || {
             let name = path.file_name().unwrap_or_default().to_string_lossy();
@@ -105,7 +104,7 @@ impl Vaults {
         Ok(Arc::new(storage))
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<Arn, Repository>> {
+    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<String, Repository>> {
         // The map is whole at every await-free step; a panic elsewhere does not spoil it.
         self.open.lock().unwrap_or_else(PoisonError::into_inner)
     }

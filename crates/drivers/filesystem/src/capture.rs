@@ -16,6 +16,7 @@ use crate::at::{self, Stat};
 use crate::config::Config;
 use crate::estimate;
 use crate::progress;
+use crate::reserved::{Fence, Reserved};
 use crate::rules::Rules;
 use crate::walk::Walk;
 
@@ -25,14 +26,26 @@ pub(crate) struct TreeCapture {
     rules: Rules,
     root: File,
     allow_empty: bool,
+    fence: Fence,
 }
 
 impl TreeCapture {
     /// Opens the source. Refuses one that is missing, empty or not mounted, unless that is
-    /// allowed: such a source is far more often an accident than a wish.
-    pub fn open(config: Config, options: &CaptureOptions) -> Result<Self, DriverError> {
+    /// allowed: such a source is far more often an accident than a wish. Refuses one in a reserved
+    /// directory, which a link may lead to since it was registered.
+    pub fn open(
+        config: Config,
+        options: &CaptureOptions,
+        reserved: &Reserved,
+    ) -> Result<Self, DriverError> {
         let rules = Rules::new(&config.include, &config.exclude)?;
         let root = open_root(&config.path)?;
+        let mut fence = Fence::default();
+        if !reserved.is_empty() {
+            let real = real_path(&root, &config.path)?;
+            reserved.refuse_source(&real)?;
+            fence = reserved.fence(&real);
+        }
         if config.require_mount && !options.allow_empty && !is_mount_point(&root, &config.path)? {
             return Err(DriverError::SourceEmpty {
                 path: config.path,
@@ -44,7 +57,7 @@ impl TreeCapture {
         if names.is_empty() && !allow_empty {
             return Err(nothing_in(config.path));
         }
-        Ok(Self { config, rules, root, allow_empty })
+        Ok(Self { config, rules, root, allow_empty, fence })
     }
 }
 
@@ -58,10 +71,12 @@ impl Capture for TreeCapture {
         sink: &mut dyn Sink,
         context: &WorkContext<'_>,
     ) -> Result<CaptureReport, DriverError> {
-        let expected = estimate::size(&self.root, &self.config, &self.rules, context.cancel)?;
+        let expected =
+            estimate::size(&self.root, &self.config, &self.rules, &self.fence, context.cancel)?;
         let done = Arc::new(AtomicU64::new(0));
         let (report, leaves) = progress::report_while(context.progress, &done, expected, || {
-            let walk = Walk::new(&self.config, &self.rules, sink, context.cancel, &done);
+            let rules = (&self.rules, &self.fence);
+            let walk = Walk::new(&self.config, rules, sink, context.cancel, &done);
             walk.run(&self.root)
         })?;
         if leaves == 0
@@ -107,11 +122,15 @@ pub(crate) fn open_directory(path: &Path) -> nix::Result<File> {
         .map(File::from)
 }
 
+/// The kernel's own name for the open directory, free of symbolic links.
+fn real_path(root: &File, path: &Path) -> Result<PathBuf, DriverError> {
+    let link = format!("/proc/self/fd/{}", root.as_raw_fd());
+    std::fs::read_link(link).map_err(io_error("looking up", path))
+}
+
 /// Whether something is mounted exactly here; bind mounts count.
 fn is_mount_point(root: &File, path: &Path) -> Result<bool, DriverError> {
-    // The kernel's own name for the open directory, free of symbolic links.
-    let link = format!("/proc/self/fd/{}", root.as_raw_fd());
-    let name = std::fs::read_link(link).map_err(io_error("looking up", path))?;
+    let name = real_path(root, path)?;
     let table = Path::new("/proc/self/mountinfo");
     let mounts = std::fs::read(table).map_err(io_error("reading", table))?;
     let name = name.as_os_str().as_bytes();

@@ -8,6 +8,8 @@ use provault_driver::{CancelFlag, DriverError};
 use crate::at::{self, Stat};
 use crate::capture::{check, device_of};
 use crate::config::Config;
+use crate::inodes::{Content, Inodes};
+use crate::reserved::Fence;
 use crate::rules::Rules;
 
 /// Beyond so many entries counting would cost more than the percentage is worth.
@@ -19,21 +21,33 @@ pub(crate) fn size(
     root: &File,
     config: &Config,
     rules: &Rules,
+    fence: &Fence,
     cancel: &CancelFlag,
 ) -> Result<Option<u64>, DriverError> {
     let device = config.one_file_system.then_some(device_of(root, &config.path)?);
-    let mut count =
-        Count { rules, device, cancel, entries: 0, bytes: 0, path: Vec::new(), depth: 0 };
+    let mut count = Count {
+        rules,
+        fence,
+        device,
+        cancel,
+        entries: 0,
+        bytes: 0,
+        inodes: Inodes::default(),
+        path: Vec::new(),
+        depth: 0,
+    };
     let fits = count.directory(root, rules.include_all())?;
     Ok(fits.then_some(count.bytes))
 }
 
 struct Count<'a> {
     rules: &'a Rules,
+    fence: &'a Fence,
     device: Option<u64>,
     cancel: &'a CancelFlag,
     entries: usize,
     bytes: u64,
+    inodes: Inodes,
     path: Vec<u8>,
     depth: usize,
 }
@@ -60,8 +74,11 @@ impl Count<'_> {
             let wanted = wanted || self.rules.includes(&self.path);
             let Ok(stat) = Stat::at(dir, &name) else { continue };
             if stat.kind == SFlag::S_IFREG && wanted {
-                self.bytes = self.bytes.saturating_add(stat.size);
-            } else if stat.is_dir() && self.device.is_none_or(|d| d == stat.device) {
+                self.bytes = self.bytes.saturating_add(self.inodes.add(Content::from(&stat)));
+            } else if stat.is_dir()
+                && self.device.is_none_or(|d| d == stat.device)
+                && !self.fence.encloses(&self.path, &stat)
+            {
                 let Ok(below) = at::open_dir(dir, &name) else { continue };
                 self.depth += 1;
                 if !self.directory(&below, wanted)? {

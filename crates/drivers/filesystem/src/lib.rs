@@ -20,6 +20,10 @@
 //! * Entries of a repository are not trusted: `guard` checks them before anything is made, and
 //!   everything is made by descriptors that no link can bend.
 //! * What a restore makes bears its job's id until it is complete, and is then renamed in place.
+//! * The server's own data directories (see [`FilesystemDriver::reserving`]) never get into a
+//!   backup, and nobody may ask for a restore into them.
+//! * Every name of a file counts as a file; its bytes count once, however many names it has. The
+//!   report of a capture and the outcome of its restore are equal.
 //!
 //! The settings of a resource are one JSON object:
 //!
@@ -42,8 +46,10 @@ mod config;
 mod content;
 mod estimate;
 mod guard;
+mod inodes;
 mod order;
 mod progress;
+mod reserved;
 mod restore;
 mod rules;
 mod staging;
@@ -51,6 +57,7 @@ mod walk;
 mod writer;
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 
 use provault_domain::{Invalid, Kind, Resource};
 use provault_driver::{
@@ -61,15 +68,33 @@ use provault_driver::{
 use crate::capture::TreeCapture;
 use crate::config::Config;
 use crate::order::Order;
+use crate::reserved::Reserved;
 
 /// Captures and restores directory trees of the host it runs on.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct FilesystemDriver;
+#[derive(Debug, Clone, Default)]
+pub struct FilesystemDriver {
+    reserved: Reserved,
+}
 
 impl FilesystemDriver {
-    /// The driver; it holds no state.
-    pub fn new() -> Self {
-        Self
+    /// A driver that reserves nothing.
+    pub const fn new() -> Self {
+        Self { reserved: Reserved::none() }
+    }
+
+    /// A driver that keeps out of the server's own data directories, which need not exist yet:
+    ///
+    /// * [`Driver::check_config`] and [`Driver::capture`] refuse a `path` that is one or lies in
+    ///   one;
+    /// * in a capture of a tree that contains one, it is an empty directory, with a note;
+    /// * [`Driver::check_restore`] refuses a target, also the default one and that of every item,
+    ///   that is one or lies in one. [`Driver::restore`] does not: the server itself restores
+    ///   copies there to test them.
+    ///
+    /// They are told by device and inode as well as by name. A bind mount of a part of one, made
+    /// elsewhere, is not recognised.
+    pub fn reserving(directories: Vec<PathBuf>) -> Self {
+        Self { reserved: Reserved::new(directories) }
     }
 }
 
@@ -79,7 +104,9 @@ impl Driver for FilesystemDriver {
     }
 
     fn check_config(&self, config: &serde_json::Value) -> Result<serde_json::Value, Invalid> {
-        Config::parse_for_registration(config).map(|config| config.to_value())
+        let config = Config::parse_for_registration(config)?;
+        self.reserved.refuse_source(&config.path)?;
+        Ok(config.to_value())
     }
 
     fn identity(&self, config: &serde_json::Value) -> String {
@@ -94,7 +121,7 @@ impl Driver for FilesystemDriver {
     ) -> Result<Box<dyn Capture>, DriverError> {
         capture::check(cancel)?;
         let config = Config::parse(&resource.config)?;
-        Ok(Box::new(TreeCapture::open(config, options)?))
+        Ok(Box::new(TreeCapture::open(config, options, &self.reserved)?))
     }
 
     fn restore_metadata(&self, resource: &Resource) -> BTreeMap<String, String> {
@@ -110,7 +137,7 @@ impl Driver for FilesystemDriver {
     }
 
     fn check_restore(&self, metadata: &BTreeMap<String, String>) -> Result<(), Invalid> {
-        Order::parse(metadata).map(drop)
+        Order::parse(metadata)?.keep_out_of(&self.reserved)
     }
 
     fn restore(

@@ -6,7 +6,7 @@
 //! |---|---|
 //! | `file-system-id` | required; `fs-…`, the resource the recovery point was made of |
 //! | `newFileSystem` | `true`, the default; `false` (into the source itself) is refused |
-//! | `targetPath` | ours: where to restore to; by default `SOURCE-restored-` and 8 digits of the job |
+//! | `targetPath` | ours: where to restore to; by default `SOURCE-restored-` and 8 digits of the job; not in the server's own data directory |
 //! | `sourcePath` | ours: where the source lay at the capture; the default target is beside it |
 //! | `ItemsToRestore` (or `itemsToRestore`, as AWS's example has it) | a JSON list of paths relative to the root; a leading `/` is taken as AWS does |
 //! | `CreationToken` | 1 to 64 characters; what it protects from, a second copy, cannot happen to a target that must not exist |
@@ -18,13 +18,15 @@
 //! for.
 
 use std::collections::{BTreeMap, HashSet};
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
+use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 
 use provault_domain::Invalid;
 use provault_driver::RestoreRequest;
 
 use crate::config::directory;
+use crate::reserved::Reserved;
 
 /// The keys of a request, read.
 #[derive(Debug, Clone)]
@@ -190,6 +192,22 @@ impl Order {
         name.push("-restored-");
         name.push(short(job_id));
         Ok(source.with_file_name(name))
+    }
+
+    /// Refuses to put anything into a reserved directory. Items are looked at one by one: they may
+    /// go into a target that holds a reserved directory.
+    pub fn keep_out_of(&self, reserved: &Reserved) -> Result<(), Invalid> {
+        if reserved.is_empty() {
+            return Ok(());
+        }
+        // The default target's name depends on the job; where it lies does not.
+        let target = self.target("")?;
+        reserved.refuse_target("targetPath", &target)?;
+        for item in self.items.iter().flat_map(|items| items.asked.keys()) {
+            let path = target.join(OsStr::from_bytes(item));
+            reserved.refuse_target("ItemsToRestore", &path)?;
+        }
+        Ok(())
     }
 
     /// A name for the restored resource, as `validate_name` of the domain wants it.

@@ -10,6 +10,7 @@ use provault_driver::{
 use crate::capture::check;
 use crate::config::Config;
 use crate::guard::Guard;
+use crate::inodes::{Content, Inodes};
 use crate::order::{Items, Order, Wanted, job_id};
 use crate::staging::{self, Staging};
 use crate::writer::{Writer, Written};
@@ -56,13 +57,14 @@ fn look_through(
     let mut guard = Guard::default();
     let mut found = BTreeSet::new();
     let mut bytes = 0_u64;
+    let mut inodes = Inodes::default();
     for entry in source.entries()? {
         check(context.cancel)?;
         let entry = entry?;
         guard.check(&entry)?;
         if items.is_none_or(|items| items.wants(&entry.path) == Wanted::Yes) {
             if entry.kind == NodeKind::File {
-                bytes = bytes.saturating_add(entry.metadata.size);
+                bytes = bytes.saturating_add(inodes.add(Content::from(&entry.metadata)));
             }
             if items.is_some_and(|items| items.asked.contains_key(&entry.path)) {
                 found.insert(entry.path);

@@ -20,6 +20,8 @@ use crate::at::{self, Extents, Stat};
 use crate::capture::{check, device_of, io_error, is_shortage};
 use crate::config::Config;
 use crate::content::{Finding, SteadyReader};
+use crate::inodes::{Content, Inodes};
+use crate::reserved::Fence;
 use crate::rules::Rules;
 
 /// Directories are held open along the way down, so the way may not be endless.
@@ -69,11 +71,13 @@ fn top<'f>(frames: &'f [Frame], config: &Config) -> Result<&'f Frame, DriverErro
 pub(crate) struct Walk<'a> {
     config: &'a Config,
     rules: &'a Rules,
+    fence: &'a Fence,
     sink: &'a mut dyn Sink,
     cancel: &'a CancelFlag,
     done: &'a Arc<AtomicU64>,
     frames: Vec<Frame>,
     report: CaptureReport,
+    inodes: Inodes,
     /// Entries that are not directories.
     leaves: u64,
     device: u64,
@@ -81,6 +85,7 @@ pub(crate) struct Walk<'a> {
     changed: Vec<Vec<u8>>,
     filled: Vec<Vec<u8>>,
     mounts: Vec<Vec<u8>>,
+    reserved: Vec<Vec<u8>>,
     users: HashMap<u32, Option<String>>,
     groups: HashMap<u32, Option<String>>,
 }
@@ -88,7 +93,7 @@ pub(crate) struct Walk<'a> {
 impl<'a> Walk<'a> {
     pub fn new(
         config: &'a Config,
-        rules: &'a Rules,
+        (rules, fence): (&'a Rules, &'a Fence),
         sink: &'a mut dyn Sink,
         cancel: &'a CancelFlag,
         done: &'a Arc<AtomicU64>,
@@ -96,17 +101,20 @@ impl<'a> Walk<'a> {
         Self {
             config,
             rules,
+            fence,
             sink,
             cancel,
             done,
             frames: Vec::new(),
             report: CaptureReport::default(),
+            inodes: Inodes::default(),
             leaves: 0,
             device: 0,
             vanished: Vec::new(),
             changed: Vec::new(),
             filled: Vec::new(),
             mounts: Vec::new(),
+            reserved: Vec::new(),
             users: HashMap::new(),
             groups: HashMap::new(),
         }
@@ -194,8 +202,10 @@ impl<'a> Walk<'a> {
         stat: &Stat,
         wanted: bool,
     ) -> Result<Step, DriverError> {
-        if self.config.one_file_system && stat.device != self.device {
-            self.mounts.push(path.to_vec());
+        let is_reserved = self.fence.encloses(path, stat);
+        if is_reserved || (self.config.one_file_system && stat.device != self.device) {
+            let left = if is_reserved { &mut self.reserved } else { &mut self.mounts };
+            left.push(path.to_vec());
             if wanted {
                 self.begin_above()?;
                 let attributes = at::xattrs_at(&self.top()?.dir, name);
@@ -315,6 +325,10 @@ impl<'a> Walk<'a> {
         metadata.data_extents = data_extents;
         self.begin_above()?;
 
+        let content = Content::from(stat);
+        let bytes = self.inodes.bytes(content);
+        // Another name of what was read before is read again, but is no progress.
+        let progress = if bytes == stat.size { Arc::clone(self.done) } else { Arc::default() };
         let before = self.done.load(Ordering::Relaxed);
         let finding = Finding::default();
         let dir = &top(&self.frames, self.config)?.dir;
@@ -338,7 +352,7 @@ impl<'a> Walk<'a> {
                 left: stat.size,
                 strict,
                 finding: finding.clone(),
-                done: Arc::clone(self.done),
+                done: Arc::clone(&progress),
                 cancel: self.cancel.clone(),
             }))
         };
@@ -346,11 +360,11 @@ impl<'a> Walk<'a> {
         match outcome {
             Ok(outcome) => {
                 if outcome == FileOutcome::Unchanged {
-                    self.done.store(before + stat.size, Ordering::Relaxed);
+                    self.done.store(before + bytes, Ordering::Relaxed);
                 } else if finding.has_changed() {
                     self.changed.push(path.to_vec());
                 }
-                self.report.bytes += stat.size;
+                self.report.bytes += self.inodes.add(content);
                 self.report.files += 1;
                 self.leaves += 1;
                 Ok(Step::Done)
@@ -426,6 +440,7 @@ impl<'a> Walk<'a> {
             (&self.vanished, "vanished while the backup ran and is not in it"),
             (&self.changed, "changed while it was read; the backup holds it as it was then"),
             (&self.filled, "has too many holes to record; a restored copy will have none"),
+            (&self.reserved, "is this server's own data directory and is not part of the backup"),
             (&self.mounts, "is another file system and was not entered (oneFileSystem)"),
         ];
         for (paths, what) in notes {

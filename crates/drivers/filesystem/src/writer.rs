@@ -19,6 +19,7 @@ use crate::apply::{self, Tally};
 use crate::at;
 use crate::capture::{check, io_error};
 use crate::guard::split;
+use crate::inodes::{Content, Inodes};
 
 /// So many files are open at once.
 const BATCH: usize = 256;
@@ -61,7 +62,7 @@ struct Linked {
     chunks: Vec<Chunk>,
 }
 
-/// What was written.
+/// What was written, counted as `inodes` tells.
 #[derive(Debug)]
 pub(crate) struct Written {
     pub bytes: u64,
@@ -79,6 +80,8 @@ pub(crate) struct Writer<'a> {
     total: u64,
     done: AtomicU64,
     files: u64,
+    bytes: u64,
+    inodes: Inodes,
     batch: Vec<(Entry, File)>,
     links: HashMap<(u64, u64), Linked>,
     dirs: Vec<(Vec<u8>, Metadata)>,
@@ -101,6 +104,8 @@ impl<'a> Writer<'a> {
             total,
             done: AtomicU64::new(0),
             files: 0,
+            bytes: 0,
+            inodes: Inodes::default(),
             batch: Vec::new(),
             links: HashMap::new(),
             dirs: Vec::new(),
@@ -127,7 +132,11 @@ impl<'a> Writer<'a> {
             self.dirs.push((path, entry.metadata));
             return Ok(());
         }
-        self.files += u64::from(entry.kind == NodeKind::File);
+        if entry.kind == NodeKind::File {
+            let bytes = self.inodes.add(Content::from(&entry.metadata));
+            self.bytes = self.bytes.saturating_add(bytes);
+            self.files += 1;
+        }
         if entry.metadata.links > 1 && self.link(&entry)? {
             return Ok(());
         }
@@ -234,10 +243,6 @@ impl<'a> Writer<'a> {
         self.make(&entry.path, |dir, new| {
             linkat(&old, name.as_slice(), dir, new, AtFlags::empty())
         })?;
-        let bytes = entry.metadata.size;
-        if entry.kind == NodeKind::File {
-            self.done.fetch_add(bytes, Ordering::Relaxed);
-        }
         Ok(true)
     }
 
@@ -269,7 +274,8 @@ impl<'a> Writer<'a> {
             apply::to_open(file, &entry.metadata, &mut self.tally)
                 .map_err(self.failed("setting the metadata of", &entry.path))?;
         }
-        (self.context.progress)(self.done.load(Ordering::Relaxed), Some(self.total));
+        let done = self.done.load(Ordering::Relaxed);
+        (self.context.progress)(done, Some(self.total.max(done)));
         Ok(())
     }
 
@@ -283,8 +289,7 @@ impl<'a> Writer<'a> {
             let set = self.cursor.go(&path).and_then(|dir| apply::to_open(dir, &metadata, tally));
             set.map_err(self.failed("setting the metadata of", &path))?;
         }
-        let bytes = self.done.load(Ordering::Relaxed);
-        Ok(Written { bytes, files: self.files, tally: self.tally })
+        Ok(Written { bytes: self.bytes, files: self.files, tally: self.tally })
     }
 }
 
@@ -322,8 +327,11 @@ impl ContentSink for Out<'_> {
             .map_err(io_error("writing", &self.shown.join(printable(&entry.path))))?;
         received.fetch_add(length, Ordering::Relaxed);
         let before = self.done.fetch_add(length, Ordering::Relaxed);
-        if before / TELL_EVERY != (before + length) / TELL_EVERY {
-            (self.context.progress)(before + length, Some(self.total));
+        let done = before + length;
+        if before / TELL_EVERY != done / TELL_EVERY {
+            // Names that claim one inode but differ are written apart and make more than was
+            // expected.
+            (self.context.progress)(done, Some(self.total.max(done)));
         }
         Ok(())
     }

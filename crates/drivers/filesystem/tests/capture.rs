@@ -21,7 +21,7 @@ use provault_driver::{CancelFlag, CaptureOptions, Driver, DriverError, NodeKind,
 use provault_driver_filesystem::FilesystemDriver;
 use serde_json::json;
 
-const DRIVER: FilesystemDriver = FilesystemDriver;
+const DRIVER: FilesystemDriver = FilesystemDriver::new();
 
 fn paths(tree: &MemorySource) -> Vec<String> {
     tree.list().iter().map(|e| String::from_utf8_lossy(&e.path).into_owned()).collect()

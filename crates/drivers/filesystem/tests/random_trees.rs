@@ -8,7 +8,7 @@ use std::fs;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-use common::{Trees, differences, mode, request, resource_with};
+use common::{Trees, counted, differences, mode, request, resource_with};
 use proptest::prelude::*;
 use provault_driver::CancelFlag;
 use provault_driver::conformance::{capture, restore};
@@ -109,6 +109,9 @@ proptest! {
         let target = trees.fresh("target");
         let result = restore(&driver, &request(&target), &tree, &CancelFlag::new());
         prop_assert!(result.is_ok(), "{:?}", result);
+        prop_assert_eq!((report.files, report.bytes), counted(&root));
+        let outcome = result.unwrap();
+        prop_assert_eq!((outcome.files, outcome.bytes), counted(&root));
         prop_assert_eq!(differences(&root, &target), Vec::<String>::new());
     }
 }

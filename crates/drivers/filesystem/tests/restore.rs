@@ -16,7 +16,7 @@ use provault_driver::{
 };
 use provault_driver_filesystem::FilesystemDriver;
 
-const DRIVER: FilesystemDriver = FilesystemDriver;
+const DRIVER: FilesystemDriver = FilesystemDriver::new();
 
 fn run(request: &Request, source: &dyn Source) -> Result<RestoreOutcome, DriverError> {
     restore(&DRIVER, request, source, &CancelFlag::new())

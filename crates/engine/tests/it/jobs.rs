@@ -1,6 +1,7 @@
 //! Backup and restore jobs from request to end.
 
 use provault_domain::*;
+use provault_engine::Engine;
 
 use crate::support::{World, assert_same};
 
@@ -95,4 +96,48 @@ async fn a_job_that_waits_is_aborted_at_once() {
     assert_eq!(first.state, BackupJobState::Aborted);
     assert_eq!(first.status_message.as_deref(), Some("not today"));
     running.stop("test over").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_two_vaults_made_at_once_under_one_name_one_is_made_and_it_works() {
+    let mut world = World::new(START).await;
+    let running = world.start().await;
+    let twin = BackupVault {
+        name: "twin".into(),
+        arn: Arn::backup_vault(&world.region, &world.account, "twin"),
+        location: String::new(),
+        ..world.vault.clone()
+    };
+    let made = all_at_once(&world.engine, &twin, 6).await;
+    assert_eq!(made.iter().filter(|made| made.is_ok()).count(), 1);
+    let twin = world.engine.catalog().vault(&world.account, "twin").await.unwrap().unwrap();
+    let others: Vec<_> = std::fs::read_dir(world.directory.path().join("vaults"))
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .filter(|name| name.contains("twin") && !twin.location.ends_with(name.as_str()))
+        .collect();
+    assert!(others.is_empty(), "the losers' repositories are gone: {others:?}");
+    world.vault = twin;
+    let job = world.back_up().await;
+    let point = world.point_of(&job).await;
+    let target = world.directory.path().join("restored");
+    let restore = world.restore_job(&point, &target);
+    world.engine.catalog().insert_job(&restore).await.unwrap();
+    world.engine.wake();
+    let restore: RestoreJob = world.end_of(&restore.id).await;
+    assert_eq!(restore.state, RestoreJobState::Completed, "{:?}", restore.status_message);
+    running.stop("test over").await;
+}
+
+async fn all_at_once(
+    engine: &Engine,
+    vault: &BackupVault,
+    times: usize,
+) -> Vec<provault_engine::Result<BackupVault>> {
+    let mut asked = tokio::task::JoinSet::new();
+    for _ in 0..times {
+        let (engine, vault) = (engine.clone(), vault.clone());
+        asked.spawn(async move { engine.create_vault(vault, &Tags::new()).await });
+    }
+    asked.join_all().await
 }
