@@ -1,6 +1,6 @@
 //! Building a tree from entries.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fs::File;
 use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
@@ -55,7 +55,7 @@ impl Cursor {
     }
 }
 
-/// The first name of an inode that has several.
+/// The first name of a content that has several.
 struct Linked {
     path: Vec<u8>,
     kind: NodeKind,
@@ -83,7 +83,9 @@ pub(crate) struct Writer<'a> {
     bytes: u64,
     inodes: Inodes,
     batch: Vec<(Entry, File)>,
-    links: HashMap<(u64, u64), Linked>,
+    links: HashMap<Content, Linked>,
+    /// Device and inode of what is in `links`.
+    linked: HashSet<(u64, u64)>,
     dirs: Vec<(Vec<u8>, Metadata)>,
     tally: Tally,
 }
@@ -108,6 +110,7 @@ impl<'a> Writer<'a> {
             inodes: Inodes::default(),
             batch: Vec::new(),
             links: HashMap::new(),
+            linked: HashSet::new(),
             dirs: Vec::new(),
             tally: Tally::default(),
         }
@@ -216,7 +219,7 @@ impl<'a> Writer<'a> {
     /// Makes another name of an inode that was made before; true when that was all there is to
     /// do.
     fn link(&mut self, entry: &Entry) -> Result<bool, DriverError> {
-        let key = (entry.metadata.device, entry.metadata.inode);
+        let key = Content::from(&entry.metadata);
         let Some(first) = self.links.get(&key) else {
             let linked = Linked {
                 path: entry.path.clone(),
@@ -224,6 +227,10 @@ impl<'a> Writer<'a> {
                 chunks: entry.chunks.clone(),
             };
             self.links.insert(key, linked);
+            // It grew or shrank since its first name was captured.
+            if !self.linked.insert((entry.metadata.device, entry.metadata.inode)) {
+                self.tally.parted += 1;
+            }
             return Ok(false);
         };
         if first.kind != entry.kind || first.chunks != entry.chunks {
