@@ -269,7 +269,7 @@ impl Job for RestoreTest {
             E::PointChosen { recovery_point_arn, .. } => {
                 EventNote::text(format!("recovery point chosen: {recovery_point_arn}"))
             }
-            E::Restored => EventNote::text("restored"),
+            E::Restored { .. } => EventNote::text("restored"),
             E::Tested(findings) => {
                 let passed = findings.probes.iter().filter(|p| p.passed).count();
                 let asked = findings.probes.len();

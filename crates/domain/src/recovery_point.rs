@@ -42,7 +42,8 @@ pub struct RecoveryPoint {
     pub status_message: Option<String>,
     /// The moment whose state it holds: when the capture was taken.
     pub captured_at: Timestamp,
-    /// When the job was created; retention counts from here, as in AWS Backup.
+    /// When the job was created, or the capture taken where that was later; retention counts from
+    /// here.
     pub created_at: Timestamp,
     /// When it became restorable.
     pub completed_at: Timestamp,

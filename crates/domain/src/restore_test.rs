@@ -45,6 +45,9 @@ pub struct RestoreTest {
     pub vault_name: Option<String>,
     /// The restore job that made the copy.
     pub restore_job_id: Option<String>,
+    /// The name of the copy, once it was made.
+    #[serde(default)]
+    pub created_resource_arn: Option<Arn>,
     /// What was found out so far.
     pub findings: Findings,
     /// Every step, timed.
@@ -109,7 +112,10 @@ pub enum RestoreTestEvent {
         rto_seconds: Option<u64>,
     },
     /// The copy is there.
-    Restored,
+    Restored {
+        /// Its name.
+        created_resource_arn: Arn,
+    },
     /// The real copy has answered.
     Tested(Box<Findings>),
     /// The broken copies have answered.
@@ -155,7 +161,7 @@ impl RestoreTest {
             started_at: self.started_at.unwrap_or(self.created_at),
             resource_arn: Some(self.resource_arn.clone()),
             recovery_point_arn: self.recovery_point_arn.clone(),
-            created_resource_arn: None,
+            created_resource_arn: self.created_resource_arn.clone(),
             reason: self.reason.clone(),
         }))]
     }
@@ -205,8 +211,11 @@ pub fn step(
             test.findings.rto_seconds = rto_seconds;
         }
         (_, E::PointChosen { .. }) => return refuse("given a recovery point"),
-        (S::Restoring, E::Restored) => test.state = S::Testing,
-        (_, E::Restored) => return refuse("restored"),
+        (S::Restoring, E::Restored { created_resource_arn }) => {
+            test.state = S::Testing;
+            test.created_resource_arn = Some(created_resource_arn);
+        }
+        (_, E::Restored { .. }) => return refuse("restored"),
         (S::Testing, E::Tested(findings)) => {
             test.take(*findings);
             test.state = S::Controlling;

@@ -400,6 +400,7 @@ fn test() -> RestoreTest {
         recovery_point_arn: None,
         vault_name: None,
         restore_job_id: None,
+        created_resource_arn: None,
         findings: Findings::default(),
         steps: Vec::new(),
         verdict: None,
@@ -420,13 +421,17 @@ fn chosen() -> RestoreTestEvent {
     }
 }
 
+fn restored() -> RestoreTestEvent {
+    RestoreTestEvent::Restored { created_resource_arn: arn(RESOURCE) }
+}
+
 fn test_event() -> impl Strategy<Value = RestoreTestEvent> {
     use RestoreTestEvent as E;
     let fault = prop_oneof![Just(Fault::Data), Just(Fault::Host)];
     prop_oneof![
         Just(E::Started),
         Just(chosen()),
-        Just(E::Restored),
+        Just(restored()),
         Just(E::Tested(Box::default())),
         Just(E::Controlled(Box::default())),
         any::<bool>().prop_map(|ok| E::StepDone(StepRecord {
@@ -451,7 +456,7 @@ fn test_expected(state: RestoreTestState, event: &RestoreTestEvent) -> Option<Re
     match (state, event) {
         (S::Pending, E::Started) => Some(S::Choosing),
         (S::Choosing, E::PointChosen { .. }) => Some(S::Restoring),
-        (S::Restoring, E::Restored) => Some(S::Testing),
+        (S::Restoring, E::Restored { .. }) => Some(S::Testing),
         (S::Testing, E::Tested(_)) => Some(S::Controlling),
         (S::Reaping, E::Reaped { .. }) => Some(S::Finished),
         (_, E::StepDone(_)) if state != S::Finished => Some(state),
@@ -535,7 +540,7 @@ fn the_targets_of_the_choice_stay() {
     use RestoreTestEvent as E;
     let mut current = test();
     let found = || Box::new(Findings { recovery_millis: Some(5), ..Findings::default() });
-    for event in [E::Started, chosen(), E::Restored, E::Tested(found()), E::Controlled(found())] {
+    for event in [E::Started, chosen(), restored(), E::Tested(found()), E::Controlled(found())] {
         current = restore_test::step(&current, event, at(1)).unwrap().0;
     }
     assert_eq!(current.findings.point_age_seconds, Some(100));

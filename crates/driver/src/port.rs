@@ -79,9 +79,10 @@ pub trait Capture: Send {
 /// What a capture read.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct CaptureReport {
-    /// Bytes of content in the capture, read or known to be unchanged.
+    /// Bytes of content in the capture, read or known to be unchanged; what several names share
+    /// counts once.
     pub bytes: u64,
-    /// Regular files in it.
+    /// Names of regular files in it.
     pub files: u64,
     /// What could not be read; makes the job PARTIAL.
     pub skipped: Vec<SkippedPath>,
@@ -155,9 +156,9 @@ pub struct RestoreRequest<'a> {
 /// What a restore made.
 #[derive(Debug, Clone, PartialEq)]
 pub struct RestoreOutcome {
-    /// Bytes written.
+    /// Bytes written; what several names share counts once.
     pub bytes: u64,
-    /// Regular files written.
+    /// Names of regular files written.
     pub files: u64,
     /// The new resource, when the whole of one was restored.
     pub created: Option<CreatedResource>,

@@ -74,9 +74,8 @@ impl From<provault_catalog::CatalogError> for Failure {
 /// Runs a claimed job to its end.
 pub(crate) async fn run(shared: &Arc<Shared>, claimed: Claimed<BackupJob>) {
     let Claimed { job, claim } = claimed;
-    let cancel = shared.enter(&job.id);
-    let outcome = attempt(shared, &job, &claim, &cancel).await;
-    let reason = shared.leave(&job.id);
+    let entered = shared.enter(&job.id);
+    let outcome = attempt(shared, &job, &claim, &entered.cancel).await;
     let event = match outcome {
         Ok(()) => return,
         Err(Failure::After(error)) => {
@@ -93,7 +92,9 @@ pub(crate) async fn run(shared: &Arc<Shared>, claimed: Claimed<BackupJob>) {
                 _ => BackupJobEvent::Failed {
                     message: format!(
                         "The job was broken off: {}. No recovery point was made.",
-                        reason.unwrap_or_else(|| "it was asked to stop".to_owned())
+                        shared
+                            .stop_reason(&job.id)
+                            .unwrap_or_else(|| "it was asked to stop".to_owned())
                     ),
                 },
             }
@@ -338,7 +339,8 @@ fn recovery_point(
         },
         status_message: None,
         captured_at: record.captured_at,
-        created_at: job.created_at,
+        // A job that had to wait makes a point that is kept as long as any other.
+        created_at: job.created_at.max(record.captured_at),
         completed_at: now,
         backup_size_bytes: record.backup_size_bytes,
         lifecycle: job.lifecycle,
@@ -404,6 +406,7 @@ pub(crate) fn new_test(
         recovery_point_arn: None,
         vault_name: None,
         restore_job_id: None,
+        created_resource_arn: None,
         findings: provault_domain::verdict::Findings::default(),
         steps: Vec::new(),
         verdict: None,

@@ -16,7 +16,7 @@ use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use provault_catalog::{Claimed, Page, PointFilter};
+use provault_catalog::{Claimed, Job, Page, PointFilter};
 use provault_domain::recovery_point::Payload;
 use provault_domain::{
     BackupJob, BackupJobEvent, BackupJobState, BackupVault, RecoveryPointStatus, RestoreJob,
@@ -36,9 +36,9 @@ pub(crate) async fn tick(shared: &Arc<Shared>) {
             tracing::error!(%error, "reconciling {what} failed; it is tried again");
         }
     };
-    told("backup jobs", backup_jobs(shared).await);
-    told("restore tests", restore_tests(shared).await);
-    told("restore jobs", restore_jobs(shared).await);
+    told("backup jobs", each_abandoned(shared, backup_job).await);
+    told("restore tests", each_abandoned(shared, restore_test::end_abandoned).await);
+    told("restore jobs", each_abandoned(shared, restore_job).await);
     told("deletions", deletions(shared).await);
     told("copies under test", copies(shared).await);
 }
@@ -51,26 +51,35 @@ pub(crate) async fn at_start(shared: &Arc<Shared>) {
     }
 }
 
-async fn backup_jobs(shared: &Arc<Shared>) -> Result<()> {
-    for job in shared.catalog.abandoned_jobs::<BackupJob>(shared.now()).await? {
-        let Some(claimed) = shared
-            .catalog
-            .claim_job_by_id::<BackupJob>(
-                &job.id,
-                &shared.owner,
-                shared.now(),
-                shared.lease_until(),
-            )
-            .await?
-        else {
+/// Claims each job of a type that has no worker and brings it to its end. One that cannot be
+/// ended now, in a vault that is not mounted say, must not hold up the others.
+async fn each_abandoned<J: Job>(
+    shared: &Arc<Shared>,
+    end: impl AsyncFn(&Arc<Shared>, Claimed<J>) -> Result<()>,
+) -> Result<()> {
+    for job in shared.catalog.abandoned_jobs::<J>(shared.now()).await? {
+        // A suspended machine wakes with every lease over and every worker alive.
+        if shared.is_running(job.id()) || job.driven_by_test() {
             continue;
+        }
+        let ended = async {
+            let claimed = shared
+                .catalog
+                .claim_job_by_id::<J>(job.id(), &shared.owner, shared.now(), shared.lease_until())
+                .await?;
+            match claimed {
+                Some(claimed) => end(shared, claimed).await,
+                None => Ok(()),
+            }
         };
-        backup_job(shared, &claimed).await?;
+        if let Err(error) = ended.await {
+            tracing::error!(job = job.id(), %error, "a job without a worker could not be ended; it is tried again");
+        }
     }
     Ok(())
 }
 
-async fn backup_job(shared: &Arc<Shared>, claimed: &Claimed<BackupJob>) -> Result<()> {
+async fn backup_job(shared: &Arc<Shared>, claimed: Claimed<BackupJob>) -> Result<()> {
     let job = &claimed.job;
     if let Some(vault) = shared.catalog.vault(&job.account, &job.vault_name).await?
         && let Some((snapshot_id, record)) = find_committed(shared, &vault, &job.id).await?
@@ -130,77 +139,38 @@ async fn find_committed(
     .await?
 }
 
-async fn restore_jobs(shared: &Arc<Shared>) -> Result<()> {
-    for job in shared.catalog.abandoned_jobs::<RestoreJob>(shared.now()).await? {
-        // A test's restore ends with its test.
-        if job.test_token.is_some() {
-            continue;
-        }
-        let Some(claimed) = shared
-            .catalog
-            .claim_job_by_id::<RestoreJob>(
-                &job.id,
-                &shared.owner,
-                shared.now(),
-                shared.lease_until(),
-            )
-            .await?
-        else {
-            continue;
-        };
-        let driver = shared.driver(job.kind)?;
-        let discarded = {
-            let job = job.clone();
-            blocking(move || {
-                driver.discard_partial(&RestoreRequest { job_id: &job.id, metadata: &job.metadata })
-            })
-            .await?
-        };
-        let left = match discarded {
-            Ok(()) => "What it had staged is removed. If the target exists, it was completed in \
-                       the last moment and is whole; else restore again."
-                .to_owned(),
-            Err(error) => format!("What it had staged could not be removed: {error}"),
-        };
-        let event = RestoreJobEvent::Failed {
-            message: format!("The server stopped while this restore ran. {left}"),
-        };
-        shared
-            .catalog
-            .step_job::<RestoreJob>(
-                &job.account,
-                &job.id,
-                Some(&claimed.claim),
-                event,
-                shared.now(),
-                Vec::new(),
-            )
-            .await?;
-    }
-    Ok(())
-}
-
-async fn restore_tests(shared: &Arc<Shared>) -> Result<()> {
-    for test in shared.catalog.abandoned_jobs::<RestoreTest>(shared.now()).await? {
-        let claimed = shared
-            .catalog
-            .claim_job_by_id::<RestoreTest>(
-                &test.id,
-                &shared.owner,
-                shared.now(),
-                shared.lease_until(),
-            )
-            .await?;
-        if let Some(claimed) = claimed {
-            restore_test::end_abandoned(shared, claimed).await?;
-        }
-    }
+async fn restore_job(shared: &Arc<Shared>, claimed: Claimed<RestoreJob>) -> Result<()> {
+    let Claimed { job, claim } = claimed;
+    let driver = shared.driver(job.kind)?;
+    let discarded = {
+        let job = job.clone();
+        blocking(move || {
+            driver.discard_partial(&RestoreRequest { job_id: &job.id, metadata: &job.metadata })
+        })
+        .await?
+    };
+    let left = match discarded {
+        Ok(()) => "What it had staged is removed. If the target exists, it was completed in \
+                   the last moment and is whole; else restore again."
+            .to_owned(),
+        Err(error) => format!("What it had staged could not be removed: {error}"),
+    };
+    let event = RestoreJobEvent::Failed {
+        message: format!("The server stopped while this restore ran. {left}"),
+    };
+    let now = shared.now();
+    shared
+        .catalog
+        .step_job::<RestoreJob>(&job.account, &job.id, Some(&claim), event, now, Vec::new())
+        .await?;
     Ok(())
 }
 
 async fn deletions(shared: &Arc<Shared>) -> Result<()> {
     for point in shared.catalog.points_with_status(RecoveryPointStatus::Deleting).await? {
-        expiry::finish(shared, &point).await?;
+        if let Err(error) = expiry::finish(shared, &point).await {
+            tracing::error!(point = %point.arn, %error, "a deletion could not be finished; it is tried again");
+        }
     }
     Ok(())
 }

@@ -103,15 +103,14 @@ pub(crate) async fn open_point(
 /// Runs an operator's restore job to its end.
 pub(crate) async fn run(shared: &Arc<Shared>, claimed: Claimed<RestoreJob>) {
     let Claimed { job, claim } = claimed;
-    let cancel = shared.enter(&job.id);
-    let outcome = perform(shared, &job, &claim, &cancel).await;
-    let reason = shared.leave(&job.id);
+    let entered = shared.enter(&job.id);
+    let outcome = perform(shared, &job, &claim, &entered.cancel).await;
     let (event, changes) = match outcome {
         Ok(outcome) => finished(shared, &job, outcome),
         Err(Failed::Stopped) => {
             let message = format!(
                 "{} What was written is removed again.",
-                reason.unwrap_or_else(|| "Stopped on request.".to_owned())
+                shared.stop_reason(&job.id).unwrap_or_else(|| "Stopped on request.".to_owned())
             );
             (RestoreJobEvent::Aborted { message }, Vec::new())
         }

@@ -14,7 +14,7 @@ use provault_domain::restore_job::{DeletionStatus, ValidationStatus};
 use provault_domain::restore_test::{interrupted, step};
 use provault_domain::verdict::{Failure, Fault};
 use provault_domain::{
-    BackupJob, RecoveryPoint, RecoveryPointStatus, Resource, RestoreJob, RestoreJobEvent,
+    Arn, BackupJob, RecoveryPoint, RecoveryPointStatus, Resource, RestoreJob, RestoreJobEvent,
     RestoreJobState, RestoreTest, RestoreTestEvent, RestoreTestState, StepRecord, Verdict,
 };
 use provault_driver::CancelFlag;
@@ -63,16 +63,19 @@ type Step<T> = std::result::Result<T, Broken>;
 /// Runs a claimed test to its verdict.
 pub(crate) async fn run(shared: &Arc<Shared>, claimed: Claimed<RestoreTest>) {
     let Claimed { job: test, claim } = claimed;
-    let cancel = shared.enter(&test.id);
+    let entered = shared.enter(&test.id);
+    let cancel = entered.cancel.clone();
     let progress = Arc::new(Progress::default());
     let _beat = Heartbeat::start::<RestoreTest>(shared, &test.account, &claim, &cancel, &progress);
     let mut run = Run { shared: Arc::clone(shared), test, claim, cancel };
     let outcome = run.steps().await;
-    let reason = shared.leave(&run.test.id);
     let ended = match outcome {
         Ok(()) => run.end().await,
         Err(Broken::Failure(mut failure)) => {
-            if let Some(reason) = reason {
+            // Damage that was found before the stop stays found.
+            if failure.fault == Fault::Host
+                && let Some(reason) = shared.stop_reason(&run.test.id)
+            {
                 failure = interrupted(run.test.state, &reason);
             }
             match run.event(RestoreTestEvent::Broken(failure), Vec::new()).await {
@@ -96,10 +99,10 @@ impl Run {
         let choosing = self.shared.begin();
         let (point, resource) = self.choose(choosing).await?;
         self.pause("test:chosen").await?;
-        let area = self.restore(&point).await?;
+        let (area, created_resource_arn) = self.restore(&point).await?;
         // What a recovery takes: to find the point, to write it back, to get an answer.
         let mut recovery = millis_since(self.shared.clock.as_ref(), choosing.monotonic);
-        self.event(RestoreTestEvent::Restored, Vec::new()).await?;
+        self.event(RestoreTestEvent::Restored { created_resource_arn }, Vec::new()).await?;
         self.pause("test:restored").await?;
 
         let trial = Trial {
@@ -246,7 +249,7 @@ impl Run {
     }
 
     /// Makes the marked place, and in it the copy, by an ordinary restore job.
-    async fn restore(&mut self, point: &RecoveryPoint) -> Step<TestArea> {
+    async fn restore(&mut self, point: &RecoveryPoint) -> Step<(TestArea, Arn)> {
         let shared = Arc::clone(&self.shared);
         let began = shared.begin();
         let area = {
@@ -306,7 +309,7 @@ impl Run {
         self.record(shared.step_record("restore", began, failed.is_none(), detail)).await?;
         match failed {
             Some(failure) => Err(Broken::Failure(failure)),
-            None => Ok(area),
+            None => Ok((area, restore::new_resource_arn(&job))),
         }
     }
 

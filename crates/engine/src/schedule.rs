@@ -193,7 +193,9 @@ pub(crate) async fn close_windows(shared: &Arc<Shared>) -> Result<()> {
             }
             // Illegal: it moved on by itself in the same moment.
             Ok(_) | Err(provault_catalog::CatalogError::Illegal(_)) => {}
-            Err(error) => return Err(error.into()),
+            Err(error) => {
+                tracing::error!(job = job.id, %error, "a job's window could not be closed");
+            }
         }
     }
     Ok(())

@@ -121,20 +121,26 @@ impl Shared {
         self.data_dir.join("restore-tests")
     }
 
-    /// Enters a job among those running here; its flag can be raised by id until it leaves.
-    pub(crate) fn enter(&self, job_id: &str) -> CancelFlag {
+    /// Enters a job among those running here; its flag can be raised by id until what this gives
+    /// is dropped, which is when the job's end is recorded.
+    pub(crate) fn enter(self: &Arc<Self>, job_id: &str) -> Entered {
         let cancel = CancelFlag::new();
         if self.is_stopping() {
             cancel.raise();
         }
         let entry = Running { cancel: cancel.clone(), reason: None };
         self.lock_running().insert(job_id.to_owned(), entry);
-        cancel
+        Entered { shared: Arc::clone(self), job_id: job_id.to_owned(), cancel }
     }
 
-    /// Takes a job out again; the reason it was asked to stop for, if it was.
-    pub(crate) fn leave(&self, job_id: &str) -> Option<String> {
-        self.lock_running().remove(job_id).and_then(|running| running.reason)
+    /// Whether a job runs in this process.
+    pub(crate) fn is_running(&self, job_id: &str) -> bool {
+        self.lock_running().contains_key(job_id)
+    }
+
+    /// Why a running job was asked to stop, if it was.
+    pub(crate) fn stop_reason(&self, job_id: &str) -> Option<String> {
+        self.lock_running().get(job_id).and_then(|running| running.reason.clone())
     }
 
     /// Asks a job that runs here to stop; whether one does.
@@ -184,6 +190,19 @@ impl Shared {
 
     pub(crate) fn begin(&self) -> Began {
         Began { at: self.now(), monotonic: self.clock.monotonic() }
+    }
+}
+
+/// A job among those running in this process.
+pub(crate) struct Entered {
+    shared: Arc<Shared>,
+    job_id: String,
+    pub(crate) cancel: CancelFlag,
+}
+
+impl Drop for Entered {
+    fn drop(&mut self) {
+        self.shared.lock_running().remove(&self.job_id);
     }
 }
 

@@ -76,7 +76,7 @@ impl Instance {
             catalog,
             data_dir: data_dir.clone(),
             clock: Arc::new(SystemClock::new()),
-            drivers: vec![Arc::new(FilesystemDriver::new())],
+            drivers: vec![Arc::new(FilesystemDriver::reserving(vec![data_dir.clone()]))],
             helper: HelperCommand::this_program(["__isolate"]),
             hostname,
         })

@@ -7,7 +7,7 @@ use provault_cli::{CommandLine, GlobalOptions, ProbeSpec};
 use provault_wire::provault as wire;
 
 use crate::instance::{Instance, InstanceOptions};
-use crate::serve::{DEFAULT_LISTEN, fail, region_of, start_logging};
+use crate::serve::{DEFAULT_LISTEN, LAST_PATIENCE, fail, region_of, start_logging};
 use crate::story::{Outcome, Story, Subject};
 
 /// Marks a directory as a lab's, so that `--destroy` never removes anything else.
@@ -42,7 +42,8 @@ pub fn run(args: &LabArgs, global: &GlobalOptions) -> ExitCode {
         Err(message) => return fail(&message),
     };
     if args.destroy {
-        return destroy(&directory);
+        // What a link leads to is what was made.
+        return destroy(&directory.canonicalize().unwrap_or(directory));
     }
     match play(args, global, &directory) {
         Ok(code) => code,
@@ -61,12 +62,16 @@ fn play(args: &LabArgs, global: &GlobalOptions, directory: &Path) -> Result<Exit
     let subject = subject(args)?;
     let region = region_of(global)?;
     prepare(directory)?;
+    let server = directory.join("server");
+    if crate::instance::is_in_use(&server).map_err(|error| error.to_string())? {
+        return Err(format!("a lab runs in {} already; stop it first.", directory.display()));
+    }
     let runtime = tokio::runtime::Runtime::new().map_err(|error| error.to_string())?;
     let mut story = Story::begin(directory.to_owned(), global.json);
     let subject = story.application(subject)?;
     let instance = story.server(|| {
         let options = InstanceOptions {
-            data_dir: directory.join("server"),
+            data_dir: server.clone(),
             listen: free_address(args.once),
             account_id: None,
             region,
@@ -89,6 +94,7 @@ fn play(args: &LabArgs, global: &GlobalOptions, directory: &Path) -> Result<Exit
         runtime.block_on(instance.until_signal());
     }
     runtime.block_on(instance.stop("The lab ended"));
+    runtime.shutdown_timeout(LAST_PATIENCE);
     Ok(exit_code(&outcome))
 }
 
@@ -106,7 +112,7 @@ fn subject(args: &LabArgs) -> Result<Subject, String> {
     let service = args.service.as_ref().map(|command| wire::Service {
         command: command.0.clone(),
         environment: std::collections::BTreeMap::new(),
-        start_timeout_seconds: None,
+        start_timeout_seconds: Some(60),
     });
     let probes = args.probe.iter().map(|spec| spec.0.clone()).collect();
     Ok(Subject::Own { path, service, probes })

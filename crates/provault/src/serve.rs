@@ -3,6 +3,7 @@
 use std::io::IsTerminal;
 use std::net::SocketAddr;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use provault_cli::GlobalOptions;
 use provault_domain::{AccountId, Region};
@@ -11,6 +12,9 @@ use crate::instance::{Instance, InstanceOptions};
 
 /// Where the server listens unless it is told otherwise.
 pub const DEFAULT_LISTEN: &str = "127.0.0.1:7070";
+/// What a thread that hangs in a dead mount gets before the process ends without it.
+pub const LAST_PATIENCE: Duration = Duration::from_secs(5);
+
 /// Arguments of `serve`. The data directory is the global `--data-dir`; the first start makes it,
 /// with the vault `Default`, the default role and key, and a root access key in `DIR/credentials`.
 #[derive(Debug, clap::Args)]
@@ -48,7 +52,7 @@ pub fn run(args: &ServeArgs, global: &GlobalOptions) -> ExitCode {
         Ok(runtime) => runtime,
         Err(error) => return fail(&format!("the runtime could not be started: {error}")),
     };
-    runtime.block_on(async {
+    let code = runtime.block_on(async {
         let instance = match Instance::start(options).await {
             Ok(instance) => instance,
             Err(error) => return fail(&error.to_string()),
@@ -61,7 +65,9 @@ pub fn run(args: &ServeArgs, global: &GlobalOptions) -> ExitCode {
         instance.until_signal().await;
         instance.stop("The server was stopped").await;
         ExitCode::SUCCESS
-    })
+    });
+    runtime.shutdown_timeout(LAST_PATIENCE);
+    code
 }
 
 /// The region asked for with `--region`, if any.

@@ -282,6 +282,7 @@ pub fn restore_test(n: u32) -> RestoreTest {
         recovery_point_arn: None,
         vault_name: None,
         restore_job_id: None,
+        created_resource_arn: None,
         findings: Findings::default(),
         steps: Vec::new(),
         verdict: None,

@@ -339,7 +339,7 @@ impl Fixture for Trees {
         // The suite expects the bytes of a file to count again for each of its names; this driver
         // counts them once. Where there are none both agree. tests/links.rs holds the driver to
         // its own rule, with content.
-        populate_with_second_name(&path, "empty");
+        populate_with_second_name(&path, "big");
         resource(&path)
     }
 
