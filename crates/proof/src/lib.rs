@@ -7,7 +7,9 @@
 //! * [`manifest`] compares every restored file with what was recorded at capture;
 //! * [`isolation`] starts the application of the copy where it can reach nothing but the copy;
 //! * [`probe`] asks it there and checks what the answers hold;
-//! * [`mutant`] breaks further copies on purpose, because a probe that cannot fail proves nothing.
+//! * [`mutant`] breaks further copies on purpose, because a probe that cannot fail proves nothing;
+//! * [`probe_version`] says how long the answers of broken copies may be kept;
+//! * [`free_bytes`] says whether there is room for a copy.
 //!
 //! When a test runs, and what its outcome means, is decided elsewhere; everything here blocks.
 //!
@@ -28,7 +30,9 @@ pub mod mutant;
 pub mod probe;
 pub mod token;
 
+mod space;
 mod tree;
+mod version;
 
 pub use error::ProofError;
 pub use isolation::{
@@ -36,5 +40,7 @@ pub use isolation::{
     helper_main, probe_support, run_isolated,
 };
 pub use manifest::{Difference, ManifestReport, compare};
-pub use mutant::{Mutant, MutantChange, judge, probe_version};
+pub use mutant::{Mutant, MutantChange, judge};
+pub use space::free_bytes;
 pub use token::{ReapError, TestArea, leftovers, reap};
+pub use version::probe_version;

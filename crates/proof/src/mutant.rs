@@ -16,7 +16,6 @@ use std::path::Path;
 
 use nix::fcntl::OFlag;
 use provault_domain::verdict::{MutantResult, ProbeResult};
-use provault_domain::{Probe, ServiceSpec};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
@@ -24,7 +23,7 @@ use crate::ProofError;
 use crate::tree::{self, Locked, walk};
 
 /// Changes whenever the mutants do, so that answers kept from older ones are not taken for theirs.
-const SUITE: u32 = 2;
+pub(crate) const SUITE: u32 = 2;
 
 /// A way to break a copy.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -121,14 +120,6 @@ impl Mutant {
 /// failed answer counts: trouble of the host is an error and never becomes an answer.
 pub fn judge(answers: &[ProbeResult]) -> Option<bool> {
     (!answers.is_empty()).then(|| answers.iter().any(|answer| !answer.passed))
-}
-
-/// Names what mutants' answers depend on: the service, the probes and the mutants themselves, as
-/// SHA-256 in hex. Answers may be kept as long as it stays the same.
-pub fn probe_version(service: Option<&ServiceSpec>, probes: &[Probe]) -> String {
-    // Members in the order they are declared, maps sorted: the same value, the same text.
-    let text = serde_json::json!({ "suite": SUITE, "service": service, "probes": probes });
-    hex::encode(Sha256::digest(text.to_string().as_bytes()))
 }
 
 /// Cuts every regular file to the length `to` says, if it says one and it is shorter.

@@ -26,6 +26,11 @@ use crate::isolation::unanswered;
 /// Bytes of a body that are looked at.
 pub const BODY_LIMIT: usize = 1 << 20;
 
+/// How much later than the capture a time of the data may be. A copy holds nothing newer than its
+/// capture, so that a later time was not read from it; but the clock that wrote the data need not
+/// be the clock that timed the capture. Five minutes are what Kerberos allows clocks to differ.
+pub const CLOCK_TOLERANCE: SignedDuration = SignedDuration::from_mins(5);
+
 /// The longest a single attempt may take.
 const ATTEMPT: Duration = Duration::from_secs(10);
 
@@ -94,7 +99,15 @@ fn check(answer: &Answer, assertion: &Assertion, captured_at: Timestamp) -> Resu
             let age = captured_at.duration_since(time);
             let limit =
                 SignedDuration::from_secs(i64::try_from(*max_age_seconds).unwrap_or(i64::MAX));
-            if age <= limit {
+            if age < -CLOCK_TOLERANCE {
+                Err(format!(
+                    "{pointer} is {time}, {} s after the capture; a copy holds nothing that new \
+                     (at most {} s are allowed, for clocks that differ), so it is not the time of \
+                     its data",
+                    age.as_secs().saturating_neg(),
+                    CLOCK_TOLERANCE.as_secs()
+                ))
+            } else if age <= limit {
                 Ok(())
             } else {
                 Err(format!(

@@ -51,6 +51,24 @@ fn freshness_is_measured_back_from_the_capture() {
 }
 
 #[test]
+fn a_copy_holds_nothing_newer_than_its_capture() {
+    // Within what clocks may differ.
+    for time in ["2026-03-01T12:00:00Z", "2026-03-01T12:05:00Z", "2026-03-01T11:05:00-01:00"] {
+        assert!(holds(&format!(r#"{{"t": "{time}"}}"#), newer(60)).is_ok(), "{time}");
+    }
+    // What an application answers that shows the present time instead of its data's.
+    for time in ["2026-03-01T12:05:00.001Z", "2026-03-02T12:00:00Z", "9999-12-30T22:00:00Z"] {
+        for age in [0, 60, u64::MAX] {
+            let reason = holds(&format!(r#"{{"t": "{time}"}}"#), newer(age)).unwrap_err();
+            assert!(reason.contains("s after the capture"), "{reason}");
+        }
+    }
+    let reason = holds(r#"{"t": "2026-03-02T12:00:00Z"}"#, newer(60)).unwrap_err();
+    let wanted = "/t is 2026-03-02T12:00:00Z, 86400 s after the capture";
+    assert!(reason.contains(wanted), "{reason}");
+}
+
+#[test]
 fn the_status_is_200_unless_another_is_named() {
     let captured = "2026-03-01T12:00:00Z".parse().unwrap();
     let answer = |status| Answer { status, body: b"text".to_vec(), cut: false };

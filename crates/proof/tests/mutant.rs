@@ -9,8 +9,7 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::Path;
 
 use provault_domain::verdict::ProbeResult;
-use provault_domain::{Probe, ServiceSpec};
-use provault_proof::{Mutant, MutantChange, ProofError, judge, probe_version};
+use provault_proof::{Mutant, MutantChange, ProofError, judge};
 use tempfile::TempDir;
 
 /// Sizes of the regular files of a copy by name.
@@ -143,24 +142,4 @@ fn only_a_failed_answer_kills() {
     assert_eq!(mutant.result(none, Ok(&failed)).killed, None, "it was not broken");
     let host = ProofError::Helper("it died".to_owned());
     assert_eq!(mutant.result(some, Err(&host)).killed, None);
-}
-
-#[test]
-fn the_version_follows_what_answers_depend_on() {
-    let probe = |port| Probe::Http { port, path: "/".to_owned(), assertions: vec![] };
-    let service = |word: &str| ServiceSpec::new(vec![word.to_owned()]);
-    let versions = [
-        probe_version(None, &[Probe::Files]),
-        probe_version(Some(&service("a")), &[Probe::Files]),
-        probe_version(Some(&service("b")), &[Probe::Files]),
-        probe_version(Some(&service("a")), &[probe(1)]),
-        probe_version(Some(&service("a")), &[probe(2)]),
-        probe_version(Some(&service("a")), &[probe(1), probe(2)]),
-        probe_version(Some(&service("a")), &[probe(2), probe(1)]),
-    ];
-    for (n, version) in versions.iter().enumerate() {
-        assert_eq!(version.len(), 64);
-        assert!(!versions[..n].contains(version), "{n}");
-    }
-    assert_eq!(versions[3], probe_version(Some(&service("a")), &[probe(1)]));
 }
