@@ -159,7 +159,6 @@ impl App {
                 created_by: None,
                 idempotency_token: ask.idempotency_token.clone(),
                 // The resource's own setting may allow it; a caller of this API cannot.
-                allow_empty: false,
                 created_at: now,
                 start_by: add_minutes(now, start),
                 completion_window_minutes: complete,

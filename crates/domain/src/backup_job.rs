@@ -39,8 +39,6 @@ pub struct BackupJob {
     pub created_by: Option<CreatedBy>,
     /// The caller's idempotency token.
     pub idempotency_token: Option<String>,
-    /// Whether an empty or unmounted source is to be backed up all the same.
-    pub allow_empty: bool,
     /// When it was asked for, or scheduled.
     pub created_at: Timestamp,
     /// The last moment it may start.

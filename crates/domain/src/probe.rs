@@ -94,7 +94,8 @@ pub enum Assertion {
         minimum: i64,
     },
     /// An RFC 3339 time in a JSON body is no older than this, measured back from the moment of
-    /// capture: the data itself is fresh, not only the backup.
+    /// capture: the data itself is fresh, not only the backup. Nor is it newer than the capture, by
+    /// more than clocks may differ: such a time was not read from the copy's data.
     JsonNewerThan {
         /// RFC 6901 pointer, such as `/newest`.
         pointer: String,

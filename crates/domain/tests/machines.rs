@@ -57,7 +57,6 @@ fn backup() -> BackupJob {
         recovery_point_tags: Tags::new(),
         created_by: None,
         idempotency_token: None,
-        allow_empty: false,
         created_at: at(0),
         start_by: at(3600),
         completion_window_minutes: 60,

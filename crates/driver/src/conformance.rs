@@ -14,9 +14,8 @@ use provault_domain::Resource;
 
 use crate::memory::{MemorySink, MemorySource};
 use crate::{
-    CancelFlag, CaptureOptions, CaptureReport, ContentSink, Driver, DriverError, Entry,
-    FileOutcome, Metadata, NodeKind, RestoreOutcome, RestoreRequest, Sink, SinkError, Source,
-    SourceError, WorkContext,
+    CancelFlag, CaptureReport, ContentSink, Driver, DriverError, Entry, FileOutcome, Metadata,
+    NodeKind, RestoreOutcome, RestoreRequest, Sink, SinkError, Source, SourceError, WorkContext,
 };
 
 /// What a caller asks of a restore.
@@ -347,7 +346,7 @@ pub fn capture_into(
     cancel: &CancelFlag,
 ) -> Result<CaptureReport, DriverError> {
     let context = WorkContext { cancel, progress: &|_, _| {} };
-    driver.capture(resource, &CaptureOptions::default(), cancel)?.read_into(sink, &context)
+    driver.capture(resource, cancel)?.read_into(sink, &context)
 }
 
 /// Restores under a new job id.

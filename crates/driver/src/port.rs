@@ -26,7 +26,6 @@ pub trait Driver: Send + Sync {
     fn capture(
         &self,
         resource: &Resource,
-        options: &CaptureOptions,
         cancel: &CancelFlag,
     ) -> Result<Box<dyn Capture>, DriverError>;
 
@@ -49,13 +48,6 @@ pub trait Driver: Send + Sync {
     /// Removes what a restore left that died with its process. Touches only what bears the job's
     /// id; to do it twice is to do it once.
     fn discard_partial(&self, request: &RestoreRequest<'_>) -> Result<(), DriverError>;
-}
-
-/// How a capture is to be taken.
-#[derive(Debug, Clone, Default)]
-pub struct CaptureOptions {
-    /// Back up an empty or unmounted source all the same.
-    pub allow_empty: bool,
 }
 
 /// What a job gives its driver while it works.

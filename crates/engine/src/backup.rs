@@ -17,7 +17,7 @@ use provault_domain::{
     Arn, BackupJob, BackupJobEvent, BackupVault, RecoveryPoint, RecoveryPointStatus, Resource,
     RestoreTest, RestoreTestState,
 };
-use provault_driver::{CancelFlag, CaptureOptions, DriverError, WorkContext};
+use provault_driver::{CancelFlag, DriverError, WorkContext};
 use provault_repository::{BackupOptions, CommittedSnapshot, Repository, RootComponent};
 use serde::{Deserialize, Serialize};
 
@@ -214,8 +214,7 @@ fn capture(
         .map_err(|error| DriverError::Sink(provault_driver::SinkError::Store(Box::new(error))))?;
     // Before the capture: what it holds is at least as new as this.
     let captured_at = shared.now();
-    let capture =
-        driver.capture(resource, &CaptureOptions { allow_empty: job.allow_empty }, cancel)?;
+    let capture = driver.capture(resource, cancel)?;
     pause("backup:captured");
 
     let identity = driver.identity(&resource.config);

@@ -24,7 +24,7 @@ use crate::clock::millis_since;
 use crate::heartbeat::{Heartbeat, Progress};
 use crate::pause::pause;
 use crate::shared::{Began, Shared, blocking};
-use crate::trial::Trial;
+use crate::trial::{Trial, room_for};
 use crate::{Result, restore};
 
 /// A point that is younger than now by no more than this was made by a clock that is kept right.
@@ -113,13 +113,13 @@ impl Run {
             resource,
         };
         let mut findings = self.test.findings.clone();
-        let real = trial.real_copy(&area, &mut findings).await;
-        for step in real.steps {
+        let mut real = trial.real_copy(&area, &mut findings).await;
+        for step in std::mem::take(&mut real.steps) {
             self.record(step).await?;
         }
         recovery += real.recovery_millis;
         findings.recovery_millis = Some(recovery);
-        if let Some(failure) = real.failure {
+        if let Some(failure) = real.failure.take() {
             self.unless_stopped(&failure)?;
             findings.failures.push(failure);
         }
@@ -130,7 +130,7 @@ impl Run {
         let mut changes = Vec::new();
         // A copy that failed needs no proof that the probes can fail.
         if passed {
-            let controls = trial.controls(&area, real.answered_after_millis, &mut findings).await?;
+            let controls = trial.controls(&area, &real, &mut findings).await?;
             for step in controls.steps {
                 self.record(step).await?;
             }
@@ -252,6 +252,7 @@ impl Run {
     async fn restore(&mut self, point: &RecoveryPoint) -> Step<(TestArea, Arn)> {
         let shared = Arc::clone(&self.shared);
         let began = shared.begin();
+        room_for(&shared, point, "restore").await.map_err(Broken::Failure)?;
         let area = {
             let (root, token) = (shared.restore_tests_root(), self.test.token.clone());
             blocking(move || TestArea::create(&root, &token)).await?

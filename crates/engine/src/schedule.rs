@@ -144,7 +144,6 @@ fn job(
             rule_timezone: rule.timezone.clone(),
         }),
         idempotency_token: None,
-        allow_empty: false,
         created_at: at,
         start_by: rule.start_by(at),
         completion_window_minutes: rule.completion_window_minutes,

@@ -39,6 +39,8 @@ pub(crate) struct Real {
     pub(crate) recovery_millis: u64,
     /// The same, for the patience with broken copies.
     pub(crate) answered_after_millis: u64,
+    /// What the answers of broken copies depend on, taken before the application could change it.
+    pub(crate) probe_version: String,
 }
 
 /// What became of the broken ones.
@@ -83,6 +85,13 @@ impl Trial {
                 return real;
             }
         }
+        match self.probe_version(area.copy_dir()).await {
+            Ok(version) => real.probe_version = version,
+            Err(failure) => {
+                real.failure = Some(failure);
+                return real;
+            }
+        }
         let Some(service) = &self.resource.service else { return real };
         let began = self.shared.begin();
         match self.ask(area.copy_dir(), service).await {
@@ -117,12 +126,10 @@ impl Trial {
     pub(crate) async fn controls(
         &self,
         area: &TestArea,
-        answered_after_millis: u64,
+        real: &Real,
         findings: &mut Findings,
     ) -> Result<Controls, Broken> {
-        let version =
-            provault_proof::probe_version(self.resource.service.as_ref(), &self.resource.probes);
-        let known = self.shared.catalog.mutants(&self.resource.arn, &version).await?;
+        let known = self.shared.catalog.mutants(&self.resource.arn, &real.probe_version).await?;
         if let Some(known) = known {
             findings.mutants = known;
             findings.mutants_cached = true;
@@ -133,7 +140,7 @@ impl Trial {
         let service = self.resource.service.clone().map(|service| ServiceSpec {
             start_timeout_seconds: service
                 .start_timeout_seconds
-                .min((answered_after_millis / 1000 * 3).max(LEAST_PATIENCE_SECONDS)),
+                .min((real.answered_after_millis / 1000 * 3).max(LEAST_PATIENCE_SECONDS)),
             ..service
         });
         // The required ones come last: they need no fresh copy, and nothing survives them.
@@ -154,7 +161,7 @@ impl Trial {
         if sound {
             controls.cache = Some(Change::PutMutants {
                 resource_arn: self.resource.arn.clone(),
-                probe_version: version,
+                probe_version: real.probe_version.clone(),
                 results: findings.mutants.clone(),
             });
         }
@@ -216,6 +223,7 @@ impl Trial {
 
     /// Restores the point once more, beside the copy under test.
     async fn fresh_copy(&self, area: &TestArea, mutant: Mutant) -> Result<PathBuf, Failure> {
+        room_for(&self.shared, &self.point, "negative control").await?;
         let target = area.mutant_dir(mutant);
         let broken = |error: String| host("negative control", &error);
         let (point, vault) = find_point(&self.shared, &self.point.account, &self.point.arn)
@@ -243,6 +251,14 @@ impl Trial {
                 message: error.to_string(),
             }),
         }
+    }
+
+    async fn probe_version(&self, copy: PathBuf) -> Result<String, Failure> {
+        let (service, probes) = (self.resource.service.clone(), self.resource.probes.clone());
+        blocking(move || provault_proof::probe_version(service.as_ref(), &probes, &copy))
+            .await
+            .map_err(|error| host("compare files", &error.to_string()))?
+            .map_err(|error| failed("compare files", &error))
     }
 
     /// Every file of the copy against the manifest.
@@ -274,6 +290,7 @@ impl Trial {
             .map_err(|error| host("isolate", &error.to_string()))?;
         let probes = self.resource.probes.iter().filter(|p| p.needs_service()).cloned().collect();
         let request = IsolationRequest {
+            captured_until: self.point.completed_at,
             hidden: vec![
                 PathBuf::from(driver.identity(&self.resource.config)),
                 self.shared.data_dir.clone(),
@@ -297,6 +314,30 @@ impl Trial {
     fn seed(&self) -> u64 {
         self.token.bytes().fold(0, |seed, byte| seed.rotate_left(8) ^ u64::from(byte))
     }
+}
+
+/// Whether the disk has room for a copy of the point, and some to spare: the catalog lies on it
+/// too, and a test must not be what stops the backups.
+pub(crate) async fn room_for(
+    shared: &Shared,
+    point: &RecoveryPoint,
+    step: &str,
+) -> Result<(), Failure> {
+    const SPARE: u64 = 128 << 20;
+    let root = shared.restore_tests_root();
+    let free = blocking(move || provault_proof::free_bytes(&root))
+        .await
+        .map_err(|error| host(step, &error.to_string()))?
+        .map_err(|error| failed(step, &error))?;
+    let needed = point.backup_size_bytes.saturating_add(SPARE);
+    if free >= needed {
+        return Ok(());
+    }
+    let message = format!(
+        "there is no room for a copy: it needs {needed} bytes with some to spare, {} has {free} free.",
+        shared.data_dir.display()
+    );
+    Err(host(step, &message))
 }
 
 fn host(step: &str, message: &str) -> Failure {

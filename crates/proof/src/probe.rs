@@ -45,19 +45,35 @@ pub struct Answer {
     pub cut: bool,
 }
 
+/// When a capture was read: nothing in it is newer than the end, and it is as old as the beginning.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct CaptureSpan {
+    /// When the capture was taken.
+    pub from: Timestamp,
+    /// When the last of it was read.
+    pub until: Timestamp,
+}
+
+impl From<Timestamp> for CaptureSpan {
+    fn from(moment: Timestamp) -> Self {
+        Self { from: moment, until: moment }
+    }
+}
+
 /// Checks whether an answer holds what it must. Both outcomes say what was seen.
 pub fn assess(
     answer: &Answer,
     assertions: &[Assertion],
-    captured_at: Timestamp,
+    captured: impl Into<CaptureSpan>,
 ) -> Result<String, String> {
+    let captured = captured.into();
     // Every HTTP answer has a status, so one that nobody asked about has to be the good one.
     let default = [Assertion::Status { equals: 200 }];
     let names_status = assertions.iter().any(|a| matches!(a, Assertion::Status { .. }));
     let default = if names_status { [].iter() } else { default.iter() };
     let failed: Vec<String> = default
         .chain(assertions)
-        .filter_map(|assertion| check(answer, assertion, captured_at).err())
+        .filter_map(|assertion| check(answer, assertion, captured).err())
         .collect();
     if failed.is_empty() {
         let n = assertions.len();
@@ -67,7 +83,7 @@ pub fn assess(
     }
 }
 
-fn check(answer: &Answer, assertion: &Assertion, captured_at: Timestamp) -> Result<(), String> {
+fn check(answer: &Answer, assertion: &Assertion, captured: CaptureSpan) -> Result<(), String> {
     match assertion {
         Assertion::Status { equals } if answer.status == *equals => Ok(()),
         Assertion::Status { equals } => Err(format!("the status should be {equals}")),
@@ -96,15 +112,16 @@ fn check(answer: &Answer, assertion: &Assertion, captured_at: Timestamp) -> Resu
                 .as_str()
                 .and_then(|text| text.parse().ok())
                 .ok_or_else(|| format!("{pointer} is {}, not an RFC 3339 time", short(&value)))?;
-            let age = captured_at.duration_since(time);
+            let age = captured.from.duration_since(time);
+            let ahead = time.duration_since(captured.until);
             let limit =
                 SignedDuration::from_secs(i64::try_from(*max_age_seconds).unwrap_or(i64::MAX));
-            if age < -CLOCK_TOLERANCE {
+            if ahead > CLOCK_TOLERANCE {
                 Err(format!(
                     "{pointer} is {time}, {} s after the capture; a copy holds nothing that new \
                      (at most {} s are allowed, for clocks that differ), so it is not the time of \
                      its data",
-                    age.as_secs().saturating_neg(),
+                    ahead.as_secs(),
                     CLOCK_TOLERANCE.as_secs()
                 ))
             } else if age <= limit {
@@ -178,7 +195,7 @@ pub(crate) struct Asking<'a> {
     /// When they no longer may; set by the first wrong one.
     pub(crate) settled: Option<Instant>,
     /// When the recovery point was captured.
-    pub(crate) captured_at: Timestamp,
+    pub(crate) captured: CaptureSpan,
     /// Waits, and says how the application ended if it did.
     pub(crate) ended: &'a dyn Fn(Duration) -> Option<String>,
 }
@@ -208,7 +225,7 @@ impl Asking<'_> {
                         http_status: Some(status),
                         millis,
                     };
-                    match assess(&answer, assertions, self.captured_at) {
+                    match assess(&answer, assertions, self.captured) {
                         Ok(detail) => return result(true, detail),
                         Err(detail) => {
                             let now = Instant::now();

@@ -6,7 +6,7 @@ use provault_proof::probe::{Answer, assess};
 
 fn holds(body: &str, assertion: Assertion) -> Result<String, String> {
     let answer = Answer { status: 200, body: body.as_bytes().to_vec(), cut: false };
-    assess(&answer, &[assertion], "2026-03-01T12:00:00Z".parse().unwrap())
+    assess(&answer, &[assertion], "2026-03-01T12:00:00Z".parse::<jiff::Timestamp>().unwrap())
 }
 
 fn at_least(pointer: &str, minimum: i64) -> Assertion {
@@ -70,7 +70,7 @@ fn a_copy_holds_nothing_newer_than_its_capture() {
 
 #[test]
 fn the_status_is_200_unless_another_is_named() {
-    let captured = "2026-03-01T12:00:00Z".parse().unwrap();
+    let captured = "2026-03-01T12:00:00Z".parse::<jiff::Timestamp>().unwrap();
     let answer = |status| Answer { status, body: b"text".to_vec(), cut: false };
     assert!(assess(&answer(200), &[], captured).is_ok());
     assert!(assess(&answer(204), &[], captured).is_err());
@@ -80,4 +80,25 @@ fn the_status_is_200_unless_another_is_named() {
     assert_eq!(assess(&answer(500), &both, captured).unwrap(), "HTTP 500, 2 of 2 assertions");
     let missing = Assertion::BodyContains { text: "longer than the body is".to_owned() };
     assert!(assess(&answer(200), &[missing], captured).is_err());
+}
+
+#[test]
+fn what_was_written_while_a_long_capture_read_is_its_data() {
+    let captured = provault_proof::probe::CaptureSpan {
+        from: "2026-03-01T12:00:00Z".parse().unwrap(),
+        until: "2026-03-01T13:00:00Z".parse().unwrap(),
+    };
+    let at = |time: &str| {
+        let answer = Answer {
+            status: 200,
+            body: serde_json::json!({ "t": time }).to_string().into_bytes(),
+            cut: false,
+        };
+        let fresh = Assertion::JsonNewerThan { pointer: "/t".into(), max_age_seconds: 60 };
+        assess(&answer, &[fresh], captured).is_ok()
+    };
+    assert!(at("2026-03-01T11:59:00Z"));
+    assert!(!at("2026-03-01T11:58:59Z"), "age counts from the beginning");
+    assert!(at("2026-03-01T13:05:00Z"));
+    assert!(!at("2026-03-01T13:05:01Z"), "the future counts from the end");
 }

@@ -171,7 +171,6 @@ pub fn backup_job(n: u32, of: u32, created: Timestamp) -> BackupJob {
         recovery_point_tags: Tags::new(),
         created_by: None,
         idempotency_token: None,
-        allow_empty: false,
         created_at: created,
         start_by: created + SignedDuration::from_hours(8),
         completion_window_minutes: 10_080,

@@ -8,9 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
 use nix::errno::Errno;
-use provault_driver::{
-    CancelFlag, Capture, CaptureOptions, CaptureReport, DriverError, Sink, WorkContext,
-};
+use provault_driver::{CancelFlag, Capture, CaptureReport, DriverError, Sink, WorkContext};
 
 use crate::at::{self, Stat};
 use crate::config::Config;
@@ -25,7 +23,6 @@ pub(crate) struct TreeCapture {
     config: Config,
     rules: Rules,
     root: File,
-    allow_empty: bool,
     fence: Fence,
 }
 
@@ -33,11 +30,7 @@ impl TreeCapture {
     /// Opens the source. Refuses one that is missing, empty or not mounted, unless that is
     /// allowed: such a source is far more often an accident than a wish. Refuses one in a reserved
     /// directory, which a link may lead to since it was registered.
-    pub fn open(
-        config: Config,
-        options: &CaptureOptions,
-        reserved: &Reserved,
-    ) -> Result<Self, DriverError> {
+    pub fn open(config: Config, reserved: &Reserved) -> Result<Self, DriverError> {
         let rules = Rules::new(&config.include, &config.exclude)?;
         let root = open_root(&config.path)?;
         let mut fence = Fence::default();
@@ -46,18 +39,17 @@ impl TreeCapture {
             reserved.refuse_source(&real)?;
             fence = reserved.fence(&real);
         }
-        if config.require_mount && !options.allow_empty && !is_mount_point(&root, &config.path)? {
+        if config.require_mount && !is_mount_point(&root, &config.path)? {
             return Err(DriverError::SourceEmpty {
                 path: config.path,
                 reason: "should be a mount point and is not.".to_owned(),
             });
         }
-        let allow_empty = config.allow_empty || options.allow_empty;
         let names = at::names(&root).map_err(io_error("reading", &config.path))?;
-        if names.is_empty() && !allow_empty {
+        if names.is_empty() && !config.allow_empty {
             return Err(nothing_in(config.path));
         }
-        Ok(Self { config, rules, root, allow_empty, fence })
+        Ok(Self { config, rules, root, fence })
     }
 }
 
@@ -82,7 +74,7 @@ impl Capture for TreeCapture {
         if leaves == 0
             && report.skipped.is_empty()
             && self.rules.are_selective()
-            && !self.allow_empty
+            && !self.config.allow_empty
         {
             return Err(DriverError::SourceEmpty {
                 path: self.config.path,

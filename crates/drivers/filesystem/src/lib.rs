@@ -61,8 +61,7 @@ use std::path::PathBuf;
 
 use provault_domain::{Invalid, Kind, Resource};
 use provault_driver::{
-    CancelFlag, Capture, CaptureOptions, Driver, DriverError, RestoreOutcome, RestoreRequest,
-    Source, WorkContext,
+    CancelFlag, Capture, Driver, DriverError, RestoreOutcome, RestoreRequest, Source, WorkContext,
 };
 
 use crate::capture::TreeCapture;
@@ -116,12 +115,11 @@ impl Driver for FilesystemDriver {
     fn capture(
         &self,
         resource: &Resource,
-        options: &CaptureOptions,
         cancel: &CancelFlag,
     ) -> Result<Box<dyn Capture>, DriverError> {
         capture::check(cancel)?;
         let config = Config::parse(&resource.config)?;
-        Ok(Box::new(TreeCapture::open(config, options, &self.reserved)?))
+        Ok(Box::new(TreeCapture::open(config, &self.reserved)?))
     }
 
     fn restore_metadata(&self, resource: &Resource) -> BTreeMap<String, String> {

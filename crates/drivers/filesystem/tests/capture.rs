@@ -17,7 +17,7 @@ use std::thread;
 use common::{Trees, mode, resource, resource_with};
 use provault_driver::conformance::{capture, capture_into};
 use provault_driver::memory::{MemorySink, MemorySource};
-use provault_driver::{CancelFlag, CaptureOptions, Driver, DriverError, NodeKind, WorkContext};
+use provault_driver::{CancelFlag, Driver, DriverError, NodeKind, WorkContext};
 use provault_driver_filesystem::FilesystemDriver;
 use serde_json::json;
 
@@ -80,9 +80,6 @@ fn sources_that_are_not_there_are_refused() {
     assert!(matches!(error, DriverError::SourceEmpty { .. }), "{error}");
     let (tree, _) = capture(&DRIVER, &resource_with(json!({ "path": empty, "allowEmpty": true })));
     assert_eq!(paths(&tree), [""]);
-    let options = CaptureOptions { allow_empty: true };
-    let captured = DRIVER.capture(&resource(&empty), &options, &CancelFlag::new());
-    assert!(captured.is_ok());
 
     fs::write(empty.join("x"), b"x").unwrap();
     let error = refused(json!({ "path": empty, "requireMount": true }));
@@ -95,8 +92,7 @@ fn sources_that_are_not_there_are_refused() {
 fn mount_points_are_recognised_and_not_crossed() {
     // /proc is mounted wherever the driver can run, and lies on another file system than /.
     let required = json!({ "path": "/proc", "requireMount": true });
-    let opened =
-        DRIVER.capture(&resource_with(required), &CaptureOptions::default(), &CancelFlag::new());
+    let opened = DRIVER.capture(&resource_with(required), &CancelFlag::new());
     assert!(opened.is_ok(), "{:?}", opened.err());
 
     let config = json!({ "path": "/", "include": ["proc"] });
@@ -156,7 +152,7 @@ fn five_thousand_files_and_progress() {
     let cancel = CancelFlag::new();
     let context = WorkContext { cancel: &cancel, progress: &tell };
     let mut sink = MemorySink::new();
-    let opened = DRIVER.capture(&resource(&root), &CaptureOptions::default(), &cancel).unwrap();
+    let opened = DRIVER.capture(&resource(&root), &cancel).unwrap();
     let report = opened.read_into(&mut sink, &context).unwrap();
     assert_eq!(report.files, 5000);
     assert_eq!(told.lock().unwrap().last(), Some(&(report.bytes, Some(report.bytes))));

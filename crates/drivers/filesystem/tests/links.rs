@@ -12,8 +12,8 @@ use common::{Trees, counted, differences, populate, request, resource, with_item
 use provault_driver::conformance::{Request, capture, capture_into, restore};
 use provault_driver::memory::{MemorySink, MemorySource};
 use provault_driver::{
-    CancelFlag, CaptureOptions, CaptureReport, Driver, FileOutcome, Metadata, NodeKind,
-    RestoreRequest, Sink, SinkError, WorkContext,
+    CancelFlag, CaptureReport, Driver, FileOutcome, Metadata, NodeKind, RestoreRequest, Sink,
+    SinkError, WorkContext,
 };
 use provault_driver_filesystem::FilesystemDriver;
 
@@ -27,7 +27,7 @@ fn told(root: &Path, mut sink: MemorySink) -> (MemorySink, CaptureReport, Told) 
     let tell = |done, expected| told.lock().unwrap().push((done, expected));
     let cancel = CancelFlag::new();
     let context = WorkContext { cancel: &cancel, progress: &tell };
-    let opened = DRIVER.capture(&resource(root), &CaptureOptions::default(), &cancel).unwrap();
+    let opened = DRIVER.capture(&resource(root), &cancel).unwrap();
     let report = opened.read_into(&mut sink, &context).unwrap();
     (sink, report, told.into_inner().unwrap())
 }

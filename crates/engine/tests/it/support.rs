@@ -145,7 +145,6 @@ impl World {
             recovery_point_tags: Tags::new(),
             created_by: None,
             idempotency_token: None,
-            allow_empty: false,
             created_at: now,
             start_by: now + SignedDuration::from_hours(8),
             completion_window_minutes: 600,

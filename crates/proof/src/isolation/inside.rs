@@ -22,7 +22,7 @@ use super::message::{
 use super::outer::{next_stage, peer};
 use super::request::{ApplicationExit, IsolationRequest};
 use super::{COPY, LOG_TAIL, TOKEN_VARIABLE, Tail, idmap, loopback, mounts, unanswered};
-use crate::probe::Asking;
+use crate::probe::{Asking, CaptureSpan};
 
 /// Where programs are looked up unless the service says otherwise.
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
@@ -147,7 +147,7 @@ impl Application {
             deadline: start.min(overall),
             settle: Duration::from_millis(request.settle_millis),
             settled: None,
-            captured_at: request.captured_at,
+            captured: CaptureSpan { from: request.captured_at, until: request.captured_until },
             ended: &|wait| self.ended(wait),
         };
         for probe in request.probes.iter().filter(|probe| probe.needs_service()) {

@@ -48,6 +48,8 @@ pub struct IsolationRequest {
     pub probes: Vec<Probe>,
     /// When the recovery point was captured; freshness is measured back from here.
     pub captured_at: Timestamp,
+    /// When the last of it was read: a living source may hold times up to here.
+    pub captured_until: Timestamp,
     /// The test run token: in the environment of every process of the test.
     pub token: String,
     /// Seconds everything together may take once the application was started, however many
@@ -75,6 +77,7 @@ impl IsolationRequest {
             service: Some(service),
             probes,
             captured_at,
+            captured_until: captured_at,
             token: token.into(),
             settle_millis: 1000,
         }
@@ -87,6 +90,7 @@ impl IsolationRequest {
             service: None,
             probes: Vec::new(),
             captured_at: Timestamp::UNIX_EPOCH,
+            captured_until: Timestamp::UNIX_EPOCH,
             token: "check".to_owned(),
             overall_limit_seconds: 10,
             settle_millis: 0,
