@@ -58,6 +58,11 @@ impl Vault {
         listed.json().as_array().unwrap().len()
     }
 
+    /// `restic backup`: a snapshot that the server does not know.
+    pub fn back_up(&self, path: &Path) {
+        let _ = Finished::of(self.command().arg("backup").arg(path), INSTALL).expect(0);
+    }
+
     /// `restic restore latest`; the source comes to lie at its own path below `target`.
     pub fn restore_latest(&self, target: &Path) {
         let mut command = self.command();

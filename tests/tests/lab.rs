@@ -159,6 +159,7 @@ fn an_application_of_ones_own_is_asked_and_may_fail() {
     assert_eq!(failed.json()["Verdict"], "FAILED", "{failed}");
     let cannot_tell = play(&directory, &args("http:8099/,status=200"));
     assert_ne!(cannot_tell.code, Some(0), "{cannot_tell}");
+    assert_eq!(cannot_tell.json()["Verdict"], "INCONCLUSIVE", "{cannot_tell}");
     before.assert_same(&Manifest::of(&app.directory), "the source after the lab");
 }
 

@@ -74,9 +74,13 @@ fn a_whole_application_passes_from_its_copy_alone() {
     assert!(probes.len() >= 3, "files and two questions: {test:#}");
     assert!(probes.iter().all(|probe| probe["Passed"] == true), "{test:#}");
     let mutants = test["Mutants"].as_array().unwrap();
-    let required: Vec<&Value> = mutants.iter().filter(|m| m["Required"] == true).collect();
-    assert_eq!(required.len(), 2, "{test:#}");
-    assert!(required.iter().all(|mutant| mutant["Killed"] == true), "{test:#}");
+    for name in ["everything-emptied", "everything-gone"] {
+        let mutant = mutants.iter().find(|mutant| mutant["Name"] == name);
+        assert_eq!(mutant.map(|m| &m["Required"]), Some(&json!(true)), "{name}: {test:#}");
+    }
+    for mutant in mutants.iter().filter(|mutant| mutant["Required"] == true) {
+        assert_eq!(mutant["Killed"], true, "{test:#}");
+    }
     assert_eq!(test["MutantsCached"], false);
     for step in
         ["choose", "restore", "compare files", "start and probe", "negative control", "reap"]
@@ -223,6 +227,46 @@ fn probes_that_pass_on_a_broken_copy_prove_nothing() {
     assert_eq!(again["MutantsCached"], false);
 }
 
+/// The application answers 200 without its data, and 200 is all that is asked.
+#[test]
+fn a_probe_that_does_not_look_at_the_data_proves_nothing() {
+    let scene = Scene::new();
+    scene.protect(|resource| {
+        resource["Probes"] = json!([{ "Type": "Http", "Port": 8080, "Path": "/" }]);
+    });
+    let test = scene.server.test("myapp");
+    assert_verdict(&test, "INCONCLUSIVE", "cannot tell broken from whole");
+    let mutants = test["Mutants"].as_array().unwrap();
+    let emptied = mutants.iter().find(|m| m["Name"] == "data-emptied").unwrap();
+    assert_eq!(emptied["Killed"], false, "{test:#}");
+}
+
+/// What the backup could not read is in no manifest, and no comparison would miss it.
+#[test]
+fn a_point_that_lacks_paths_does_not_pass() {
+    let sandbox = Sandbox::new();
+    let server = TestServer::start(&sandbox.path("server"));
+    let source = sandbox.directory("source");
+    fs::write(source.join("here.txt"), "here\n").unwrap();
+    // Deeper than the driver goes: unreadable for everybody, root included.
+    let deep = source.join(vec!["d"; 600].join("/"));
+    fs::create_dir_all(&deep).unwrap();
+    fs::write(deep.join("lost.txt"), "lost\n").unwrap();
+    let resource = server.add_directory("deep", &source);
+    let job = server.ended_backup(&server.start_backup(&resource));
+    assert_eq!(job["State"], "PARTIAL", "{job}");
+    let log = server.api().get(&format!("/provault/v1/jobs/{}/log", text(&job, "BackupJobId")));
+    assert_eq!(log["Skipped"].as_array().unwrap().len(), 1, "every path is listed: {log}");
+    let point = provault_tests::encode(text(&job, "RecoveryPointArn"));
+    let path = format!("/backup-vaults/{VAULT}/recovery-points/{point}");
+    assert_eq!(server.api().get(&path)["Status"], "PARTIAL");
+    assert_verdict(&server.test("deep"), "FAILED", "not complete");
+    // The command line tells it apart.
+    let watched = server.program().json_with(3, &["backup", "deep", "--watch"]);
+    assert_eq!(watched["State"], "PARTIAL", "{watched:#}");
+    server.program().run(1, &["restore-test", "deep", "--watch"]);
+}
+
 /// An operator restores the very recovery point that is being tested; no clean-up may touch that.
 #[test]
 fn an_operators_restore_is_untouched_by_every_cleanup() {
@@ -233,8 +277,7 @@ fn an_operators_restore_is_untouched_by_every_cleanup() {
     });
     let source = Manifest::of(&scene.app.directory);
     let root = scene.server.data_dir().join("restore-tests");
-    // Beside everything else, and in the very place where copies under test are made.
-    let targets = [scene.sandbox.path("restored"), root.join("restored-by-hand")];
+    let targets = [scene.sandbox.path("restored"), scene.sandbox.path("restored-again")];
     let untouched = |what: &str, targets: &[PathBuf]| {
         for target in targets {
             source.assert_same(&Manifest::of(target), &format!("{} {what}", target.display()));
@@ -265,6 +308,21 @@ fn an_operators_restore_is_untouched_by_every_cleanup() {
         scene.server.restore(&point, target);
     }
     untouched("while the test runs", &targets);
+    // The very place where copies under test are made is nobody's target.
+    let refused = scene.server.api().call(
+        "PUT",
+        "/restore-jobs",
+        Some(&json!({
+            "RecoveryPointArn": point,
+            "Metadata": {
+                "file-system-id": text(&scene.server.api().get("/provault/v1/resources/myapp"), "ResourceArn")
+                    .rsplit('/').next().unwrap(),
+                "targetPath": root.join("restored-by-hand"),
+            },
+        })),
+    );
+    assert_eq!(refused.error(), "InvalidParameterValueException", "{refused:?}");
+    assert!(refused.text.contains("targetPath"), "{refused:?}");
     assert_verdict(&scene.server.ended_test(&test), "PASSED", "");
     untouched("after the test", &targets);
     unmarked(&root);
@@ -283,7 +341,7 @@ fn an_operators_restore_is_untouched_by_every_cleanup() {
     unmarked(&root);
     let mut left: Vec<_> = scene.leftovers();
     left.sort();
-    assert_eq!(left.len(), 4, "ours and nothing else: {left:?}");
+    assert_eq!(left.len(), 3, "ours and nothing else: {left:?}");
     // The copies are resources of their own and can be protected like any other.
     let resources = scene.server.api().get("/provault/v1/resources");
     assert_eq!(resources["Resources"].as_array().unwrap().len(), 3, "{resources:#}");

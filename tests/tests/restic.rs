@@ -65,3 +65,24 @@ fn a_deleted_recovery_point_is_gone_for_restic_too() {
     assert_eq!(vault.snapshots(), 1);
     vault.check();
 }
+
+/// Whoever has the password may keep snapshots of his own in a vault; they are his.
+#[test]
+fn a_snapshot_made_by_restic_is_never_deleted_by_the_server() {
+    let sandbox = Sandbox::new();
+    let mut server = TestServer::start(&sandbox.path("server"));
+    server.program().run(0, &["vault", "create", "shared"]);
+    let source = sandbox.path("source");
+    write_tree(&source);
+    let vault = Vault::of(&server, "shared");
+    vault.back_up(&source);
+    let refused = server.program().run(1, &["vault", "delete", "shared"]);
+    assert!(refused.stderr.contains("1 snapshot"), "{refused}");
+    assert!(server.stop().success());
+    server.start_again();
+    assert_eq!(vault.snapshots(), 1);
+    vault.check();
+    // An empty one goes.
+    server.program().run(0, &["vault", "create", "empty"]);
+    server.program().run(0, &["vault", "delete", "empty"]);
+}

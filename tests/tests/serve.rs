@@ -172,3 +172,57 @@ fn a_missing_vault_may_be_answered_in_the_other_way() {
     server.restart_with(&Start { args, environment: Vec::new() });
     assert_eq!(missing(&server), (400, "ResourceNotFoundException".to_owned()));
 }
+
+/// Webhook addresses, environments of services, paths: nobody else's business.
+#[test]
+fn nobody_else_can_read_what_the_server_keeps() {
+    let sandbox = Sandbox::new();
+    // Made by somebody before, and open.
+    let data_dir = sandbox.directory("server");
+    fs::set_permissions(&data_dir, fs::Permissions::from_mode(0o755)).unwrap();
+    let server = TestServer::start(&data_dir);
+    let source = sandbox.directory("source");
+    fs::write(source.join("file"), "content").unwrap();
+    server.back_up(&server.add_directory("source", &source));
+    let open: Vec<_> = fs::read_dir(&data_dir)
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .filter(|path| fs::symlink_metadata(path).unwrap().permissions().mode() & 0o077 != 0)
+        .collect();
+    assert!(open.is_empty(), "open to others: {open:?}");
+}
+
+#[test]
+fn the_data_directory_is_nobodys_resource_and_strangers_in_it_stay() {
+    let sandbox = Sandbox::new();
+    let holder = sandbox.directory("holder");
+    let mut server = TestServer::start(&holder.join("server"));
+    let inside = server.data_dir().join("vaults");
+    let body = serde_json::json!({
+        "Kind": "filesystem", "Name": "inside", "Config": { "path": inside },
+    });
+    let refused = server.api().call("POST", "/provault/v1/resources", Some(&body));
+    assert_eq!(refused.error(), "InvalidParameterValueException", "{refused:?}");
+    assert!(refused.text.contains("data directory"), "{refused:?}");
+    // A directory that holds it among other things is protected without it.
+    fs::write(holder.join("mine.txt"), "mine").unwrap();
+    let resource = server.add_directory("holder", &holder);
+    let point = server.back_up(&resource);
+    let target = sandbox.path("restored");
+    server.restore(&point, &target);
+    assert_eq!(fs::read_to_string(target.join("mine.txt")).unwrap(), "mine");
+    assert!(!target.join("server/credentials").exists());
+    assert!(!target.join("server/catalog.db").exists());
+
+    // What somebody put among the vaults is not the server's to delete.
+    let stranger = inside.join("archive-0123abcd");
+    fs::create_dir(&stranger).unwrap();
+    fs::write(stranger.join("precious"), "precious").unwrap();
+    fs::create_dir(inside.join("lost+found")).unwrap();
+    for _ in 0..2 {
+        assert!(server.stop().success());
+        server.start_again();
+    }
+    assert_eq!(fs::read_to_string(stranger.join("precious")).unwrap(), "precious");
+    assert!(inside.join("lost+found").is_dir());
+}
