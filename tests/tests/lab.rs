@@ -32,8 +32,10 @@ fn the_whole_story_passes_and_prints_one_object() {
     for key in ["Reason", "RecoveryPointArn", "BackupJobId", "RestoreJobId", "RestoreTestId"] {
         assert!(object[key].as_str().is_some_and(|text| !text.is_empty()), "{key}: {object:#}");
     }
-    assert_eq!(object["Evidence"]["Isolation"], "full", "{object:#}");
-    assert!(object["Evidence"]["Mutants"].as_array().unwrap().len() >= 2, "{object:#}");
+    assert_eq!(object["RestoreTest"]["Isolation"], "full", "{object:#}");
+    assert_eq!(object["Evidence"]["Body"]["verdict"], "PASSED", "{object:#}");
+    assert_eq!(object["Evidence"]["Hash"].as_str().map(str::len), Some(64), "{object:#}");
+    assert!(object["RestoreTest"]["Mutants"].as_array().unwrap().len() >= 2, "{object:#}");
     for key in ["RecoverySeconds", "TotalSeconds"] {
         assert!(object[key].as_f64().unwrap() > 0.0, "{key}: {object:#}");
     }
@@ -126,7 +128,7 @@ fn a_real_tree_passes_untouched_and_fails_when_a_stored_bit_is_flipped() {
         object["RecoverySeconds"]
     );
     assert!(before.files() > 100, "{path} holds only {} files", before.files());
-    let compared = object["Evidence"]["Probes"].as_array().unwrap();
+    let compared = object["RestoreTest"]["Probes"].as_array().unwrap();
     assert!(compared.iter().any(|p| p["Label"] == "files" && p["Passed"] == true), "{object:#}");
 
     let data_dir = directory.join("server");

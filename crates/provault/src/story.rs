@@ -51,6 +51,7 @@ pub struct Application {
 pub struct Outcome {
     test: Value,
     backup_job: Value,
+    evidence: Value,
     log: Value,
     notification: Value,
 }
@@ -191,7 +192,9 @@ impl Story {
         let test = test?;
         let notification = self.await_notification(&client, &receiver, &test)?;
         let log = client.get(&format!("/provault/v1/jobs/{}/log", text(&test, "RestoreTestId")))?;
-        Ok(Outcome { test, backup_job: job, log, notification })
+        let chain = client.query("/provault/v1/evidence", "resourceArn", &resource_arn)?;
+        let evidence = list(&chain, "Records").last().cloned().unwrap_or_default();
+        Ok(Outcome { test, backup_job: job, evidence, log, notification })
     }
 
     fn register(&mut self, client: &Api, app: &Application) -> Told<String> {
@@ -415,7 +418,8 @@ impl Story {
             let object = json!({
                 "Verdict": test["Verdict"],
                 "Reason": test["Reason"],
-                "Evidence": test,
+                "Evidence": outcome.evidence,
+                "RestoreTest": test,
                 "RecoveryPointArn": test["RecoveryPointArn"],
                 "BackupJobId": job["BackupJobId"],
                 "RestoreJobId": test["RestoreJobId"],
@@ -450,6 +454,11 @@ impl Story {
             bytes(stored),
             bytes(size),
             app.path.display()
+        );
+        println!(
+            "  Evidence           record {}, {}",
+            outcome.evidence["Sequence"],
+            text(&outcome.evidence, "Hash")
         );
         println!("  Isolation          {}", text(test, "Isolation"));
         println!("  Probes             {passed} of {} passed", probes.len());
