@@ -61,8 +61,8 @@ pub enum CatalogError {
     Database {
         /// What it said.
         message: String,
-        /// Whether trying again later may help: the connection broke or none was free. When it
-        /// broke during a commit, the change may have been made.
+        /// Whether trying again later may help: the connection broke, none was free, or the disk
+        /// was full. When it broke during a commit, the change may have been made.
         retryable: bool,
     },
     /// A row holds what this program cannot read.
@@ -118,6 +118,8 @@ const PG_CONTENTION: [&str; 3] = ["40001", "40P01", "55P03"];
 const PG_UNAVAILABLE: [&str; 5] = ["57P01", "57P02", "57P03", "53300", "25P03"];
 /// SQLite's primary result codes for busy and locked are in the low byte of the extended ones.
 const SQLITE_CONTENTION: [i64; 2] = [5, 6];
+/// SQLite's primary result code for a full disk.
+const SQLITE_FULL: i64 = 13;
 
 impl From<sqlx::Error> for CatalogError {
     /// Contention becomes [`CatalogError::Conflict`], on which a transaction is run again. So do
@@ -135,6 +137,10 @@ impl From<sqlx::Error> for CatalogError {
                 || sqlite.is_some_and(|c| SQLITE_CONTENTION.contains(&(c & 0xff)));
             if contended {
                 return Self::Conflict { what: format!("a row ({message})") };
+            }
+            if sqlite.is_some_and(|c| c & 0xff == SQLITE_FULL) {
+                let advice = "free space on the file system that holds the catalog";
+                return Self::Database { message: format!("{message}: {advice}"), retryable: true };
             }
             return Self::Database { message, retryable: PG_UNAVAILABLE.contains(&&*code) };
         }

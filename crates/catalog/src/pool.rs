@@ -1,11 +1,19 @@
 //! The connection to the database, and the transactions all changes are made in.
 
+#[cfg(test)]
+mod tests;
+
+use std::fs::{OpenOptions, Permissions};
 use std::hash::{BuildHasher, RandomState};
+use std::io;
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::Path;
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use sqlx::any::AnyPoolOptions;
-use sqlx::{AnyConnection, AnyPool, Connection};
+use sqlx::pool::PoolConnection;
+use sqlx::{Any, AnyConnection, AnyPool, Connection};
 
 use crate::error::{CatalogError, Result};
 use crate::migrate;
@@ -47,8 +55,8 @@ const POSTGRES_SETTINGS: &[&str] = &[
 ];
 
 impl Catalog {
-    /// Opens `sqlite:/path/catalog.db` (made when it is not there; its directory must be) or
-    /// `postgres://…`, and brings the schema up to date. Refuses a catalog from a newer program.
+    /// Opens `sqlite:/path/catalog.db` (made when it is not there, for its owner alone; its
+    /// directory must be there) or `postgres://…`, and brings the schema up to date. Refuses a catalog from a newer program.
     pub async fn open(url: &str) -> Result<Self> {
         sqlx::any::install_default_drivers();
         let catalog = if let Some(path) = url.strip_prefix("sqlite:") {
@@ -75,6 +83,11 @@ impl Catalog {
         if Path::new(path).is_dir() {
             return refuse("this is a directory; add a file name such as catalog.db.");
         }
+        if let Err(error) = make_private(Path::new(path)) {
+            return refuse(&format!(
+                "this file cannot be made ({error}); its directory must be there and writable."
+            ));
+        }
         // The rest of a URL may hold escapes and a query, a path may hold anything.
         let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"/._-".contains(&byte);
         let escaped: String = path
@@ -84,8 +97,10 @@ impl Catalog {
                 byte => format!("%{byte:02X}"),
             })
             .collect();
-        let address = format!("sqlite:{escaped}?mode=rwc");
-        // The writer first: it makes the file and turns WAL on while nobody else is there.
+        // Not rwc: a connection that is replaced later must not make an empty catalog where
+        // somebody removed the file.
+        let address = format!("sqlite:{escaped}?mode=rw");
+        // The writer first: it turns WAL on while nobody else is there.
         let write = connect(&address, 1, SQLITE_SETTINGS).await?;
         let read = connect(&address, SQLITE_READERS, SQLITE_SETTINGS).await?;
         // IMMEDIATE takes the write lock at once: two readers that both want to become writers
@@ -104,6 +119,24 @@ impl Catalog {
         self.read.close().await;
         self.write.close().await;
     }
+}
+
+/// Makes an empty file for its owner alone, whatever the umask, when none is there. SQLite gives
+/// the files it puts beside it (`-wal`, `-shm`) the same mode. A file that is there keeps the mode
+/// its owner gave it.
+fn make_private(path: &Path) -> io::Result<()> {
+    const OWNER_ALONE: u32 = 0o600;
+    /// Closing a file drops all locks this process has on it, those of SQLite too. So one at a
+    /// time: the file is closed here before another open in this process goes on to SQLite.
+    static MAKING: Mutex<()> = Mutex::new(());
+    let _one = MAKING.lock().unwrap_or_else(PoisonError::into_inner);
+    if path.try_exists()? {
+        return Ok(());
+    }
+    let file =
+        OpenOptions::new().write(true).create(true).truncate(false).mode(OWNER_ALONE).open(path)?;
+    // A umask can only have taken bits away, perhaps the owner's own.
+    file.set_permissions(Permissions::from_mode(OWNER_ALONE))
 }
 
 async fn connect(
@@ -176,22 +209,63 @@ impl Attempts {
     }
 }
 
-/// Ends a transaction: commits what went well, rolls back what did not.
-pub(crate) async fn finish<T>(
-    transaction: sqlx::Transaction<'static, sqlx::Any>,
-    outcome: Result<T>,
-) -> Result<T> {
-    match outcome {
-        Ok(value) => {
-            transaction.commit().await?;
-            Ok(value)
-        }
-        Err(error) => {
-            // When even this fails the connection is broken, and with it the transaction gone.
-            if let Err(second) = transaction.rollback().await {
-                tracing::warn!(%second, "rolling back a catalog transaction failed");
+/// A connection lent out for one transaction. It goes back to its pool only when the database
+/// confirmed that this transaction is over; in every other case (an error while it begins, an end
+/// that failed, a dropped future, a panic) it is closed, and the pool opens another in its place.
+///
+/// SQLite ends a transaction by itself when the disk is full or fails; what a connection is in the
+/// middle of then, only the database knows. Closing rolls back whatever is open, for SQLite and
+/// PostgreSQL alike, and the place in the pool stays taken meanwhile, so that SQLite's next writer
+/// does not run into the lock of this one.
+///
+/// The statements are plain ones and not the driver's transactions: those count their depth on
+/// their own, and a count that is wrong once makes the connection refuse all that follow.
+pub(crate) struct Writer {
+    connection: PoolConnection<Any>,
+    clean: bool,
+}
+
+impl Writer {
+    /// Waits for a connection of the catalog's writers and begins a transaction on it.
+    pub(crate) async fn begin(catalog: &Catalog) -> Result<Self> {
+        let mut writer = Self { connection: catalog.write.acquire().await?, clean: false };
+        sqlx::raw_sql(catalog.begin).execute(writer.connection()).await?;
+        Ok(writer)
+    }
+
+    /// For the statements of the transaction.
+    pub(crate) fn connection(&mut self) -> &mut AnyConnection {
+        &mut self.connection
+    }
+
+    /// Ends the transaction: commits what went well, rolls back what did not, a refused commit
+    /// too. The error is the first one.
+    pub(crate) async fn finish<T>(mut self, outcome: Result<T>) -> Result<T> {
+        let outcome = match outcome {
+            Ok(value) => match sqlx::raw_sql("COMMIT").execute(self.connection()).await {
+                Ok(_) => {
+                    self.clean = true;
+                    return Ok(value);
+                }
+                Err(error) => Err(error.into()),
+            },
+            Err(error) => Err(error),
+        };
+        match sqlx::raw_sql("ROLLBACK").execute(self.connection()).await {
+            Ok(_) => self.clean = true,
+            // The transaction is gone all the same: the database ended it, or closing will.
+            Err(error) => {
+                tracing::warn!(%error, "a catalog transaction ended uncleanly; connection replaced");
             }
-            Err(error)
+        }
+        outcome
+    }
+}
+
+impl Drop for Writer {
+    fn drop(&mut self) {
+        if !self.clean {
+            self.connection.close_on_drop();
         }
     }
 }
@@ -199,6 +273,8 @@ pub(crate) async fn finish<T>(
 /// `transact!(catalog, |tx| { … Ok(value) })`: runs the block in a transaction and commits when
 /// it is `Ok`. A block that ends in [`CatalogError::Conflict`] is run again some times, so it must
 /// not consume what it captures; a refusal that no retry can change is to be returned as a value.
+/// A block must end with the first statement that fails: SQLite may have ended the transaction
+/// then, and a later statement would be made for good by itself.
 ///
 /// A macro and not a function: a future that borrows from its caller and from the transaction
 /// cannot be described by a closure's type and stay `Send`.
@@ -207,12 +283,12 @@ macro_rules! transact {
         let mut attempts = $crate::pool::Attempts::default();
         loop {
             let outcome = async {
-                let mut transaction = $catalog.write.begin_with($catalog.begin).await?;
+                let mut writer = $crate::pool::Writer::begin($catalog).await?;
                 let outcome: $crate::error::Result<_> = {
-                    let $tx: &mut ::sqlx::AnyConnection = &mut transaction;
+                    let $tx: &mut ::sqlx::AnyConnection = writer.connection();
                     async { $body }.await
                 };
-                $crate::pool::finish(transaction, outcome).await
+                writer.finish(outcome).await
             }
             .await;
             match outcome {

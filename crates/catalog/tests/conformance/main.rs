@@ -6,6 +6,7 @@
 // does not reach it.
 #![allow(clippy::unwrap_used)]
 
+mod disk;
 mod fixture;
 mod jobs;
 mod nouns;
@@ -90,4 +91,5 @@ bodies! {
     races::updates_of_a_resource_are_not_lost,
     races::one_of_many_equal_inserts_wins,
     races::servers_may_open_a_catalog_together,
+    races::dropped_operations_leave_the_catalog_usable,
 }

@@ -281,3 +281,19 @@ async fn fresh_schema(url: &str) -> String {
     pool.close().await;
     format!("{url}&options=-c%20search_path%3Dfresh")
 }
+
+/// Operations are futures that a server drops when its client goes away.
+pub async fn dropped_operations_leave_the_catalog_usable(w: &World) {
+    let c = &w.catalog;
+    for n in 0..50_u32 {
+        let job = backup_job(n, n, at(0));
+        let (insert, setting) = (c.insert_job(&job), c.setting("x"));
+        // The read ends first most of the time and the insertion is dropped wherever it is.
+        tokio::select! {
+            inserted = insert => inserted.unwrap(),
+            read = setting => { read.unwrap(); }
+        }
+    }
+    c.insert_job(&backup_job(1000, 1000, at(0))).await.unwrap();
+    assert!(c.job::<BackupJob>(&account(), &uuid(1000)).await.unwrap().is_some());
+}

@@ -138,22 +138,3 @@ async fn addresses_that_cannot_be_are_refused() {
     assert!(!secret.to_string().contains("hunter2"), "{secret}");
     assert!(matches!(secret, CatalogError::Database { retryable: true, .. }), "{secret:?}");
 }
-
-/// Operations are futures that a server drops when its client goes away.
-#[tokio::test]
-async fn a_dropped_operation_leaves_the_catalog_usable() {
-    let dir = tempfile::tempdir().unwrap();
-    let url = format!("sqlite:{}", dir.path().join("catalog.db").display());
-    let c = Catalog::open(&url).await.unwrap();
-    for n in 0..50_u32 {
-        let job = backup_job(n, n, at(0));
-        let (insert, setting) = (c.insert_job(&job), c.setting("x"));
-        // The read ends first most of the time and the insertion is dropped wherever it is.
-        tokio::select! {
-            inserted = insert => inserted.unwrap(),
-            read = setting => { read.unwrap(); }
-        }
-    }
-    c.insert_job(&backup_job(1000, 1000, at(0))).await.unwrap();
-    assert!(c.job::<BackupJob>(&account(), &uuid(1000)).await.unwrap().is_some());
-}
