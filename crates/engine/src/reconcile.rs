@@ -268,7 +268,7 @@ fn orphaned_repositories(root: &Path, named: &HashSet<PathBuf>) {
         }
         match std::fs::remove_dir_all(&path) {
             Ok(()) => {
-                tracing::warn!(path = %path.display(), "removed a repository that no vault names")
+                tracing::warn!(path = %path.display(), "removed a repository that no vault names");
             }
             Err(error) => {
                 tracing::error!(path = %path.display(), %error, "a repository that no vault names could not be removed");
