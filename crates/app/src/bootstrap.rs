@@ -280,15 +280,31 @@ fn open_key(engine: &Engine, row: AccessKeyRow) -> Result<AccessKey> {
     })
 }
 
-/// Writes the credentials file when there is none: at the first start, and when it was lost.
+/// Writes the credentials file when there is none, at the first start and when it was lost, or when
+/// its key belongs to another catalog: with that, nobody could sign in. Such a file is kept under
+/// another name.
 fn write_credentials(path: &Path, keys: &[AccessKey]) -> Result<()> {
     let root = keys.iter().find(|key| {
         key.principal.kind() == provault_iam::PrincipalKind::Root && key.status == KeyStatus::Active
     });
-    match root {
-        Some(root) if !path.exists() => {
-            Ok(CredentialsFile::write(path, "default", &root.credentials())?)
+    let Some(root) = root else { return Ok(()) };
+    if path.exists() {
+        let known = CredentialsFile::load(path)
+            .and_then(|file| file.profile("default"))
+            .is_ok_and(|own| keys.iter().any(|key| key.access_key_id == own.access_key_id));
+        if known {
+            return Ok(());
         }
-        _ => Ok(()),
+        let old = path.with_extension("old");
+        tracing::warn!(
+            path = %path.display(), kept = %old.display(),
+            "the credentials file names no key of this catalog; a new one is written. If the \
+             catalog was lost, put it back before anything is backed up"
+        );
+        std::fs::rename(path, &old).map_err(|error| BootstrapError::Damaged {
+            what: path.display().to_string(),
+            why: error.to_string(),
+        })?;
     }
+    Ok(CredentialsFile::write(path, "default", &root.credentials())?)
 }

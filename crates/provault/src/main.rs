@@ -16,7 +16,7 @@ use clap::Parser;
 
 /// Backup that is proven: every recovery point is restored in isolation and asked.
 #[derive(Debug, Parser)]
-#[command(name = "provault", version, about)]
+#[command(name = "provault", version, about, after_help = provault_cli::EXIT_CODES_HELP)]
 struct Args {
     #[command(flatten)]
     global: provault_cli::GlobalOptions,

@@ -481,7 +481,7 @@ impl Story {
              provault restore --resource {name} --to /tmp/{name}-restored --watch\n  \
              provault evidence list\n\n\
              or with the aws CLI:\n\n  \
-             export AWS_ENDPOINT_URL_BACKUP={endpoint} AWS_REGION=us-east-1 \\\n         \
+             export AWS_ENDPOINT_URL_BACKUP={endpoint} AWS_DEFAULT_REGION=us-east-1 \\\n         \
              AWS_SHARED_CREDENTIALS_FILE={directory}/credentials\n  \
              aws backup list-backup-jobs\n\n\
              'provault lab --destroy' removes everything the lab made.",

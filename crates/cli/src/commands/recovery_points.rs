@@ -29,7 +29,7 @@ pub enum RecoveryPointsCommand {
     },
     /// Show a recovery point
     Show(PointArgs),
-    /// Delete a recovery point; what was stored for it alone becomes free
+    /// Delete a recovery point; what was stored for it alone stays until prune exists
     Delete(PointArgs),
     /// Show the metadata that a restore of it takes
     Metadata(PointArgs),
