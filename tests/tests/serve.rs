@@ -128,6 +128,24 @@ fn a_lost_credentials_file_is_written_again_with_the_same_key() {
 }
 
 #[test]
+fn credentials_of_another_catalog_lock_nobody_out() {
+    let sandbox = Sandbox::new();
+    let mut server = TestServer::start(&sandbox.path("server"));
+    let credentials = server.data_dir().join("credentials");
+    let before = fs::read_to_string(&credentials).unwrap();
+    assert!(server.stop().success());
+    for file in ["catalog.db", "catalog.db-wal", "catalog.db-shm"] {
+        let _ = fs::remove_file(server.data_dir().join(file));
+    }
+    server.start_again();
+    server.api().get("/backup-vaults/");
+    assert_ne!(fs::read_to_string(&credentials).unwrap(), before);
+    assert_eq!(mode(&credentials), 0o600);
+    let kept = server.data_dir().join("credentials.old");
+    assert_eq!(fs::read_to_string(&kept).unwrap(), before);
+}
+
+#[test]
 fn sigterm_ends_a_running_job_truthfully() {
     let sandbox = Sandbox::new();
     let mut server = TestServer::start(&sandbox.path("server"));

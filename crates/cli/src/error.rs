@@ -112,8 +112,8 @@ impl CliError {
             | Self::Torn { .. }
             | Self::Sign(_) => Exit::Unreachable,
             Self::Interrupted(_) => Exit::Interrupted,
-            // Who reads (`head`) has seen enough.
-            Self::Output(error) if error.kind() == io::ErrorKind::BrokenPipe => Exit::Done,
+            // `Output` also when a reader such as `head` has seen enough: how a job ended was not
+            // told.
             Self::Name(_) | Self::Api(_) | Self::Answer { .. } | Self::Output(_) => Exit::Failed,
         }
     }

@@ -18,7 +18,9 @@ pub enum Error {
     #[error("storage: {0}; nothing was committed, try again once the storage works")]
     Storage(#[from] StorageError),
     /// There is no repository at this place.
-    #[error("there is no repository: its file `config` is missing; if there was one, is its disk mounted?")]
+    #[error(
+        "there is no repository: its file `config` is missing; if there was one, is its disk mounted?"
+    )]
     NotARepository,
     /// There is a repository at this place already.
     #[error("a repository exists here already; choose another place")]

@@ -397,15 +397,9 @@ fn log(context: &Context<'_>, id: &str) -> Result<Exit, CliError> {
     context.out.show(&log.json, || {
         let rows = log.typed.entries.iter().map(|entry| {
             let step = entry.step.as_ref();
-            // The step tells more than the line about it, unless it says nothing.
+            // The step's name has a column of its own, so its detail says the rest.
             let detail = step.map(|s| s.detail.as_str()).filter(|d| !d.is_empty());
-            let message = match detail {
-                Some(detail) if detail != entry.message && entry.message.is_empty() => {
-                    detail.to_owned()
-                }
-                Some(detail) if detail != entry.message => format!("{}: {detail}", entry.message),
-                _ => entry.message.clone(),
-            };
+            let message = detail.unwrap_or(&entry.message).to_owned();
             vec![
                 entry.sequence.to_string(),
                 epoch(entry.time),
