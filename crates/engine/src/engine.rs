@@ -299,12 +299,21 @@ impl Engine {
         }
         reconcile::at_start(&self.shared).await;
         let mut loops = JoinSet::new();
-        loops.spawn(claim_loop(Arc::clone(&self.shared), BACKUPS_AT_ONCE, backup_turn));
-        loops.spawn(claim_loop(Arc::clone(&self.shared), RESTORES_AT_ONCE, restore_turn));
-        loops.spawn(claim_loop(Arc::clone(&self.shared), TESTS_AT_ONCE, test_turn));
-        loops.spawn(delivery_loop(Arc::clone(&self.shared)));
-        loops.spawn(time_loop(Arc::clone(&self.shared)));
-        loops.spawn(reconcile_loop(Arc::clone(&self.shared)));
+        let shared = || Arc::clone(&self.shared);
+        let (backups, restores, tests) = (shared(), shared(), shared());
+        let (sends, time, rounds) = (shared(), shared(), shared());
+        loops.spawn(kept_alive("backups", move || {
+            claim_loop(Arc::clone(&backups), BACKUPS_AT_ONCE, backup_turn)
+        }));
+        loops.spawn(kept_alive("restores", move || {
+            claim_loop(Arc::clone(&restores), RESTORES_AT_ONCE, restore_turn)
+        }));
+        loops.spawn(kept_alive("restore tests", move || {
+            claim_loop(Arc::clone(&tests), TESTS_AT_ONCE, test_turn)
+        }));
+        loops.spawn(kept_alive("deliveries", move || delivery_loop(Arc::clone(&sends))));
+        loops.spawn(kept_alive("time", move || time_loop(Arc::clone(&time))));
+        loops.spawn(kept_alive("reconcilers", move || reconcile_loop(Arc::clone(&rounds))));
         Ok(Running { shared: Arc::clone(&self.shared), loops })
     }
 }
@@ -331,6 +340,23 @@ impl Running {
             tracing::warn!("some jobs did not stop in time; the next start ends them");
         }
         self.loops.shutdown().await;
+    }
+}
+
+/// Runs a loop and begins it anew when a defect ends it: a scheduler that stopped in silence is
+/// what backups are lost by.
+async fn kept_alive<F>(what: &'static str, begin: impl Fn() -> F)
+where
+    F: Future<Output = ()> + Send + 'static,
+{
+    loop {
+        // Dropping the set ends what runs in it, which is how a stop gets through.
+        let mut running = JoinSet::new();
+        running.spawn(begin());
+        if let Some(Err(error)) = running.join_next().await {
+            tracing::error!(%error, "the loop of {what} broke down; it begins anew");
+        }
+        tokio::time::sleep(POLL).await;
     }
 }
 
@@ -427,5 +453,31 @@ async fn reconcile_loop(shared: Arc<Shared>) {
     loop {
         tokio::time::sleep(RECONCILE_EVERY).await;
         reconcile::tick(&shared).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::AtomicU32;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_loop_that_breaks_down_begins_anew() {
+        let begun = Arc::new(AtomicU32::new(0));
+        let (again, heard) = tokio::sync::mpsc::channel(1);
+        let mut heard = heard;
+        let count = Arc::clone(&begun);
+        let kept = tokio::spawn(kept_alive("test", move || {
+            let (count, again) = (Arc::clone(&count), again.clone());
+            async move {
+                assert!(count.fetch_add(1, Ordering::SeqCst) > 0, "the first time is a defect");
+                let _ = again.send(()).await;
+                std::future::pending::<()>().await;
+            }
+        }));
+        heard.recv().await.unwrap();
+        assert_eq!(begun.load(Ordering::SeqCst), 2);
+        kept.abort();
     }
 }

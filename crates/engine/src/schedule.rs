@@ -60,13 +60,17 @@ async fn plan_tick(shared: &Shared, plan: &BackupPlan, now: Timestamp) -> Result
             tracing::error!(plan = plan.id, rule = rule.name, dropped, "occurrences were missed");
             due.drain(..dropped);
         }
+        let assigned = assigned(shared, plan).await?;
         let mut jobs = Vec::new();
-        for at in &due {
-            for (selection, resource) in assigned(shared, plan).await? {
-                if !outlived(plan, index, *at)? {
-                    jobs.push(job(plan, rule, &selection, &resource, *at));
-                }
+        for at in due {
+            if outlived(plan, index, at)? {
+                continue;
             }
+            jobs.extend(
+                assigned
+                    .iter()
+                    .map(|(selection, resource)| job(plan, rule, selection, resource, at)),
+            );
         }
         if shared.catalog.advance_schedule(&plan.id, &rule.id, mark, now, &jobs).await? {
             tracing::info!(plan = plan.id, rule = rule.name, jobs = jobs.len(), "scheduled");
