@@ -72,3 +72,51 @@ async fn a_vault_with_somebody_elses_snapshot_is_not_deleted() {
     assert!(vault.is_some());
     running.stop("test over").await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_job_that_cannot_be_ended_holds_up_no_other() {
+    let world = World::new("2026-03-01T12:00:00Z").await;
+    let catalog = world.engine.catalog();
+    let lost = BackupVault {
+        name: "lost".into(),
+        arn: Arn::backup_vault(&world.region, &world.account, "lost"),
+        location: String::new(),
+        ..world.vault.clone()
+    };
+    let lost = world.engine.create_vault(lost, &Tags::new()).await.unwrap();
+    std::fs::remove_dir_all(world.directory.path().join(&lost.location)).unwrap();
+    let other = Resource {
+        arn: Arn::resource_of(Kind::Filesystem, &world.region, &world.account, "1"),
+        name: "other".into(),
+        ..world.resource.clone()
+    };
+    catalog.insert_resource(&other, "/elsewhere").await.unwrap();
+    let first = BackupJob { vault_name: lost.name, vault_arn: lost.arn, ..world.backup_job() };
+    let mut second = BackupJob { resource_arn: other.arn, ..world.backup_job() };
+    // It comes behind the one that cannot be ended.
+    second.created_at += SignedDuration::from_secs(1);
+    let now = world.clock.now();
+    for job in [&first, &second] {
+        catalog.insert_job(job).await.unwrap();
+        let until = now + SignedDuration::from_mins(1);
+        let claimed = catalog.claim_job::<BackupJob>("dead", now, until).await.unwrap().unwrap();
+        let event = BackupJobEvent::Started;
+        catalog
+            .step_job::<BackupJob>(
+                &world.account,
+                &job.id,
+                Some(&claimed.claim),
+                event,
+                now,
+                vec![],
+            )
+            .await
+            .unwrap();
+    }
+    let running = world.start().await;
+    let second: BackupJob = world.end_of(&second.id).await;
+    assert_eq!(second.state, BackupJobState::Failed);
+    let first = catalog.job::<BackupJob>(&world.account, &first.id).await.unwrap().unwrap();
+    assert_eq!(first.state, BackupJobState::Running, "nobody can know yet what became of it");
+    running.stop("test over").await;
+}

@@ -3,6 +3,9 @@
 use jiff::SignedDuration;
 use provault_catalog::{Page, PointFilter};
 
+use provault_domain::BackupJob;
+use provault_engine::Clock;
+
 use crate::support::World;
 
 #[tokio::test(flavor = "multi_thread")]
@@ -45,4 +48,21 @@ async fn a_vault_with_points_in_it_is_not_deleted() {
     let vaults = world.directory.path().join("vaults");
     assert_eq!(std::fs::read_dir(vaults).unwrap().count(), 0, "its repository is gone as well");
     running.stop("test over").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_job_that_had_to_wait_makes_a_point_that_is_kept_its_full_time() {
+    let world = World::new("2026-03-01T12:00:00Z").await;
+    let mut job = world.backup_job();
+    job.created_at -= SignedDuration::from_hours(72);
+    job.completion_window_minutes = 7 * 24 * 60;
+    assert_eq!(job.lifecycle.delete_days(), Some(1));
+    world.engine.catalog().insert_job(&job).await.unwrap();
+    let running = world.start().await;
+    let job: BackupJob = world.end_of(&job.id).await;
+    assert_eq!(world.point_of(&job).await.created_at, world.clock.now());
+    running.stop("restart").await;
+    let world = world.restarted().await;
+    let overdue = world.engine.catalog().overdue_recovery_points(world.clock.now()).await.unwrap();
+    assert!(overdue.is_empty(), "a point is not overdue at its birth");
 }

@@ -122,3 +122,35 @@ async fn of_rules_due_together_the_longer_retention_wins() {
     assert_eq!(jobs[0].created_by.as_ref().unwrap().rule_name, "monthly");
     running.stop("test over").await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_clock_that_was_ahead_does_not_stop_the_schedule() {
+    let world = World::new("2026-03-01T04:00:00Z").await;
+    let plan = plan(&world, &[("daily", "cron(0 5 ? * * *)", 35)]).await;
+    let mark =
+        || async { world.engine.catalog().schedule_mark(&plan.id, "rule-daily").await.unwrap() };
+    let reached = |moment| async move {
+        while mark().await != Some(moment) {
+            tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+        }
+    };
+    world.clock.advance(SignedDuration::from_hours(30));
+    let running = world.start().await;
+    reached(world.clock.now()).await;
+    running.stop("the clock is set back").await;
+
+    world.clock.advance(SignedDuration::from_hours(-30));
+    let running = world.engine.start(true).await.unwrap();
+    reached(world.clock.now()).await;
+    running.stop("an hour later").await;
+    let before = world.jobs::<BackupJob>().await.len();
+
+    world.clock.advance(SignedDuration::from_mins(61));
+    let running = world.engine.start(true).await.unwrap();
+    reached(world.clock.now()).await;
+    let jobs = world.jobs::<BackupJob>().await;
+    assert_eq!(jobs.len(), before + 1, "today's occurrence comes due today, not in thirty hours");
+    let five: jiff::Timestamp = "2026-03-01T05:00:00Z".parse().unwrap();
+    assert!(jobs.iter().filter(|job| job.created_at == five).count() == 2);
+    running.stop("test over").await;
+}

@@ -133,3 +133,17 @@ async fn a_point_that_lacks_something_does_not_pass() {
     assert!(reason.contains("not complete") && reason.contains("could not be read"), "{reason}");
     running.stop("test over").await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_point_from_the_future_has_no_age_to_meet_a_target_with() {
+    let world = World::with(START, |resource| resource.rpo_seconds = Some(3600)).await;
+    let running = world.start().await;
+    world.clock.advance(SignedDuration::from_hours(10));
+    let job = world.back_up().await;
+    assert_eq!(job.state, BackupJobState::Completed, "{:?}", job.status_message);
+    world.clock.advance(SignedDuration::from_hours(-10));
+    let test = test_now(&world).await;
+    assert_eq!(test.verdict, Some(Verdict::Inconclusive), "{:?}", test.reason);
+    assert!(test.reason.unwrap().contains("age is not known"));
+    running.stop("test over").await;
+}
