@@ -23,6 +23,7 @@ mod error;
 mod expiry;
 mod heartbeat;
 mod keyring;
+mod older_state;
 mod outbox;
 pub mod pause;
 mod reconcile;

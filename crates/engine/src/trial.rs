@@ -11,13 +11,14 @@ use provault_domain::{RecoveryPoint, Resource, ServiceSpec, StepRecord};
 use provault_driver::{CancelFlag, RestoreRequest, WorkContext};
 use provault_proof::{IsolationReport, IsolationRequest, Mutant, ProofError, TestArea};
 
+use crate::older_state;
 use crate::restore::{find_point, open_point};
 use crate::restore_test::Broken;
 use crate::shared::{Shared, blocking};
 
 /// A fresh copy for each of the negative controls that are only a score costs a restore each; of
 /// larger points they are left out, and the evidence says so.
-const LARGEST_SCORED_BYTES: u64 = 256 << 20;
+pub(crate) const LARGEST_SCORED_BYTES: u64 = 256 << 20;
 /// What a broken copy gets to answer: some times what the real one took, and at least this.
 const LEAST_PATIENCE_SECONDS: u64 = 5;
 
@@ -129,12 +130,6 @@ impl Trial {
         real: &Real,
         findings: &mut Findings,
     ) -> Result<Controls, Broken> {
-        let known = self.shared.catalog.mutants(&self.resource.arn, &real.probe_version).await?;
-        if let Some(known) = known {
-            findings.mutants = known;
-            findings.mutants_cached = true;
-            return Ok(Controls::default());
-        }
         let mut controls = Controls::default();
         let began = self.shared.begin();
         let service = self.resource.service.clone().map(|service| ServiceSpec {
@@ -143,6 +138,27 @@ impl Trial {
                 .min((real.answered_after_millis / 1000 * 3).max(LEAST_PATIENCE_SECONDS)),
             ..service
         });
+        let known = self.shared.catalog.mutants(&self.resource.arn, &real.probe_version).await?;
+        if let Some(known) = known {
+            findings.mutants = known;
+            findings.mutants_cached = true;
+            // The first test of a resource has no older point to try; a later one makes up for it.
+            let untried = |m: &MutantResult| m.name == older_state::NAME && m.killed.is_none();
+            if findings.mutants.iter().any(untried) && self.older_point().await?.is_some() {
+                let result = self.older_state(area, service.as_ref()).await;
+                controls.steps.push(self.shared.step_record(
+                    "negative control",
+                    began,
+                    true,
+                    format!("{}: {}", result.name, result.detail),
+                ));
+                findings.mutants.retain(|m| m.name != older_state::NAME);
+                findings.mutants.push(result);
+                controls.cache = Some(self.remembered(real, findings));
+            }
+            return Ok(controls);
+        }
+        findings.mutants.push(self.older_state(area, service.as_ref()).await);
         // The required ones come last: they need no fresh copy, and nothing survives them.
         let mut broken_in_place = 0;
         for mutant in Mutant::ALL {
@@ -154,18 +170,31 @@ impl Trial {
             findings.mutants.push(result);
         }
         let killed = findings.mutants.iter().filter(|m| m.killed == Some(true)).count();
-        let detail = format!("{killed} of {} broken copies were noticed", findings.mutants.len());
+        let tried = findings.mutants.iter().filter(|m| m.killed.is_some()).count();
+        let detail = format!("{killed} of {tried} broken copies were noticed");
         let sound = findings.mutants.iter().all(|m| !m.required || m.killed == Some(true));
         controls.steps.push(self.shared.step_record("negative control", began, sound, detail));
         // Only a complete proof that the probes can fail is worth remembering.
         if sound {
-            controls.cache = Some(Change::PutMutants {
-                resource_arn: self.resource.arn.clone(),
-                probe_version: real.probe_version.clone(),
-                results: findings.mutants.clone(),
-            });
+            controls.cache = Some(self.remembered(real, findings));
         }
         Ok(controls)
+    }
+
+    fn remembered(&self, real: &Real, findings: &Findings) -> Change {
+        Change::PutMutants {
+            resource_arn: self.resource.arn.clone(),
+            probe_version: real.probe_version.clone(),
+            results: findings.mutants.clone(),
+        }
+    }
+
+    /// Removes a copy that was only there for one question.
+    pub(crate) async fn discard(&self, area: &TestArea, copy: PathBuf) {
+        let area = area.clone();
+        if let Ok(Err(error)) = blocking(move || area.discard(&copy)).await {
+            tracing::warn!(%error, "a broken copy stays until the test is reaped");
+        }
     }
 
     async fn control(
@@ -186,8 +215,9 @@ impl Trial {
         } else if self.point.backup_size_bytes > LARGEST_SCORED_BYTES {
             return result(None, "left out: the recovery point is large".to_owned());
         } else {
-            match self.fresh_copy(area, mutant).await {
-                Ok(copy) => copy,
+            let copy = area.mutant_dir(mutant);
+            match self.fresh_copy(&self.point, &copy).await {
+                Ok(()) => copy,
                 Err(failure) => return result(None, failure.message),
             }
         };
@@ -209,11 +239,7 @@ impl Trial {
             None => self.compare(&copy).await.map(|answer| vec![answer]),
         };
         if !mutant.required() {
-            let area = area.clone();
-            let removed = blocking(move || area.discard(&copy)).await;
-            if let Ok(Err(error)) = removed {
-                tracing::warn!(%error, "a broken copy stays until the test is reaped");
-            }
+            self.discard(area, copy).await;
         }
         match answers {
             Ok(answers) => mutant.result(change, Ok(&answers)),
@@ -221,12 +247,15 @@ impl Trial {
         }
     }
 
-    /// Restores the point once more, beside the copy under test.
-    async fn fresh_copy(&self, area: &TestArea, mutant: Mutant) -> Result<PathBuf, Failure> {
-        room_for(&self.shared, &self.point, "negative control").await?;
-        let target = area.mutant_dir(mutant);
+    /// Restores a point once more, beside the copy under test.
+    pub(crate) async fn fresh_copy(
+        &self,
+        point: &RecoveryPoint,
+        target: &Path,
+    ) -> Result<(), Failure> {
+        room_for(&self.shared, point, "negative control").await?;
         let broken = |error: String| host("negative control", &error);
-        let (point, vault) = find_point(&self.shared, &self.point.account, &self.point.arn)
+        let (point, vault) = find_point(&self.shared, &point.account, &point.arn)
             .await
             .map_err(|error| broken(error.to_string()))?;
         let source = open_point(&self.shared, &point, &vault, &self.cancel)
@@ -244,7 +273,7 @@ impl Trial {
         .await
         .map_err(|error| broken(error.to_string()))?;
         match restored {
-            Ok(_) => Ok(target),
+            Ok(_) => Ok(()),
             Err(error) => Err(Failure {
                 fault: error.fault(),
                 step: "negative control".to_owned(),
@@ -262,7 +291,7 @@ impl Trial {
     }
 
     /// Every file of the copy against the manifest.
-    async fn compare(&self, copy: &Path) -> Result<ProbeResult, Failure> {
+    pub(crate) async fn compare(&self, copy: &Path) -> Result<ProbeResult, Failure> {
         let broken = |error: String| host("compare files", &error);
         let (point, vault) = find_point(&self.shared, &self.point.account, &self.point.arn)
             .await
@@ -283,7 +312,11 @@ impl Trial {
     }
 
     /// Starts the application in isolation over `copy` and asks it every probe that needs one.
-    async fn ask(&self, copy: PathBuf, service: &ServiceSpec) -> Result<IsolationReport, Failure> {
+    pub(crate) async fn ask(
+        &self,
+        copy: PathBuf,
+        service: &ServiceSpec,
+    ) -> Result<IsolationReport, Failure> {
         let driver = self
             .shared
             .driver(self.resource.kind)

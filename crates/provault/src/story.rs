@@ -438,8 +438,10 @@ impl Story {
         let probes = list(test, "Probes");
         let passed = probes.iter().filter(|p| p["Passed"] == true).count();
         let killed = |required: bool| {
-            let all: Vec<_> =
-                list(test, "Mutants").iter().filter(|m| m["Required"] == required).collect();
+            let all: Vec<_> = list(test, "Mutants")
+                .iter()
+                .filter(|m| m["Required"] == required && m["Killed"].is_boolean())
+                .collect();
             let dead = all.iter().filter(|m| m["Killed"] == true).count();
             format!("{dead} of {}", all.len())
         };

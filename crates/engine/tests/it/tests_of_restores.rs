@@ -147,3 +147,33 @@ async fn a_point_from_the_future_has_no_age_to_meet_a_target_with() {
     assert!(test.reason.unwrap().contains("age is not known"));
     running.stop("test over").await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_older_state_is_tried_as_soon_as_there_is_one_that_differs() {
+    let world = World::new(START).await;
+    let running = world.start().await;
+    let older = |test: &RestoreTest| {
+        let found = test.findings.mutants.iter().find(|m| m.name == "older-state");
+        found.map(|m| (m.required, m.killed)).unwrap()
+    };
+    world.back_up().await;
+    let first = test_now(&world).await;
+    assert_eq!(first.verdict, Some(Verdict::Passed), "{:?}", first.reason);
+    assert_eq!(older(&first), (false, None), "there is nothing older yet");
+
+    world.clock.advance(SignedDuration::from_secs(10));
+    world.back_up().await;
+    let same = test_now(&world).await;
+    assert_eq!(older(&same), (false, None), "the same state proves nothing");
+
+    world.clock.advance(SignedDuration::from_secs(10));
+    std::fs::write(world.source().join("data/a.txt"), "newer\n").unwrap();
+    world.back_up().await;
+    let third = test_now(&world).await;
+    assert_eq!(third.verdict, Some(Verdict::Passed), "{:?}", third.reason);
+    assert_eq!(older(&third), (false, Some(true)));
+    assert!(third.findings.mutants_cached, "the others are remembered");
+    assert!(third.reason.unwrap().contains("noticed 6 of 6"));
+    assert_eq!(copies(&world), 0);
+    running.stop("test over").await;
+}
