@@ -104,6 +104,8 @@ impl Repository {
                 check.hurt(snapshot)?;
             }
         }
+        // Only a lock that held makes what was found true.
+        job.settled()?;
         Ok(check.report)
     }
 }

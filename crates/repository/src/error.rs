@@ -157,6 +157,14 @@ impl Error {
         )
     }
 
+    /// Whether the storage has no room left.
+    pub fn is_no_space(&self) -> bool {
+        match self {
+            Self::Storage(error) | Self::PackNotStored(error) => error.is_no_space(),
+            _ => false,
+        }
+    }
+
     /// Names the file or directory that was being read, where that was not known below.
     pub(crate) fn at_path(mut self, at: &[u8]) -> Self {
         if let Self::DamagedBlob { path, .. } | Self::MissingBlob { path, .. } = &mut self {

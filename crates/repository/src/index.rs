@@ -181,6 +181,33 @@ impl MemoryIndex {
         Location { pack: self.packs[(entry.pack_and_kind >> 1) as usize], blob }
     }
 
+    /// The packs that `other` does not have, with their blobs in the order of their places.
+    pub(crate) fn packs_not_in(&self, other: &Self) -> Vec<IndexPack> {
+        let gone: Vec<bool> =
+            self.packs.iter().map(|pack| !other.numbers.contains_key(pack)).collect();
+        if !gone.contains(&true) {
+            return Vec::new();
+        }
+        let mut blobs: HashMap<u32, Vec<PackedBlob>> = HashMap::new();
+        for entry in self.levels.iter().flatten() {
+            let number = entry.pack_and_kind >> 1;
+            if gone[number as usize] {
+                blobs.entry(number).or_default().push(self.location(entry).blob);
+            }
+        }
+        let packs = blobs.into_iter().map(|(number, mut blobs)| {
+            blobs.sort_by_key(|blob| blob.offset);
+            IndexPack::new(self.packs[number as usize], &blobs)
+        });
+        packs.collect()
+    }
+
+    #[allow(dead_code, reason = "for prune")]
+    /// Whether any place of this pack is known.
+    pub(crate) fn has_pack(&self, pack: &Id) -> bool {
+        self.numbers.contains_key(pack)
+    }
+
     /// The blobs that lie in any of these packs.
     pub(crate) fn blobs_in(&self, packs: &HashSet<Id>) -> Vec<(BlobKind, Id)> {
         let entries = self.levels.iter().flatten();

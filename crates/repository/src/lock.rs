@@ -1,246 +1,466 @@
 //! Lock files, by restic's protocol.
 //!
 //! Whoever works on a repository leaves a file under `locks/` that says who it is. Locks are
-//! shared (backup, restore, check, forget) or exclusive (prune). An exclusive one excludes all
-//! others. A lock is refreshed every five minutes by writing a new file and deleting the old; one
-//! that is older than thirty minutes, or whose process on this host is gone, is stale.
+//! shared (backup, restore, check, forget) or exclusive (restic's prune). An exclusive one excludes
+//! all others. A lock is refreshed every five minutes by writing a new file and deleting the old;
+//! one that is older than thirty minutes, or whose process on this host is gone, is stale.
 //!
-//! All jobs of one opened repository share one lock file: the first makes it, the last deletes it.
+//! Every *job* has a lock of its own, with a field `provault_job` that stays the same when the file
+//! is refreshed: prune deletes nothing before the jobs that may rely on it have
+//! ended, and on a busy server there is never a moment without any job. All our locks are shared,
+//! prune's among them: what it takes away from the index stays in the storage until nobody can need
+//! it. Two of our prunes exclude each other by the field `provault_prune`.
+//!
+//! restic waits 200 ms after it has written its lock and looks a second time, for somebody may have
+//! looked before its file was there. We look right after ours is there, and again after that pause,
+//! should the storage's listings lag; meanwhile the job reads the index. It must be over before
+//! anything is committed: [`JobGuard::settled`].
+//!
 //! restic's own `forget` takes an exclusive lock, because it may go on to prune. Removing a
 //! snapshot file takes away nothing that another program refers to, so ours is a shared one, and
 //! running backups do not hold it up.
 
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, SystemTime};
-
-use serde::{Deserialize, Serialize};
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::{Arc, Condvar, LazyLock, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant, SystemTime};
 
 use crate::error::{Error, Result};
 use crate::id::Id;
+use crate::lock_file::LockFile;
 use crate::repository::{FileKind, Inner};
 
-/// restic's limit, after which anybody may remove a lock.
-const STALE_AFTER: Duration = Duration::from_mins(30);
 /// Beyond this age we no longer trust our own lock: others may soon call it stale.
 const TRUSTED_FOR: Duration = Duration::from_mins(22);
 
-#[derive(Serialize, Deserialize)]
-struct LockFile {
-    time: jiff::Timestamp,
-    #[serde(default)]
-    exclusive: bool,
-    #[serde(default)]
-    hostname: String,
-    #[serde(default)]
-    username: String,
-    #[serde(default)]
-    pid: i32,
-    #[serde(default)]
-    uid: u32,
-    #[serde(default)]
-    gid: u32,
+/// The running jobs of this process, whichever repository they work on.
+static LIVE: LazyLock<Mutex<HashSet<Id>>> = LazyLock::new(Mutex::default);
+/// Names this process in its locks, for process numbers are used again.
+static PROCESS: LazyLock<Id> = LazyLock::new(Id::random);
+
+fn live() -> MutexGuard<'static, HashSet<Id>> {
+    LIVE.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-impl LockFile {
-    fn own(hostname: &str, username: &str) -> Self {
-        Self {
-            time: jiff::Timestamp::now(),
-            exclusive: false,
-            hostname: hostname.to_owned(),
-            username: username.to_owned(),
-            pid: std::process::id().cast_signed(),
-            uid: nix::unistd::getuid().as_raw(),
-            gid: nix::unistd::getgid().as_raw(),
-        }
-    }
-
-    fn is_stale(&self, hostname: &str) -> bool {
-        let age = jiff::Timestamp::now().duration_since(self.time);
-        if age > jiff::SignedDuration::try_from(STALE_AFTER).unwrap_or(jiff::SignedDuration::MAX) {
-            return true;
-        }
-        // Signal 0 only asks. Another user's process answers "not permitted", so it lives.
-        self.hostname == hostname
-            && self.pid > 0
-            && nix::sys::signal::kill(nix::unistd::Pid::from_raw(self.pid), None)
-                == Err(nix::errno::Errno::ESRCH)
-    }
-
-    fn holder(&self) -> String {
-        format!(
-            "process {} of {} on {} holds it exclusively since {}",
-            self.pid, self.username, self.hostname, self.time
-        )
-    }
+/// Whether a lock is one that this process left behind.
+fn is_left_by_us(lock: &LockFile) -> bool {
+    lock.provault_process == Some(*PROCESS)
+        && lock.provault_job.is_some_and(|job| !live().contains(&job))
 }
 
+/// The jobs of one opened repository.
 #[derive(Default)]
 pub(crate) struct LockManager {
     state: Mutex<State>,
     changed: Condvar,
+    /// Lock files read before; they never change.
+    read: Mutex<HashMap<Id, LockFile>>,
 }
 
 #[derive(Default)]
 struct State {
-    jobs: usize,
-    held: Option<Held>,
-    /// Counts the locks taken, so that a refresher knows that its own has ended.
-    generation: u64,
+    jobs: BTreeMap<u64, Job>,
+    next: u64,
+    /// Whether the thread that keeps the locks fresh is running.
+    kept_fresh: bool,
 }
 
-struct Held {
+struct Job {
+    /// The same over all refreshes.
+    name: Id,
+    prune: bool,
     file: Id,
     written: SystemTime,
+    /// When it is to be refreshed.
+    refresh_at: Instant,
     trouble: String,
+    settling: Settling,
+    /// The job has ended, but packs that others may have met in the meantime are in no index file.
+    ended: bool,
+}
+
+#[derive(Clone)]
+enum Settling {
+    /// A second look is due then.
+    Until(Instant),
+    /// Somebody is looking.
+    Looking,
+    Settled,
+    Refused(Error),
+}
+
+/// Somebody who holds a lock that is not stale.
+#[allow(dead_code, reason = "for prune")]
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Holder {
+    /// Our name for the job, or `None` for a lock of another program.
+    pub(crate) job: Option<Id>,
+    /// Who it is, for people.
+    pub(crate) who: String,
 }
 
 impl LockManager {
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
+
+    /// Whether some job's lock is certain, so that index files may be written.
+    pub(crate) fn is_settled(&self) -> bool {
+        self.state().jobs.values().any(|job| matches!(job.settling, Settling::Settled))
+    }
+
+    /// The number of the job that began last; later jobs have higher ones.
+    pub(crate) fn newest_job(&self) -> u64 {
+        self.state().next
+    }
 }
 
-/// One running job. The last one to end deletes the lock file.
+/// One running job. Dropping it deletes its lock file.
 pub(crate) struct JobGuard {
     inner: Arc<Inner>,
+    number: u64,
+    name: Id,
 }
 
 impl Drop for JobGuard {
     fn drop(&mut self) {
+        let mut over: Vec<u64> = vec![self.number];
+        let state = self.inner.lock.state();
+        over.extend(state.jobs.iter().filter(|(_, job)| job.ended).map(|(number, _)| *number));
+        drop(state);
+        let listed = self.list_what_is_stored();
         let mut state = self.inner.lock.state();
-        state.jobs -= 1;
-        if state.jobs > 0 {
-            return;
+        let last = state.jobs.iter().all(|(number, job)| *number == self.number || job.ended);
+        if last {
+            // Without a lock another program may prune, so nothing may be remembered that no index
+            // file lists.
+            self.inner.settle(listed);
         }
-        // Without a lock another program may prune, so nothing may be remembered that no index
-        // file lists.
-        self.inner.settle();
-        if let Some(held) = state.held.take() {
-            let name = FileKind::Lock.name(&held.file);
-            if let Err(error) = self.inner.storage.delete(&name) {
-                tracing::warn!(%error, "cannot delete the lock file; it becomes stale by itself");
+        if let Some(job) = state.jobs.get_mut(&self.number) {
+            job.ended = true;
+        }
+        if last {
+            over = state.jobs.keys().copied().collect();
+        }
+        // What others relied on of theirs is in an index file by now, or forgotten by all.
+        if last || listed {
+            for job in over.into_iter().filter_map(|number| state.jobs.remove(&number)) {
+                live().remove(&job.name);
+                if let Err(error) = self.inner.storage.delete(&FileKind::Lock.name(&job.file)) {
+                    tracing::warn!(%error, "cannot delete the lock file; it becomes stale by itself");
+                }
             }
         }
+        // Jobs are numbered in the order in which they begin.
+        let oldest = state.jobs.keys().next().copied().unwrap_or(u64::MAX);
+        self.inner.forget_departed(oldest);
         drop(state);
         self.inner.lock.changed.notify_all();
     }
 }
 
 impl JobGuard {
-    /// An error if the lock could not be refreshed for so long that others may ignore it.
+    #[allow(dead_code, reason = "for prune")]
+    /// Its number among the jobs of this opened repository.
+    pub(crate) fn number(&self) -> u64 {
+        self.number
+    }
+
+    /// Other jobs may rely on packs that this one stored and that no index file lists yet. While
+    /// its lock is there, no prune deletes them, so they are listed before it goes. Returns whether
+    /// there is nothing left to list.
+    fn list_what_is_stored(&self) -> bool {
+        if !self.inner.has_unindexed() {
+            return true;
+        }
+        match self.check().and_then(|()| self.settled()).and_then(|()| self.inner.flush_index()) {
+            Ok(()) => true,
+            Err(error) => {
+                tracing::warn!(%error, "cannot write an index file at the end of a job");
+                false
+            }
+        }
+    }
+
+    /// An error if the lock could not be refreshed for so long that others may ignore it, or if
+    /// somebody else turned out to hold an exclusive one.
     pub(crate) fn check(&self) -> Result<()> {
         let state = self.inner.lock.state();
-        let held = state.held.as_ref().ok_or_else(|| Error::LockLost("not held".to_owned()))?;
-        match held.written.elapsed() {
+        let job = state.jobs.get(&self.number);
+        let job = job.ok_or_else(|| Error::LockLost("not held".to_owned()))?;
+        if let Settling::Refused(error) = &job.settling {
+            return Err(error.clone());
+        }
+        match job.written.elapsed() {
             Ok(age) if age > TRUSTED_FOR => Err(Error::LockLost(format!(
                 "last refreshed {} minutes ago; {}",
                 age.as_secs() / 60,
-                held.trouble
+                job.trouble
             ))),
             _ => Ok(()),
         }
     }
-}
 
-/// Begins a job: makes sure that a shared lock is held until the guard is dropped.
-pub(crate) fn begin_job(inner: &Arc<Inner>) -> Result<JobGuard> {
-    let mut state = inner.lock.state();
-    if state.held.is_none() {
-        check_others(inner, None)?;
-        let held = create(inner)?;
-        // Somebody may have looked before our file was there, and we before theirs.
-        std::thread::sleep(inner.options.lock_settle);
-        if let Err(error) = check_others(inner, Some(held.file)) {
-            let _ = inner.storage.delete(&FileKind::Lock.name(&held.file));
-            return Err(error);
-        }
-        state.held = Some(held);
-        state.generation += 1;
-        let (generation, refreshed) = (state.generation, Arc::clone(inner));
-        let spawned = std::thread::Builder::new()
-            .name("repository-lock".to_owned())
-            .spawn(move || keep_fresh(&refreshed, generation));
-        if let Err(error) = spawned {
-            if let Some(held) = state.held.take() {
-                let _ = inner.storage.delete(&FileKind::Lock.name(&held.file));
-            }
-            return Err(Error::LockLost(format!("no thread to refresh it: {error}")));
+    /// Waits until the second look for others is done. Nothing may be committed, and no damage
+    /// believed, before.
+    pub(crate) fn settled(&self) -> Result<()> {
+        let manager = &self.inner.lock;
+        let mut state = manager.state();
+        loop {
+            let job = state.jobs.get_mut(&self.number);
+            let job = job.ok_or_else(|| Error::LockLost("not held".to_owned()))?;
+            let wait = match &job.settling {
+                Settling::Settled => return Ok(()),
+                Settling::Refused(error) => return Err(error.clone()),
+                Settling::Looking => Duration::from_secs(1),
+                Settling::Until(at) => {
+                    let wait = at.saturating_duration_since(Instant::now());
+                    if wait.is_zero() {
+                        job.settling = Settling::Looking;
+                        let prune = job.prune;
+                        drop(state);
+                        look_again(&self.inner, self.number, self.name, prune)?;
+                        state = manager.state();
+                        continue;
+                    }
+                    wait
+                }
+            };
+            let woken = manager.changed.wait_timeout(state, wait);
+            state = woken.unwrap_or_else(PoisonError::into_inner).0;
         }
     }
-    state.jobs += 1;
+
+    #[allow(dead_code, reason = "for prune")]
+    /// Everybody else who holds a lock now. Listings are not atomic and locks are replaced when
+    /// they are refreshed, so this looks twice, and again when a file was gone before it was read.
+    pub(crate) fn others(&self) -> Result<Vec<Holder>> {
+        let mut found: BTreeMap<Id, Holder> = BTreeMap::new();
+        let mut whole = 0;
+        for _ in 0..100 {
+            let (locks, all_read) = locks(&self.inner)?;
+            for (id, lock) in locks {
+                if lock.provault_job != Some(self.name) {
+                    let holder = Holder { job: lock.provault_job, who: lock.holder() };
+                    found.insert(lock.provault_job.unwrap_or(id), holder);
+                }
+            }
+            whole += u32::from(all_read);
+            if whole == 2 {
+                return Ok(found.into_values().collect());
+            }
+        }
+        Err(Error::Internal("the lock files change faster than they can be read".to_owned()))
+    }
+}
+
+/// The look after the pause. A failing storage leaves it to be done again.
+fn look_again(inner: &Inner, number: u64, name: Id, prune: bool) -> Result<()> {
+    let looked = check_others(inner, name, prune);
+    let mut state = inner.lock.state();
+    if let Some(job) = state.jobs.get_mut(&number) {
+        job.settling = match &looked {
+            Ok(()) => Settling::Settled,
+            Err(error @ Error::Locked { .. }) => Settling::Refused(error.clone()),
+            Err(_) => Settling::Until(Instant::now()),
+        };
+    }
     drop(state);
-    Ok(JobGuard { inner: Arc::clone(inner) })
+    inner.lock.changed.notify_all();
+    looked
 }
 
-fn create(inner: &Inner) -> Result<Held> {
+/// Begins a job: a shared lock of its own is held until the guard is dropped.
+pub(crate) fn begin_job(inner: &Arc<Inner>) -> Result<JobGuard> {
+    begin(inner, false, false)
+}
+
+/// Begins a job that makes room: should the storage be full, the reserve is given up for its lock.
+pub(crate) fn begin_freeing_job(inner: &Arc<Inner>) -> Result<JobGuard> {
+    begin(inner, false, true)
+}
+
+#[allow(dead_code, reason = "for prune")]
+/// Begins a prune, or whatever else must not run beside one: no other prune may be running.
+pub(crate) fn begin_prune_job(inner: &Arc<Inner>) -> Result<JobGuard> {
+    begin(inner, true, true)
+}
+
+fn begin(inner: &Arc<Inner>, prune: bool, frees: bool) -> Result<JobGuard> {
+    let name = Id::random();
+    check_others(inner, name, prune)?;
+    let lock = LockFile::own(&inner.options, name, *PROCESS, prune);
+    live().insert(name);
     let written = SystemTime::now();
-    let lock = LockFile::own(&inner.options.hostname, &inner.options.username);
-    let json = serde_json::to_vec(&lock).map_err(|error| Error::Internal(error.to_string()))?;
-    let file = inner.save_unpacked(FileKind::Lock, &json)?;
-    Ok(Held { file, written, trouble: String::new() })
+    let saved = lock.save(inner).or_else(|error| {
+        if frees && error.is_no_space() && crate::reserve::release(inner)? {
+            return lock.save(inner);
+        }
+        Err(error)
+    });
+    let file = match saved {
+        Ok(file) => file,
+        Err(error) => {
+            live().remove(&name);
+            return Err(error);
+        }
+    };
+    let now = Instant::now();
+    let job = Job {
+        name,
+        prune,
+        file,
+        written,
+        refresh_at: now + inner.options.lock_refresh,
+        trouble: String::new(),
+        settling: Settling::Until(now + inner.options.lock_settle),
+        ended: false,
+    };
+    let mut state = inner.lock.state();
+    state.next += 1;
+    let number = state.next;
+    state.jobs.insert(number, job);
+    let spawn = !std::mem::replace(&mut state.kept_fresh, true);
+    drop(state);
+    let guard = JobGuard { inner: Arc::clone(inner), number, name };
+    if spawn {
+        let kept = Arc::clone(inner);
+        let spawned = std::thread::Builder::new()
+            .name("repository-lock".to_owned())
+            .spawn(move || keep_fresh(&kept));
+        if let Err(error) = spawned {
+            inner.lock.state().kept_fresh = false;
+            return Err(Error::LockLost(format!("no thread to refresh it: {error}")));
+        }
+    } else {
+        inner.lock.changed.notify_all();
+    }
+    // Somebody may have looked before our file was there, and we before theirs.
+    check_others(inner, name, prune)?;
+    if inner.options.lock_settle.is_zero() {
+        guard.settled()?;
+    }
+    Ok(guard)
 }
 
-fn check_others(inner: &Inner, own: Option<Id>) -> Result<()> {
-    for (id, size) in inner.list(FileKind::Lock)? {
-        // Some storages leave an empty file where an upload broke off.
-        if Some(id) == own || size == 0 {
+/// Refuses when somebody else holds an exclusive lock, or, for a prune, when another prunes.
+fn check_others(inner: &Inner, own: Id, prune: bool) -> Result<()> {
+    for (_, lock) in locks(inner)?.0 {
+        if lock.provault_job == Some(own) {
             continue;
         }
-        let lock = match read(inner, &id) {
-            Err(Error::Storage(error)) if error.is_not_found() => continue,
-            // A second look, should it be in the making.
-            Err(Error::DamagedFile { .. }) => match read(inner, &id) {
-                Err(Error::Storage(error)) if error.is_not_found() => continue,
-                other => other?,
-            },
-            other => other?,
-        };
-        if lock.is_stale(&inner.options.hostname) {
-            tracing::info!(lock = %id, host = lock.hostname, pid = lock.pid, "removing a stale lock");
-            match inner.storage.delete(&FileKind::Lock.name(&id)) {
-                Err(error) if !error.is_not_found() => return Err(error.into()),
-                _ => {}
-            }
-        } else if lock.exclusive {
+        if lock.exclusive || prune && lock.provault_prune {
             return Err(Error::Locked { holder: lock.holder() });
         }
     }
     Ok(())
 }
 
-fn read(inner: &Inner, id: &Id) -> Result<LockFile> {
-    let json = inner.load_unpacked(FileKind::Lock, id)?;
-    serde_json::from_slice(&json).map_err(|error| Error::damaged(FileKind::Lock.name(id), error))
-}
-
-/// Refreshes the lock of this generation until it is given up.
-fn keep_fresh(inner: &Inner, generation: u64) {
-    let mut wait = inner.options.lock_refresh;
-    let mut state = inner.lock.state();
-    loop {
-        let (guard, timeout) =
-            inner.lock.changed.wait_timeout(state, wait).unwrap_or_else(PoisonError::into_inner);
-        state = guard;
-        if state.generation != generation || state.held.is_none() {
-            return;
-        }
-        if !timeout.timed_out() {
+/// The locks that are not stale, and whether each that was listed could be read; stale ones are
+/// removed on the way.
+fn locks(inner: &Inner) -> Result<(Vec<(Id, LockFile)>, bool)> {
+    let listed = inner.list(FileKind::Lock)?;
+    let mut cache = inner.lock.read.lock().unwrap_or_else(PoisonError::into_inner);
+    let ids: HashSet<Id> = listed.iter().map(|(id, _)| *id).collect();
+    cache.retain(|id, _| ids.contains(id));
+    let (mut found, mut all_read) = (Vec::new(), true);
+    for (id, size) in listed {
+        // Some storages leave an empty file where an upload broke off.
+        if size == 0 {
             continue;
         }
-        match create(inner) {
-            Ok(fresh) => {
-                if let Some(old) = state.held.replace(fresh) {
-                    let _ = inner.storage.delete(&FileKind::Lock.name(&old.file));
-                }
-                wait = inner.options.lock_refresh;
+        if !cache.contains_key(&id)
+            && let Some(lock) = read(inner, &id)?
+        {
+            cache.insert(id, lock);
+        }
+        let Some(lock) = cache.get(&id).cloned() else {
+            all_read = false;
+            continue;
+        };
+        if lock.is_stale(&inner.options.hostname) || is_left_by_us(&lock) {
+            tracing::info!(lock = %id, host = lock.hostname, pid = lock.pid, "removing a stale lock");
+            match inner.storage.delete(&FileKind::Lock.name(&id)) {
+                Err(error) if !error.is_not_found() => return Err(error.into()),
+                _ => {}
             }
-            Err(error) => {
-                tracing::warn!(%error, "cannot refresh the repository lock, trying again");
-                if let Some(held) = &mut state.held {
-                    held.trouble = error.to_string();
-                }
-                wait = inner.options.lock_refresh / 5;
+        } else {
+            found.push((id, lock));
+        }
+    }
+    Ok((found, all_read))
+}
+
+/// A lock file, or nothing if it is gone.
+fn read(inner: &Inner, id: &Id) -> Result<Option<LockFile>> {
+    let once = || match LockFile::load(inner, id) {
+        Ok(lock) => Ok(Some(lock)),
+        Err(Error::Storage(error)) if error.is_not_found() => Ok(None),
+        Err(error) => Err(error),
+    };
+    match once() {
+        // A second look, should it be in the making.
+        Err(Error::DamagedFile { .. }) => once(),
+        other => other,
+    }
+}
+
+/// Looks again after the pause, and refreshes the locks, for as long as there is any.
+fn keep_fresh(inner: &Inner) {
+    let manager = &inner.lock;
+    let mut state = manager.state();
+    loop {
+        if state.jobs.is_empty() {
+            state.kept_fresh = false;
+            return;
+        }
+        let now = Instant::now();
+        let due = state.jobs.iter().find_map(|(number, job)| match job.settling {
+            Settling::Until(at) if at <= now => Some((*number, job.name, job.prune)),
+            _ => None,
+        });
+        if let Some((number, name, prune)) = due {
+            if let Some(job) = state.jobs.get_mut(&number) {
+                job.settling = Settling::Looking;
             }
+            drop(state);
+            let looked = look_again(inner, number, name, prune);
+            state = manager.state();
+            if let Err(error) = looked {
+                tracing::warn!(%error, "looking for other locks");
+                if let Some(job) = state.jobs.get_mut(&number)
+                    && let Settling::Until(at) = &mut job.settling
+                {
+                    *at = Instant::now() + Duration::from_secs(1);
+                }
+            }
+            continue;
+        }
+        for job in state.jobs.values_mut().filter(|job| job.refresh_at <= now) {
+            refresh(inner, job);
+        }
+        let next = state.jobs.values().map(|job| match job.settling {
+            Settling::Until(at) => at.min(job.refresh_at),
+            _ => job.refresh_at,
+        });
+        let wait = next.min().map_or(Duration::ZERO, |at| at.saturating_duration_since(now));
+        let woken = manager.changed.wait_timeout(state, wait);
+        state = woken.unwrap_or_else(PoisonError::into_inner).0;
+    }
+}
+
+fn refresh(inner: &Inner, job: &mut Job) {
+    let written = SystemTime::now();
+    match LockFile::own(&inner.options, job.name, *PROCESS, job.prune).save(inner) {
+        Ok(fresh) => {
+            let old = std::mem::replace(&mut job.file, fresh);
+            let _ = inner.storage.delete(&FileKind::Lock.name(&old));
+            job.written = written;
+            job.refresh_at = Instant::now() + inner.options.lock_refresh;
+        }
+        Err(error) => {
+            tracing::warn!(%error, "cannot refresh the repository lock, trying again");
+            job.trouble = error.to_string();
+            job.refresh_at = Instant::now() + inner.options.lock_refresh / 5;
         }
     }
 }

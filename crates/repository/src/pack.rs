@@ -118,9 +118,19 @@ fn u32_of(length: usize) -> Result<u32> {
 
 /// The blobs of a whole pack file, by its own header.
 pub(crate) fn parse(key: &AeadKey, file: &[u8]) -> std::result::Result<Vec<PackedBlob>, String> {
-    let (rest, length) = file.split_last_chunk::<4>().ok_or("shorter than a header length")?;
+    parse_end(key, file, file.len() as u64)
+}
+
+/// The same, of the end of a pack file of `size` bytes that holds at least the header.
+pub(crate) fn parse_end(
+    key: &AeadKey,
+    end: &[u8],
+    size: u64,
+) -> std::result::Result<Vec<PackedBlob>, String> {
+    let (rest, length) = end.split_last_chunk::<4>().ok_or("shorter than a header length")?;
     let length = u32::from_le_bytes(*length) as usize;
     let start = rest.len().checked_sub(length).ok_or("header longer than the file")?;
+    let before = size.saturating_sub(end.len() as u64) + start as u64;
     let header = key.open(&rest[start..]).map_err(|error| format!("header: {error}"))?;
     let mut header = header.as_slice();
     let mut blobs = Vec::new();
@@ -138,10 +148,10 @@ pub(crate) fn parse(key: &AeadKey, file: &[u8]) -> std::result::Result<Vec<Packe
         blobs.push(PackedBlob { id, kind, offset, length, uncompressed });
         offset = offset.checked_add(length).ok_or("blobs beyond 4 GiB")?;
     }
-    if offset as usize == start {
+    if u64::from(offset) == before {
         Ok(blobs)
     } else {
-        Err(format!("blobs of {offset} bytes before a header at {start}"))
+        Err(format!("blobs of {offset} bytes before a header at {before}"))
     }
 }
 

@@ -237,6 +237,7 @@ fn store(inner: &Inner, open: OpenPack) -> Result<()> {
     drop(finish);
     // A long job leaves index files as it goes, so that a crash does not cost all its work.
     if Inner::index_batch_is_full(waiting)
+        && inner.lock.is_settled()
         && let Err(error) = inner.flush_index()
     {
         tracing::warn!(%error, "cannot write an index file yet; the end of the job tries again");

@@ -160,7 +160,7 @@ impl Reader {
             if next > offset {
                 let plain = self
                     .inner
-                    .load_blob(BlobKind::Data, id)
+                    .read_blob(BlobKind::Data, id)
                     .map_err(|error| error.at_path(&entry.path))?;
                 // Both within the blob, whose length was verified.
                 let from = usize::try_from(offset.saturating_sub(at)).unwrap_or(usize::MAX);
@@ -252,7 +252,7 @@ impl Reader {
     /// The first place of a data blob. When it is in no index that we know, the index is read
     /// again: the snapshot may be newer than this reader.
     fn locate(&self, id: &Id, path: &[u8]) -> Result<Location> {
-        let first = || self.inner.index().memory.first(BlobKind::Data, id);
+        let first = || self.inner.index().places(BlobKind::Data, id).first().copied();
         if let Some(place) = first() {
             return Ok(place);
         }
@@ -262,10 +262,10 @@ impl Reader {
     }
 
     pub(crate) fn tree(&self, id: &Id) -> Result<Tree> {
-        let json = match self.inner.load_blob(BlobKind::Tree, id) {
+        let json = match self.inner.read_blob(BlobKind::Tree, id) {
             Err(Error::MissingBlob { .. }) => {
                 self.inner.refresh_index()?;
-                self.inner.load_blob(BlobKind::Tree, id)?
+                self.inner.read_blob(BlobKind::Tree, id)?
             }
             other => other?,
         };
@@ -291,7 +291,7 @@ impl Reader {
             return Ok(plain);
         }
         // By itself, and from another place if it lies in two.
-        self.inner.load_blob(BlobKind::Data, &place.blob.id)
+        self.inner.read_blob(BlobKind::Data, &place.blob.id)
     }
 }
 

@@ -14,7 +14,7 @@ use crate::error::{Error, Result};
 use crate::id::{Id, SnapshotId};
 use crate::index::{IndexFile, IndexPack, Location, MemoryIndex};
 use crate::key::{self, Password};
-use crate::lock::{LockManager, begin_job};
+use crate::lock::{LockManager, begin_freeing_job};
 use crate::pack::{BlobKind, PackedBlob};
 use crate::packer::Packer;
 use crate::snapshot::Snapshot;
@@ -68,6 +68,9 @@ pub(crate) enum FileKind {
     Snapshot,
     Key,
     Lock,
+    /// What a prune is about to delete.
+    #[allow(dead_code, reason = "for prune")]
+    Mark,
 }
 
 impl FileKind {
@@ -78,6 +81,7 @@ impl FileKind {
             Self::Snapshot => "snapshots",
             Self::Key => "keys",
             Self::Lock => "locks",
+            Self::Mark => "provault/prune",
         }
     }
 
@@ -119,6 +123,27 @@ pub(crate) struct Index {
     loaded: HashSet<Id>,
     /// Packs that are durable and in `memory`, but in no index file yet.
     unindexed: Vec<Arc<IndexPack>>,
+    /// Packs that have left the index while jobs were running.
+    pub(crate) departed: Vec<Departed>,
+}
+
+/// Packs that a prune took out of the index. No job that begins now may rely on them; but those
+/// that were running then may still read them, or have relied on them already.
+pub(crate) struct Departed {
+    /// The job that began last before they left.
+    pub(crate) newest_job: u64,
+    pub(crate) memory: MemoryIndex,
+}
+
+impl Index {
+    /// The places of a blob for a reader that may have begun before a prune.
+    pub(crate) fn places(&self, kind: BlobKind, id: &Id) -> Vec<Location> {
+        let mut places = self.memory.locations(kind, id);
+        for departed in &self.departed {
+            places.extend(departed.memory.locations(kind, id));
+        }
+        places
+    }
 }
 
 /// Every snapshot of a repository.
@@ -173,6 +198,7 @@ impl Repository {
         for (orphan, _) in orphans {
             storage.delete(&FileKind::Key.name(&orphan))?;
         }
+        crate::reserve::ensure(storage.as_ref(), crate::reserve::SMALLEST);
         Ok(Self::new(storage, master, config, options))
     }
 
@@ -274,7 +300,7 @@ impl Repository {
     /// Removes snapshots. What only they referred to stays until it is pruned. One that is gone
     /// already is no error, so a retry is safe.
     pub fn forget(&self, snapshots: &[SnapshotId]) -> Result<()> {
-        let job = begin_job(&self.inner)?;
+        let job = begin_freeing_job(&self.inner)?;
         for id in snapshots {
             job.check()?;
             match self.inner.storage.delete(&FileKind::Snapshot.name(id)) {
@@ -376,6 +402,8 @@ impl Inner {
     /// A damaged index file is left out with a warning: what it lists cannot be read, all else
     /// can, and a backup stores again what it misses. `check` reports it.
     pub(crate) fn refresh_index(&self) -> Result<()> {
+        // Jobs that begin from here on look at the index themselves.
+        let newest_job = self.lock.newest_job();
         let _files = self.index_files.lock().unwrap_or_else(PoisonError::into_inner);
         let listed: HashSet<Id> = self.list(FileKind::Index)?.into_iter().map(|f| f.0).collect();
         let (fresh, missing) = {
@@ -399,14 +427,25 @@ impl Inner {
             }
         }
         let mut index = self.index.write().unwrap_or_else(PoisonError::into_inner);
-        if fresh {
+        let former = fresh.then(|| {
             let unindexed = std::mem::take(&mut index.unindexed);
-            *index = Index::default();
+            let departed = std::mem::take(&mut index.departed);
+            let former = std::mem::take(&mut *index).memory;
             index.memory.add(unindexed.iter().map(Arc::as_ref));
             index.unindexed = unindexed;
-        }
+            index.departed = departed;
+            former
+        });
         index.memory.add(&packs);
         index.loaded.extend(loaded);
+        if let Some(former) = former {
+            let gone = former.packs_not_in(&index.memory);
+            if !gone.is_empty() {
+                let mut memory = MemoryIndex::default();
+                memory.add(&gone);
+                index.departed.push(Departed { newest_job, memory });
+            }
+        }
         Ok(())
     }
 
@@ -462,20 +501,50 @@ impl Inner {
         waiting >= INDEX_FILE_BLOBS
     }
 
-    /// Called when the last job ends, while the lock is still held: gives up unfinished packs and
-    /// writes down finished ones, or forgets about them.
-    pub(crate) fn settle(&self) {
+    /// Whether there are durable packs that no index file lists.
+    pub(crate) fn has_unindexed(&self) -> bool {
+        !self.index().unindexed.is_empty()
+    }
+
+    /// Called when the last job ends, while its lock is still held: gives up unfinished packs and
+    /// writes down finished ones, or forgets about them. `sound` says whether the lock is.
+    pub(crate) fn settle(&self, sound: bool) {
         self.packer.discard();
-        if let Err(error) = self.flush_index() {
+        if !self.has_unindexed() {
+            return;
+        }
+        let flushed = if sound { self.flush_index() } else { Ok(()) };
+        if let Err(error) = &flushed {
             tracing::warn!(%error, "packs without an index file are left to be pruned");
+        }
+        if !sound || flushed.is_err() {
             *self.index.write().unwrap_or_else(PoisonError::into_inner) = Index::default();
+        }
+    }
+
+    /// Forgets what left the index before the job with this number began, the oldest one alive.
+    pub(crate) fn forget_departed(&self, oldest: u64) {
+        if self.index().departed.iter().any(|departed| departed.newest_job < oldest) {
+            let mut index = self.index.write().unwrap_or_else(PoisonError::into_inner);
+            index.departed.retain(|departed| departed.newest_job >= oldest);
         }
     }
 
     /// The verified plaintext of a blob, from whichever place still has it.
     pub(crate) fn load_blob(&self, kind: BlobKind, id: &Id) -> Result<Vec<u8>> {
+        let places = self.index().memory.locations(kind, id);
+        self.load_from_any(kind, id, places)
+    }
+
+    /// The same for a reader that may have begun before a prune.
+    pub(crate) fn read_blob(&self, kind: BlobKind, id: &Id) -> Result<Vec<u8>> {
+        let places = self.index().places(kind, id);
+        self.load_from_any(kind, id, places)
+    }
+
+    fn load_from_any(&self, kind: BlobKind, id: &Id, places: Vec<Location>) -> Result<Vec<u8>> {
         let mut last = Error::MissingBlob { kind, blob: *id, path: None };
-        for place in self.index().memory.locations(kind, id) {
+        for place in places {
             match self.load_from(&place) {
                 Err(error) if error.is_damage() => last = error,
                 other => return other,
@@ -484,7 +553,7 @@ impl Inner {
         Err(last)
     }
 
-    fn load_from(&self, place: &Location) -> Result<Vec<u8>> {
+    pub(crate) fn load_from(&self, place: &Location) -> Result<Vec<u8>> {
         let (offset, length) = (u64::from(place.blob.offset), u64::from(place.blob.length));
         match self.storage.get_range(&FileKind::Pack.name(&place.pack), offset, length) {
             Ok(sealed) => self.open_blob(place, &sealed),

@@ -50,6 +50,11 @@ impl StorageError {
         Self { operation, name: name.to_owned(), kind: StorageErrorKind::Other, message }
     }
 
+    /// Whether there is no room left for it.
+    pub fn is_no_space(&self) -> bool {
+        ["os error 28", "os error 122"].iter().any(|errno| self.message.contains(errno))
+    }
+
     /// Whether the object is simply not there.
     pub fn is_not_found(&self) -> bool {
         self.kind == StorageErrorKind::NotFound
@@ -257,7 +262,9 @@ impl Storage for ObjectStorage {
 /// `object_store` stages a local write as `NAME#1` beside its target and never lists such names.
 fn is_staged(name: &str) -> bool {
     name.split_once('#').is_some_and(|(target, number)| {
-        (target == "config" || target.len() == 64 && target.bytes().all(|c| c.is_ascii_hexdigit()))
+        (target == "config"
+            || target == "reserve"
+            || target.len() == 64 && target.bytes().all(|c| c.is_ascii_hexdigit()))
             && !number.is_empty()
             && number.bytes().all(|c| c.is_ascii_digit())
     })

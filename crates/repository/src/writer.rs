@@ -312,6 +312,7 @@ impl SnapshotWriter {
         let tree = self.store_blob(BlobKind::Tree, &root.builder.finish()?)?;
 
         Packer::commit(&self.inner, &mut self.dependencies, &self.options.cancel)?;
+        self.job.settled()?;
         self.inner.flush_index()?;
         self.job.check()?;
         self.options.cancel.check()?;

@@ -187,6 +187,7 @@ fn what_the_structure_check_sees() {
     let largest = sandbox
         .repository_files()
         .into_iter()
+        .filter(|name| name.starts_with("data/"))
         .map(|name| sandbox.path("repo").join(name))
         .max_by_key(|path| fs::metadata(path).unwrap().len())
         .unwrap();

@@ -15,7 +15,7 @@ fn locks(sandbox: &Sandbox) -> Vec<String> {
 }
 
 #[test]
-fn one_lock_for_all_jobs_and_none_after_them() {
+fn one_lock_for_each_job_and_none_after_them() {
     let sandbox = Sandbox::new();
     small_tree(&sandbox.source());
     let repository = sandbox.init();
@@ -24,22 +24,28 @@ fn one_lock_for_all_jobs_and_none_after_them() {
     let lock = locks(&sandbox);
     assert_eq!(lock.len(), 1);
     let reader = repository.reader().unwrap();
+    assert_eq!(locks(&sandbox).len(), 2);
     let second = repository.clone().backup(backup_options(&sandbox.source(), None)).unwrap();
-    assert_eq!(locks(&sandbox), lock);
+    assert_eq!(locks(&sandbox).len(), 3);
 
-    // Stock restic shares it, and refuses to prune.
+    // Stock restic shares them, and refuses to prune.
     sandbox.restic(&["backup", sandbox.source().to_str().unwrap()]);
     let listed = sandbox.restic(&["list", "locks"]);
-    assert!(lock[0].ends_with(listed.trim()), "{listed}");
-    let (pruned, text) = sandbox.try_restic(&["prune"]);
-    assert!(!pruned && text.contains("locked"), "{text}");
+    assert_eq!(listed.trim().lines().count(), 3, "{listed}");
+    assert!(listed.contains(lock[0].strip_prefix("locks/").unwrap()), "{listed}");
+    for refused in [&["prune"][..], &["forget", "--keep-last", "1", "--prune"], &["check"]] {
+        let (done, text) = sandbox.try_restic(refused);
+        assert!(!done && text.contains("locked"), "{refused:?}: {text}");
+    }
 
     drop(first);
+    assert_eq!(locks(&sandbox).len(), 2);
+    assert!(!locks(&sandbox).contains(&lock[0]));
     drop(reader);
-    assert_eq!(locks(&sandbox), lock);
     drop(second);
     assert!(locks(&sandbox).is_empty());
     sandbox.restic(&["prune"]);
+    sandbox.assert_clean();
 }
 
 /// Stock restic, stopped while it holds an exclusive lock.
