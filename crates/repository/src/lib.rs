@@ -25,6 +25,7 @@
 //! whose names are not UTF-8; these stand in fields of our own, which it skips when it restores.
 //! (`restic rewrite` of later versions refuses trees with fields that it does not know.)
 
+mod blobs;
 mod cancel;
 mod check;
 mod chunker;

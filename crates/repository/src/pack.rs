@@ -69,6 +69,12 @@ pub(crate) struct PackBuilder {
 }
 
 impl PackBuilder {
+    /// An empty pack that is built in `buffer`, whose content is dropped.
+    pub(crate) fn new(mut buffer: Vec<u8>) -> Self {
+        buffer.clear();
+        Self { bytes: buffer, blobs: Vec::new() }
+    }
+
     /// Adds a sealed blob.
     pub(crate) fn add(
         &mut self,

@@ -6,7 +6,7 @@
 //! whichever job was writing it. A pack does not belong to the job that began it, so a job that is
 //! dropped takes nothing away from the others.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -21,6 +21,8 @@ use crate::storage::StorageError;
 
 /// How often a waiting job looks at its cancel flag.
 const LOOK_UP: Duration = Duration::from_millis(100);
+/// So many buffers of stored packs are kept for the next ones.
+const SPARE: usize = 4;
 
 #[derive(Default)]
 pub(crate) struct Packer {
@@ -33,9 +35,12 @@ struct State {
     /// Blobs in packs that are not durable yet.
     in_flight: HashMap<(BlobKind, Id), Arc<Ticket>>,
     next_ticket: u64,
+    /// Memory of packs that are stored.
+    spare: Vec<Vec<u8>>,
 }
 
-struct OpenPack {
+/// A pack that is being filled, or waits to be stored.
+pub(crate) struct OpenPack {
     ticket: Arc<Ticket>,
     builder: PackBuilder,
 }
@@ -85,25 +90,44 @@ impl Ticket {
     }
 }
 
-/// The packs that one job depends on and that are not known to be durable.
+/// The packs that one job depends on: those that are not known to be durable yet, and those that
+/// were there and whose blobs it did not store again.
 #[derive(Default)]
-pub(crate) struct Dependencies(HashMap<u64, Arc<Ticket>>);
+pub(crate) struct Dependencies {
+    pending: HashMap<u64, Arc<Ticket>>,
+    relied_on: HashSet<Id>,
+}
 
 impl Dependencies {
     fn add(&mut self, ticket: &Arc<Ticket>) {
-        self.0.entry(ticket.number).or_insert_with(|| Arc::clone(ticket));
-        if self.0.len() > 64 {
-            self.0.retain(|_, ticket| !matches!(*ticket.progress(), Progress::Durable));
+        self.pending.entry(ticket.number).or_insert_with(|| Arc::clone(ticket));
+        if self.pending.len() > 64 {
+            self.pending.retain(|_, ticket| !matches!(*ticket.progress(), Progress::Durable));
         }
+    }
+
+    /// The packs that held blobs of this job before it.
+    pub(crate) fn relied_on(&self) -> &HashSet<Id> {
+        &self.relied_on
     }
 }
 
 /// A sealed blob on its way into a pack.
-pub(crate) struct SealedBlob {
+pub(crate) struct SealedBlob<'a> {
     pub(crate) kind: BlobKind,
     pub(crate) id: Id,
-    pub(crate) sealed: Vec<u8>,
+    pub(crate) sealed: &'a [u8],
     pub(crate) uncompressed: Option<u32>,
+}
+
+/// What became of a blob handed to the packer.
+pub(crate) enum Added {
+    /// Another job was faster.
+    Known,
+    /// It is in a pack.
+    New,
+    /// It is in a pack that is full now and has to be given to [`store`].
+    Full(OpenPack),
 }
 
 /// Finishes the ticket whatever happens, so that nobody waits for a thread that has panicked.
@@ -130,79 +154,91 @@ impl Packer {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Whether the blob is stored or being stored; in the latter case the job depends on that.
+    /// Whether the blob is stored or being stored; the job depends on its pack then.
     pub(crate) fn knows(
         inner: &Inner,
         kind: BlobKind,
         id: &Id,
-        dependencies: &mut Dependencies,
+        dependencies: &Mutex<Dependencies>,
     ) -> bool {
+        let depend = || dependencies.lock().unwrap_or_else(PoisonError::into_inner);
         // In flight first: a blob leaves there only once it is in the index.
-        if let Some(ticket) = inner.packer.state().in_flight.get(&(kind, *id)) {
-            dependencies.add(ticket);
+        let in_flight = inner.packer.state().in_flight.get(&(kind, *id)).cloned();
+        if let Some(ticket) = in_flight {
+            depend().add(&ticket);
             return true;
         }
-        inner.index().memory.contains(kind, id)
+        let Some(place) = inner.index().memory.first(kind, id) else { return false };
+        depend().relied_on.insert(place.pack);
+        true
     }
 
-    /// Adds a blob to the open pack of its kind, and stores that pack when it is full. Returns
-    /// whether the blob was new; another job may have been faster.
+    /// Adds a blob to the open pack of its kind.
     pub(crate) fn add(
         inner: &Inner,
-        blob: &SealedBlob,
-        dependencies: &mut Dependencies,
-    ) -> Result<bool> {
+        blob: &SealedBlob<'_>,
+        dependencies: &Mutex<Dependencies>,
+    ) -> Result<Added> {
+        let depend = || dependencies.lock().unwrap_or_else(PoisonError::into_inner);
         let mut guard = inner.packer.state();
         let state = &mut *guard;
         if let Some(ticket) = state.in_flight.get(&(blob.kind, blob.id)) {
-            dependencies.add(ticket);
-            return Ok(false);
+            depend().add(ticket);
+            return Ok(Added::Known);
         }
-        if inner.index().memory.contains(blob.kind, &blob.id) {
-            return Ok(false);
+        if let Some(place) = inner.index().memory.first(blob.kind, &blob.id) {
+            depend().relied_on.insert(place.pack);
+            return Ok(Added::Known);
         }
         let open = state.open.entry(blob.kind).or_insert_with(|| {
             state.next_ticket += 1;
             let (number, progress) = (state.next_ticket, Mutex::new(Progress::Pending));
             let ticket = Arc::new(Ticket { number, progress, changed: Condvar::new() });
-            OpenPack { ticket, builder: PackBuilder::default() }
+            let buffer = state.spare.pop().unwrap_or_default();
+            OpenPack { ticket, builder: PackBuilder::new(buffer) }
         });
-        open.builder.add(blob.kind, blob.id, &blob.sealed, blob.uncompressed)?;
-        dependencies.add(&open.ticket);
+        open.builder.add(blob.kind, blob.id, blob.sealed, blob.uncompressed)?;
+        depend().add(&open.ticket);
         state.in_flight.insert((blob.kind, blob.id), Arc::clone(&open.ticket));
-        if open.builder.len() >= inner.options.pack_size {
-            let full = state.open.remove(&blob.kind);
-            drop(guard);
-            if let Some(full) = full {
-                store(inner, full)?;
-            }
+        if open.builder.len() >= inner.options.pack_size
+            && let Some(full) = state.open.remove(&blob.kind)
+        {
+            return Ok(Added::Full(full));
         }
-        Ok(true)
+        Ok(Added::New)
     }
 
     /// Stores the open packs that the job depends on, and waits until all its packs are durable.
     pub(crate) fn commit(
         inner: &Inner,
-        dependencies: &mut Dependencies,
+        dependencies: &Mutex<Dependencies>,
         cancel: &CancelFlag,
     ) -> Result<()> {
+        let depend = || dependencies.lock().unwrap_or_else(PoisonError::into_inner);
         for kind in [BlobKind::Data, BlobKind::Tree] {
             let mut state = inner.packer.state();
             let needed = state
                 .open
                 .get(&kind)
-                .is_some_and(|open| dependencies.0.contains_key(&open.ticket.number));
+                .is_some_and(|open| depend().pending.contains_key(&open.ticket.number));
             let open = if needed { state.open.remove(&kind) } else { None };
             drop(state);
             if let Some(open) = open {
                 store(inner, open)?;
             }
         }
-        for ticket in dependencies.0.values() {
-            ticket.wait(cancel)?;
+        let pending: Vec<_> = depend().pending.drain().map(|(_, ticket)| ticket).collect();
+        pending.iter().try_for_each(|ticket| ticket.wait(cancel))
+    }
+
+    /// Keeps a pack's memory for the next one: fresh buffers of this size cost page faults, and
+    /// the allocator keeps freed ones in ways that double the peak.
+    fn keep(&self, mut buffer: Vec<u8>) {
+        buffer.clear();
+        let mut state = self.state();
+        if state.spare.len() < SPARE {
+            state.spare.push(buffer);
         }
-        dependencies.0.clear();
-        Ok(())
     }
 
     /// Drops unfinished packs. Only when no job is left that could depend on them.
@@ -210,10 +246,12 @@ impl Packer {
         let mut state = self.state();
         state.open.clear();
         state.in_flight.clear();
+        state.spare.clear();
     }
 }
 
-fn store(inner: &Inner, open: OpenPack) -> Result<()> {
+/// Makes a pack durable and known. Its ticket comes good or fails, whatever happens.
+pub(crate) fn store(inner: &Inner, open: OpenPack) -> Result<()> {
     let OpenPack { ticket, builder } = open;
     let mut finish = FinishOnDrop {
         packer: &inner.packer,
@@ -228,7 +266,12 @@ fn store(inner: &Inner, open: OpenPack) -> Result<()> {
             return Err(error);
         }
     };
-    if let Err(error) = inner.storage.put(&FileKind::Pack.name(&id), Bytes::from(bytes)) {
+    let bytes = Bytes::from(bytes);
+    let put = inner.storage.put(&FileKind::Pack.name(&id), bytes.clone());
+    if let Ok(buffer) = bytes.try_into_mut() {
+        inner.packer.keep(buffer.into());
+    }
+    if let Err(error) = put {
         finish.end = Progress::Failed(error.clone());
         return Err(Error::PackNotStored(error));
     }

@@ -35,6 +35,8 @@ pub struct Options {
     pub pack_size: usize,
     /// zstd level.
     pub compression_level: i32,
+    /// Packs that one job stores at a time, each in memory meanwhile.
+    pub uploads: usize,
     /// Named in lock files; by default this machine's name.
     pub hostname: String,
     /// Named in lock files and key files.
@@ -52,6 +54,7 @@ impl Default for Options {
         Self {
             pack_size: 16 << 20,
             compression_level: 3,
+            uploads: 3,
             hostname: hostname.to_string_lossy().into_owned(),
             username: user.map(|user| user.name).unwrap_or_default(),
             lock_settle: Duration::from_millis(200),

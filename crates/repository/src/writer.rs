@@ -3,6 +3,7 @@
 use std::io::{self, Read};
 use std::sync::Arc;
 
+use crate::blobs::{BlobWorker, BlobWriter};
 use crate::cancel::CancelFlag;
 use crate::chunker::ChunkBuffer;
 use crate::error::{Error, Result};
@@ -11,7 +12,6 @@ use crate::id::{Id, SnapshotId};
 use crate::lock::{JobGuard, begin_job};
 use crate::node::{Metadata, Node, NodeKind, check_name};
 use crate::pack::BlobKind;
-use crate::packer::{Dependencies, Packer, SealedBlob};
 use crate::repository::{FileKind, Inner, Repository};
 use crate::snapshot::{Snapshot, SnapshotFile};
 use crate::tree::{Tree, TreeBuilder};
@@ -136,9 +136,9 @@ pub struct SnapshotWriter {
     options: BackupOptions,
     /// Directories that are open now, the snapshot's root first.
     frames: Vec<Frame>,
-    dependencies: Dependencies,
+    blobs: BlobWriter,
+    worker: BlobWorker,
     buffer: ChunkBuffer,
-    compressor: Option<zstd::bulk::Compressor<'static>>,
     stats: BackupStats,
     broken: Option<String>,
     /// Last, so that the lock goes after everything else.
@@ -166,19 +166,15 @@ impl Repository {
         let job = begin_job(&self.inner)?;
         self.inner.refresh_index()?;
         let inner = Arc::clone(&self.inner);
-        let compressor = inner
-            .config
-            .compresses()
-            .then(|| zstd::bulk::Compressor::new(inner.options.compression_level))
-            .transpose()
-            .map_err(|error| Error::Internal(error.to_string()))?;
+        let blobs = BlobWriter::new(&inner, options.cancel.clone())?;
+        let worker = blobs.worker()?;
         let mut writer = SnapshotWriter {
             inner,
             options,
             frames: Vec::new(),
-            dependencies: Dependencies::default(),
+            blobs,
+            worker,
             buffer: ChunkBuffer::default(),
-            compressor,
             stats: BackupStats::default(),
             broken: None,
             job,
@@ -311,9 +307,7 @@ impl SnapshotWriter {
         let root = self.frames.pop().ok_or(Error::UnbalancedDirectories("no root"))?;
         let tree = self.store_blob(BlobKind::Tree, &root.builder.finish()?)?;
 
-        Packer::commit(&self.inner, &mut self.dependencies, &self.options.cancel)?;
-        self.job.settled()?;
-        self.inner.flush_index()?;
+        self.blobs.commit(&self.job)?;
         self.job.check()?;
         self.options.cancel.check()?;
         let options = &self.options;
@@ -344,9 +338,7 @@ impl SnapshotWriter {
             let content = node.content.clone().unwrap_or_default();
             let extents = metadata.data_extents.as_ref().or(node.data_extents()).cloned();
             if node.looks_unchanged(metadata)
-                && content.iter().all(|id| {
-                    Packer::knows(&self.inner, BlobKind::Data, id, &mut self.dependencies)
-                })
+                && content.iter().all(|id| self.blobs.knows(BlobKind::Data, id))
             {
                 let size = metadata.size;
                 self.add(name, &Node::file(name, metadata, size, content, extents))?;
@@ -392,31 +384,16 @@ impl SnapshotWriter {
     }
 
     fn store_blob(&mut self, kind: BlobKind, plain: &[u8]) -> Result<Id> {
-        let id = Id::hash(plain);
-        if Packer::knows(&self.inner, kind, &id, &mut self.dependencies) {
-            return Ok(id);
-        }
-        let length = u32::try_from(plain.len())
-            .map_err(|_| Error::Limit("a directory's tree is larger than 4 GiB".to_owned()))?;
-        let compressed = match &mut self.compressor {
-            Some(compressor) => Some(
-                compressor.compress(plain).map_err(|error| Error::Internal(error.to_string()))?,
-            )
-            .filter(|compressed| compressed.len() < plain.len()),
-            None => None,
-        };
-        let sealed = self.inner.key.seal(compressed.as_deref().unwrap_or(plain));
-        let uncompressed = compressed.is_some().then_some(length);
-        let blob = SealedBlob { kind, id, sealed, uncompressed };
-        if Packer::add(&self.inner, &blob, &mut self.dependencies)? {
-            self.stats.bytes_added += u64::from(length);
-            self.stats.bytes_stored += blob.sealed.len() as u64;
+        let stored = self.blobs.store(&mut self.worker, kind, plain)?;
+        if let Some(added) = stored.added {
+            self.stats.bytes_added += plain.len() as u64;
+            self.stats.bytes_stored += added;
             match kind {
                 BlobKind::Data => self.stats.data_blobs += 1,
                 BlobKind::Tree => self.stats.tree_blobs += 1,
             }
         }
-        Ok(id)
+        Ok(stored.id)
     }
 
     fn open(&mut self, name: Vec<u8>, metadata: Metadata, parent: Option<Tree>) {
