@@ -49,7 +49,7 @@ pub use commands::Command;
 pub use error::{ApiError, CliError};
 pub use exit::EXIT_CODES_HELP;
 pub use options::{GlobalOptions, default_data_dir};
-pub use output::size;
+pub use output::{Output, View, clean, size};
 pub use probe_spec::ProbeSpec;
 pub use server_file::ServerFile;
 pub use words::CommandLine;
@@ -58,7 +58,6 @@ use commands::Context;
 use environment::Environment;
 use exit::Exit;
 use interrupt::Interrupt;
-use output::Output;
 
 /// Does what `command` says and prints what comes of it. See [`EXIT_CODES_HELP`] for the code.
 pub fn run(command: Command, options: &GlobalOptions) -> ExitCode {

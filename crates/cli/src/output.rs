@@ -33,17 +33,32 @@ const PROSE_WIDTH: u16 = 16;
 
 /// Where and how to print.
 #[allow(clippy::struct_excessive_bools)] // Each is a question of its own about the outside.
-pub(crate) struct Output {
+pub struct Output {
     json: bool,
     terminal: bool,
     colour: bool,
     /// Whether progress may redraw a line of standard error.
-    pub live: bool,
+    pub(crate) live: bool,
     out: RefCell<Box<dyn Write>>,
     err: RefCell<Box<dyn Write>>,
 }
 
 impl Output {
+    /// Standard output and standard error of this process, for commands of the binary's own.
+    pub fn standard(options: &GlobalOptions) -> Self {
+        Self::of_process(options, &Environment::of_process())
+    }
+
+    /// Whether JSON was asked for.
+    pub fn is_json(&self) -> bool {
+        self.json
+    }
+
+    /// Whether progress may redraw a line of standard error.
+    pub fn is_live(&self) -> bool {
+        self.live
+    }
+
     pub(crate) fn of_process(options: &GlobalOptions, env: &Environment) -> Self {
         let terminal = io::stdout().is_terminal();
         Self {
@@ -64,11 +79,7 @@ impl Output {
     }
 
     /// Prints the API's JSON where it was asked for, else the views made of it.
-    pub(crate) fn show(
-        &self,
-        json: &Value,
-        views: impl FnOnce() -> Vec<View>,
-    ) -> Result<(), CliError> {
+    pub fn show(&self, json: &Value, views: impl FnOnce() -> Vec<View>) -> Result<(), CliError> {
         if self.json {
             return self.print(&format!("{json:#}"));
         }
@@ -89,12 +100,12 @@ impl Output {
     }
 
     /// Prints JSON where it was asked for, else one line that a script can take as it is.
-    pub(crate) fn show_line(&self, json: &Value, line: &str) -> Result<(), CliError> {
+    pub fn show_line(&self, json: &Value, line: &str) -> Result<(), CliError> {
         if self.json { self.print(&format!("{json:#}")) } else { self.print(&clean(line)) }
     }
 
     /// One line on standard error, for people.
-    pub(crate) fn note(&self, text: &str) -> Result<(), CliError> {
+    pub fn note(&self, text: &str) -> Result<(), CliError> {
         let mut err = self.err.borrow_mut();
         writeln!(err, "{text}").and_then(|()| err.flush()).map_err(CliError::Output)
     }
@@ -162,7 +173,7 @@ impl Output {
 }
 
 /// Text that cannot move a cursor: a path or a message may hold anything.
-fn clean(text: &str) -> String {
+pub fn clean(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for c in text.chars() {
         match c {
@@ -176,37 +187,45 @@ fn clean(text: &str) -> String {
 
 /// A table, or the fields of one thing.
 #[derive(Debug)]
-pub(crate) struct View {
+pub struct View {
     title: Option<String>,
     headers: Vec<&'static str>,
     rows: Vec<Vec<String>>,
 }
 
 impl View {
-    pub(crate) fn table(headers: &[&'static str]) -> Self {
+    /// A table with these columns.
+    pub fn table(headers: &[&'static str]) -> Self {
         Self { title: None, headers: headers.to_vec(), rows: Vec::new() }
     }
 
-    pub(crate) fn fields() -> Self {
+    /// The fields of one thing.
+    pub fn fields() -> Self {
         Self::table(&[])
     }
 
-    pub(crate) fn titled(mut self, title: impl Into<String>) -> Self {
+    /// Puts a line above it.
+    #[must_use]
+    pub fn titled(mut self, title: impl Into<String>) -> Self {
         self.title = Some(title.into());
         self
     }
 
-    pub(crate) fn row(&mut self, cells: impl IntoIterator<Item = String>) {
+    /// Adds a row.
+    pub fn row(&mut self, cells: impl IntoIterator<Item = String>) {
         self.rows.push(cells.into_iter().collect());
     }
 
-    pub(crate) fn rows(mut self, rows: impl IntoIterator<Item = Vec<String>>) -> Self {
+    /// Adds rows.
+    #[must_use]
+    pub fn rows(mut self, rows: impl IntoIterator<Item = Vec<String>>) -> Self {
         self.rows.extend(rows);
         self
     }
 
     /// A named value; one that is absent is left out.
-    pub(crate) fn field(mut self, name: &str, value: impl Into<Option<String>>) -> Self {
+    #[must_use]
+    pub fn field(mut self, name: &str, value: impl Into<Option<String>>) -> Self {
         if let Some(value) = value.into() {
             self.rows.push(vec![name.to_owned(), value]);
         }

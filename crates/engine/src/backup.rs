@@ -358,7 +358,7 @@ fn recovery_point(
 /// Where a resource goes in its snapshot: below the names of its path, as `restic` has it, so that
 /// stock tools restore it to where people look for it. The directories above it are not part of
 /// the resource; they get plain metadata.
-fn place_in_tree(identity: &str) -> (Vec<RootComponent>, Vec<u8>) {
+pub(crate) fn place_in_tree(identity: &str) -> (Vec<RootComponent>, Vec<u8>) {
     let mut names: Vec<&str> = identity.split('/').filter(|name| !name.is_empty()).collect();
     // A whole host has no name of its own.
     let root = names.pop().unwrap_or("root").as_bytes().to_vec();

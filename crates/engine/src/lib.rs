@@ -23,6 +23,7 @@ mod error;
 mod expiry;
 mod heartbeat;
 mod keyring;
+pub mod offline;
 mod older_state;
 mod outbox;
 pub mod pause;

@@ -6,6 +6,7 @@ mod clock;
 mod instance;
 mod lab;
 mod receiver;
+mod repository;
 mod sample_app;
 mod serve;
 mod story;
@@ -30,6 +31,7 @@ enum Command {
     Serve(serve::ServeArgs),
     /// Play the whole story on this machine: back up, restore in isolation, prove.
     Lab(lab::LabArgs),
+    Repository(repository::RepositoryArgs),
     #[command(flatten)]
     Client(provault_cli::Command),
     /// The isolation helper; started by the server.
@@ -50,6 +52,7 @@ fn main() -> ExitCode {
     match args.command {
         Command::Serve(serve) => serve::run(&serve, &args.global),
         Command::Lab(lab) => lab::run(&lab, &args.global),
+        Command::Repository(repository) => repository::run(&repository, &args.global),
         Command::Client(command) => provault_cli::run(command, &args.global),
         Command::Isolate => provault_proof::helper_main(),
         Command::SampleApp(sample) => sample_app::run(&sample),

@@ -14,10 +14,12 @@ use crate::crypto::AeadKey;
 use crate::error::{Error, Result};
 use crate::go_json::Base64;
 
-/// scrypt parameters of the keys that we write. Our passwords are 256 random bits, which no
-/// amount of guessing finds, so stretching adds nothing; and opening a repository stays cheap.
-/// Stock restic reads the parameters from the key file.
-const LOG_N: u8 = 10;
+/// scrypt's cost for a password of 256 random bits, which no amount of guessing finds: stretching
+/// adds nothing, and opening a repository stays cheap. Stock restic reads the parameters from the
+/// key file.
+const LOG_N_RANDOM: u8 = 10;
+/// For a password that a person may have chosen: restic's own (it never goes below this).
+const LOG_N_CHOSEN: u8 = 15;
 const R: u32 = 8;
 const P: u32 = 1;
 
@@ -27,8 +29,22 @@ const MAX_SCRYPT_MEMORY: u64 = 1 << 30;
 const MAX_P: u32 = 64;
 
 /// A repository's password. Redacted in debug output, wiped when dropped.
-#[derive(Clone, PartialEq, Eq)]
-pub struct Password(String);
+///
+/// One that was [generated](Self::generate) is known to be random while it stays in this type; one
+/// read as text may have been chosen by a person, and a key file for it is made hard to guess at.
+#[derive(Clone)]
+pub struct Password {
+    text: String,
+    random: bool,
+}
+
+impl PartialEq for Password {
+    fn eq(&self, other: &Self) -> bool {
+        self.text == other.text
+    }
+}
+
+impl Eq for Password {}
 
 impl Password {
     /// 256 random bits, as 64 hexadecimal digits.
@@ -36,17 +52,17 @@ impl Password {
         let mut bytes = rand::random::<[u8; 32]>();
         let text = hex::encode(bytes);
         bytes.zeroize();
-        Self(text)
+        Self { text, random: true }
     }
 
     /// A password chosen elsewhere, such as that of an existing restic repository.
     pub fn from_text(text: impl Into<String>) -> Self {
-        Self(text.into())
+        Self { text: text.into(), random: false }
     }
 
     /// The password itself, for sealing it or for handing it to stock restic.
     pub fn expose(&self) -> &str {
-        &self.0
+        &self.text
     }
 }
 
@@ -58,7 +74,7 @@ impl fmt::Debug for Password {
 
 impl Drop for Password {
     fn drop(&mut self) {
-        self.0.zeroize();
+        self.text.zeroize();
     }
 }
 
@@ -92,7 +108,7 @@ fn user_key(password: &Password, log_n: u8, r: u32, p: u32, salt: &[u8]) -> Resu
     let params = scrypt::Params::new(log_n, r, p)
         .map_err(|_| Error::damaged("key file", "impossible scrypt parameters"))?;
     let mut derived = Zeroizing::new([0; 64]);
-    scrypt::scrypt(password.0.as_bytes(), salt, &params, derived.as_mut_slice())
+    scrypt::scrypt(password.text.as_bytes(), salt, &params, derived.as_mut_slice())
         .map_err(|error| Error::Internal(error.to_string()))?;
     let (mut encrypt, mut mac) = ([0; 32], [0; 32]);
     encrypt.copy_from_slice(&derived[..32]);
@@ -111,6 +127,7 @@ pub(crate) fn write(
     username: &str,
 ) -> Result<Vec<u8>> {
     let salt = rand::random::<[u8; 64]>();
+    let log_n = if password.random { LOG_N_RANDOM } else { LOG_N_CHOSEN };
     let plain = MasterKeyJson {
         mac: MacKeyJson { k: BASE64.encode(master.mac_k), r: BASE64.encode(master.mac_r) },
         encrypt: BASE64.encode(master.encrypt),
@@ -121,11 +138,11 @@ pub(crate) fn write(
         username: username.to_owned(),
         hostname: hostname.to_owned(),
         kdf: "scrypt".to_owned(),
-        n: 1 << LOG_N,
+        n: 1 << log_n,
         r: R,
         p: P,
         salt: Base64(salt.to_vec()),
-        data: Base64(user_key(password, LOG_N, R, P, &salt)?.seal(&plain)),
+        data: Base64(user_key(password, log_n, R, P, &salt)?.seal(&plain)),
     };
     json(&file)
 }
@@ -183,6 +200,19 @@ mod tests {
         assert_eq!((opened.mac_k, opened.mac_r), (master.mac_k, master.mac_r));
         assert!(open("k", &file, &Password::generate()).unwrap().is_none());
         assert!(!format!("{password:?}").contains(password.expose()));
+    }
+
+    #[test]
+    fn a_password_that_may_be_guessed_is_stretched() {
+        let cost = |password: &Password| {
+            let file = write(&AeadKey::generate(), password, "host", "root").unwrap();
+            serde_json::from_slice::<KeyFile>(&file).unwrap().n
+        };
+        let random = Password::generate();
+        assert_eq!(cost(&random), 1 << LOG_N_RANDOM);
+        // The same text from outside: nobody knows any more where it comes from.
+        assert_eq!(cost(&Password::from_text(random.expose())), 1 << LOG_N_CHOSEN);
+        assert_eq!(cost(&Password::from_text("correct horse")), 1 << LOG_N_CHOSEN);
     }
 
     #[test]

@@ -1,0 +1,66 @@
+//! What a command works with: the options, the output, the opened repository.
+
+use std::sync::Arc;
+
+use provault_cli::Output;
+use provault_driver::CancelFlag;
+use provault_repository::{Options, Repository, Storage};
+
+use super::failure::Failure;
+use super::location::Location;
+use super::{RepositoryOptions, password};
+
+/// How commands call themselves in snapshots.
+pub(crate) const PROGRAM: &str = concat!("provault ", env!("CARGO_PKG_VERSION"));
+
+/// The options of one run, and where its results go.
+pub(crate) struct Context<'a> {
+    pub(crate) options: &'a RepositoryOptions,
+    pub(crate) out: &'a Output,
+}
+
+impl<'a> Context<'a> {
+    pub(crate) fn new(options: &'a RepositoryOptions, out: &'a Output) -> Self {
+        Self { options, out }
+    }
+
+    /// Where the repository is.
+    pub(crate) fn location(&self) -> Result<Location, Failure> {
+        Location::of(self.options.repo.as_deref())
+    }
+
+    /// The storage of a repository that is there.
+    pub(crate) fn storage(&self) -> Result<Arc<dyn Storage>, Failure> {
+        self.location()?.existing()
+    }
+
+    /// Opens the repository.
+    pub(crate) fn open(&self) -> Result<Repository, Failure> {
+        self.open_as(Options::default())
+    }
+
+    /// Opens the repository to work in a certain way.
+    pub(crate) fn open_as(&self, options: Options) -> Result<Repository, Failure> {
+        let storage = self.storage()?;
+        let password = password::find(self.options.password_file.as_deref())?;
+        Ok(Repository::open(storage, &password, options)?)
+    }
+
+    /// A line for people, unless they want quiet.
+    pub(crate) fn note(&self, text: &str) {
+        if !self.options.quiet {
+            // A note that cannot be written is not worth failing for.
+            let _ = self.out.note(&provault_cli::clean(text));
+        }
+    }
+
+    /// A line that has to be seen, quiet or not.
+    pub(crate) fn warn(&self, text: &str) {
+        let _ = self.out.note(&provault_cli::clean(text));
+    }
+}
+
+/// The repository's flag over the same boolean.
+pub(crate) fn repository_flag(cancel: &CancelFlag) -> provault_repository::CancelFlag {
+    provault_repository::CancelFlag::from_shared(cancel.as_shared())
+}

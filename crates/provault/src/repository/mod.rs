@@ -1,0 +1,113 @@
+//! `provault repository`: work on a repository without a server and without a catalog.
+//!
+//! For the day when the server is gone, for scripts, and for repositories of stock restic. The
+//! options, the exit codes and the names in JSON are restic's wherever restic has them.
+//!
+//! Invariants:
+//!
+//! * **The password is never an argument**: a file, standard input, the environment or a prompt.
+//! * **Ctrl-C ends a command cleanly**: nothing half-committed, no lock left, exit code 130.
+//! * **Only a whole success is 0.** A backup that lacks paths is 3, a check that finds damage 1.
+//! * Standard output is the result, one JSON document with `--json`; all else is standard error.
+#![allow(
+    clippy::doc_markdown,
+    reason = "doc comments are help texts here, and backticks would show"
+)]
+
+mod backup;
+mod check;
+mod context;
+mod failure;
+mod init;
+mod location;
+mod password;
+mod patterns;
+mod pick;
+mod progress;
+mod restore;
+mod signals;
+mod snapshots;
+mod sources;
+
+use std::process::ExitCode;
+
+use provault_cli::{GlobalOptions, Output};
+
+use context::Context;
+use failure::{EXIT_CODES, Failure};
+
+/// Back up, restore and check a repository without a server.
+///
+/// A repository is a directory in the format of restic: the storage of one vault, or one made by
+/// 'init' or by restic itself. No server has to run; one that does is not disturbed.
+#[derive(Debug, clap::Args)]
+#[command(after_help = EXIT_CODES)]
+pub struct RepositoryArgs {
+    #[command(flatten)]
+    options: RepositoryOptions,
+    #[command(subcommand)]
+    command: RepositoryCommand,
+}
+
+/// What all commands of `repository` need.
+#[derive(Debug, clap::Args)]
+pub(crate) struct RepositoryOptions {
+    /// Where the repository is: a directory, or a URL [default: PROVAULT_REPOSITORY, else
+    /// RESTIC_REPOSITORY]
+    #[arg(short = 'r', long, global = true, value_name = "PATH|URL")]
+    repo: Option<String>,
+    /// File with the repository's password, - for standard input [default: PROVAULT_PASSWORD_FILE,
+    /// RESTIC_PASSWORD_FILE, RESTIC_PASSWORD, else asked for on the terminal]
+    #[arg(short = 'p', long, global = true, value_name = "FILE")]
+    password_file: Option<std::path::PathBuf>,
+    /// No progress and no notes; errors and results only
+    #[arg(short, long, global = true)]
+    quiet: bool,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum RepositoryCommand {
+    /// Make a new, empty repository
+    Init(init::InitArgs),
+    /// Back up directories and files into a new snapshot
+    Backup(backup::BackupArgs),
+    /// List the snapshots, oldest first
+    Snapshots(snapshots::SnapshotsArgs),
+    /// Restore a snapshot, or a part of one, to a new place
+    Restore(restore::RestoreArgs),
+    /// Check that everything the snapshots need is there and whole
+    Check(check::CheckArgs),
+}
+
+/// Runs the command and says how it ended by the exit code.
+pub fn run(args: &RepositoryArgs, global: &GlobalOptions) -> ExitCode {
+    let out = Output::standard(global);
+    let context = Context::new(&args.options, &out);
+    let result = match &args.command {
+        RepositoryCommand::Init(args) => init::run(args, &context),
+        RepositoryCommand::Backup(args) => backup::run(args, &context),
+        RepositoryCommand::Snapshots(args) => snapshots::run(args, &context),
+        RepositoryCommand::Restore(args) => restore::run(args, &context),
+        RepositoryCommand::Check(args) => check::run(args, &context),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            // Where standard error cannot be written the exit code still tells.
+            if let Some(text) = failure.text() {
+                let _ = out.note(&text);
+            }
+            failure.exit_code()
+        }
+    }
+}
+
+/// A number as JSON and tables can both show it.
+pub(crate) fn bytes_text(bytes: u64) -> String {
+    provault_cli::size(i64::try_from(bytes).unwrap_or(i64::MAX))
+}
+
+/// The failure of a command that was not given what it needs.
+pub(crate) fn usage(message: impl Into<String>) -> Failure {
+    Failure::Usage(message.into())
+}
