@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use provault_domain::{BackupVault, Key};
-use provault_repository::{ObjectStorage, Options, Password, Repository, Storage};
+use provault_repository::{LocalStorage, Options, Password, Repository, Storage};
 
 use crate::keyring::Keyring;
 use crate::{EngineError, Result};
@@ -99,7 +99,7 @@ impl Vaults {
     }
 
     fn storage(&self, vault: &BackupVault) -> Result<Arc<dyn Storage>> {
-        let storage = ObjectStorage::local(&self.path(vault))
+        let storage = LocalStorage::local(&self.path(vault))
             .map_err(|error| EngineError::repository(&vault.name)(error.into()))?;
         Ok(Arc::new(storage))
     }

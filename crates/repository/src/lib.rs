@@ -64,7 +64,9 @@ pub use reader::{BlobRef, ContentSink, CopyOutcome, FailedFile, Reader};
 pub use repository::{Options, Repository, SnapshotList};
 pub use seal::WrappingKey;
 pub use snapshot::Snapshot;
-pub use storage::{ObjectStorage, Storage, StorageError, StorageErrorKind, StoredObject};
+pub use storage::{
+    LocalStorage, ObjectStorage, Storage, StorageError, StorageErrorKind, StoredObject,
+};
 pub use writer::{
     BackupOptions, BackupStats, CommittedSnapshot, FileOutcome, ProgressFn, RECORD_DIRECTORY,
     RECORD_FILE, RootComponent, SnapshotWriter,

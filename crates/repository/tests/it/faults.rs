@@ -1,7 +1,7 @@
 //! A storage that fails at its n-th operation, for every n; and writers that are dropped.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -233,7 +233,7 @@ fn a_dropped_writer_leaves_nothing() {
     sandbox.assert_clean();
 }
 
-/// What `object_store` leaves behind when it is killed while it writes.
+/// What a kill amid a write leaves behind: of this version, and of one that wrote `NAME#1`.
 #[test]
 fn leftovers_of_interrupted_writes_are_ignored_and_reaped() {
     let sandbox = Sandbox::new();
@@ -242,9 +242,12 @@ fn leftovers_of_interrupted_writes_are_ignored_and_reaped() {
     let snapshot = sandbox.backup(&repository);
     let mut leftovers = Vec::new();
     for name in sandbox.repository_files() {
-        let path = sandbox.path("repo").join(format!("{name}#1"));
-        fs::write(&path, "half a file").unwrap();
-        leftovers.push(path);
+        let path = sandbox.path("repo").join(name);
+        let new = path.with_file_name(format!(".provault-new-{:016x}", leftovers.len()));
+        for path in [PathBuf::from(format!("{}#1", path.display())), new] {
+            fs::write(&path, "half a file").unwrap();
+            leftovers.push(path);
+        }
     }
     let stranger = sandbox.path("repo").join("data/notes#1");
     fs::write(&stranger, "not ours").unwrap();

@@ -1,0 +1,464 @@
+//! A repository in a local directory, written so that a power cut at any point does no harm.
+//!
+//! An object is written under a name that is never listed, synced, given its name by a rename that
+//! cannot overwrite, and the directory is synced: only then does `put` return. A directory that is
+//! made on the way is synced into its parent before anything in it counts. Deleting is durable
+//! too, because an index file that comes back after a power cut would list packs that are gone.
+
+use std::collections::HashSet;
+use std::fs::{DirBuilder, File, OpenOptions};
+use std::io::{self, Write};
+use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, SystemTime};
+
+use bytes::Bytes;
+use nix::errno::Errno;
+use nix::fcntl::{AT_FDCWD, RenameFlags, renameat2};
+use nix::libc::O_NONBLOCK;
+
+use super::{Storage, StorageError, StorageErrorKind, StoredObject};
+
+/// Begins the name of a file that is being written.
+const NEW: &str = ".provault-new-";
+/// What the directories and files of a repository allow: their owner everything, others nothing.
+const DIRECTORY_MODE: u32 = 0o700;
+const FILE_MODE: u32 = 0o600;
+
+/// Storage in a local directory, or on a file system that is mounted like one.
+#[derive(Debug)]
+pub struct LocalStorage {
+    root: PathBuf,
+    /// Directories below the root (itself is "") that are known to be there and durable.
+    directories: Mutex<HashSet<String>>,
+    /// Whether `config` was seen here: from then on, a root without it is not our repository.
+    has_config: AtomicBool,
+    sync: bool,
+}
+
+impl LocalStorage {
+    /// A local directory. Nothing is made yet: the first [`put`](Storage::put) makes the directory
+    /// (mode 0700) if it is missing.
+    pub fn local(root: &Path) -> Result<Self, StorageError> {
+        // A later change of the working directory must not move the repository.
+        let root = std::path::absolute(root)
+            .map_err(|error| StorageError::io("open", &root.to_string_lossy(), &error))?;
+        if root.metadata().is_ok_and(|meta| !meta.is_dir()) {
+            let name = root.to_string_lossy();
+            return Err(StorageError::other("open", &name, "it is not a directory"));
+        }
+        Ok(Self { root, directories: Mutex::default(), has_config: false.into(), sync: true })
+    }
+
+    /// The same without any sync: what a power cut leaves of it is left to chance. Only for tests
+    /// that show that they would notice.
+    #[doc(hidden)]
+    #[must_use]
+    pub fn without_sync(mut self) -> Self {
+        self.sync = false;
+        self
+    }
+
+    fn path(&self, operation: &'static str, name: &str) -> Result<PathBuf, StorageError> {
+        let good = |part: &str| !part.is_empty() && !part.starts_with('.') && !part.contains('\0');
+        if !name.split('/').all(good) {
+            return Err(StorageError::other(operation, name, "it is not a name of an object"));
+        }
+        Ok(self.root.join(name))
+    }
+
+    /// Puts an error of the system into ours. Where something is missing, looks whether the whole
+    /// repository is: an empty mount point must not be taken for lost data, nor be written to.
+    fn failed(&self, operation: &'static str, name: &str, error: &io::Error) -> StorageError {
+        let failed = StorageError::io(operation, name, error);
+        if failed.is_not_found() && self.has_config.load(Ordering::Relaxed) && name != "config" {
+            match self.root.join("config").metadata() {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                    let message = format!(
+                        "the repository's `config` was in {} and is gone; is its disk mounted?",
+                        self.root.display()
+                    );
+                    let kind = StorageErrorKind::Unavailable;
+                    return StorageError::new(operation, name, kind, message);
+                }
+                _ => {}
+            }
+        }
+        failed
+    }
+
+    fn saw(&self, name: &str) {
+        if name == "config" {
+            self.has_config.store(true, Ordering::Relaxed);
+        }
+    }
+
+    /// Opens a regular file; anything else is no object. Never waits for the writer of a pipe.
+    fn open(&self, operation: &'static str, name: &str) -> Result<(File, u64), StorageError> {
+        let path = self.path(operation, name)?;
+        let opened = OpenOptions::new().read(true).custom_flags(O_NONBLOCK).open(path);
+        let file = opened.map_err(|error| self.failed(operation, name, &error))?;
+        let meta = file.metadata().map_err(|error| self.failed(operation, name, &error))?;
+        if !meta.is_file() {
+            return Err(StorageError::other(operation, name, "it is not a regular file"));
+        }
+        self.saw(name);
+        Ok((file, meta.len()))
+    }
+
+    fn read(&self, name: &str, offset: u64, length: u64) -> Result<Bytes, StorageError> {
+        let (file, size) = self.open("get", name)?;
+        let length = size.saturating_sub(offset).min(length);
+        let length = usize::try_from(length)
+            .map_err(|_| StorageError::other("get", name, "it is larger than memory"))?;
+        let mut content = vec![0; length];
+        let read = read_at(&file, &mut content, offset)
+            .map_err(|error| StorageError::io("get", name, &error))?;
+        content.truncate(read);
+        Ok(Bytes::from(content))
+    }
+
+    /// Makes the directory of an object, durably, if that has not been seen to yet.
+    fn make_directory(&self, directory: &str) -> io::Result<()> {
+        let mut known = self.directories.lock().unwrap_or_else(PoisonError::into_inner);
+        self.make_below(&mut known, directory)
+    }
+
+    fn make_below(&self, known: &mut HashSet<String>, directory: &str) -> io::Result<()> {
+        if known.contains(directory) {
+            return Ok(());
+        }
+        if directory.is_empty() {
+            self.make_root(&self.root)?;
+            known.insert(String::new());
+            return Ok(());
+        }
+        let (parent, last) = directory.rsplit_once('/').unwrap_or(("", directory));
+        self.make_below(known, parent)?;
+        let parent_path = self.root.join(parent);
+        make(&parent_path.join(last))?;
+        let mut made = vec![directory.to_owned()];
+        // Packs are spread over 256 directories: all at once is one sync instead of 256.
+        if last.len() == 2 && last.bytes().all(|digit| digit.is_ascii_hexdigit()) {
+            for sibling in (0..=u8::MAX).map(|number| format!("{number:02x}")) {
+                // What cannot be made now is made, or fails, when it is needed.
+                if sibling != last && make(&parent_path.join(&sibling)).is_ok() {
+                    made.push(format!("{parent}/{sibling}"));
+                }
+            }
+        }
+        // Also when all were there: whoever made them may not have come to syncing them.
+        self.sync_directory(&parent_path)?;
+        known.extend(made);
+        Ok(())
+    }
+
+    /// Makes the root with all that is missing above it.
+    fn make_root(&self, path: &Path) -> io::Result<()> {
+        if path.is_dir() {
+            return Ok(());
+        }
+        if let Some(parent) = path.parent() {
+            self.make_root(parent)?;
+            make(path)?;
+            self.sync_directory(parent)?;
+        }
+        Ok(())
+    }
+
+    fn sync_file(&self, file: &File) -> io::Result<()> {
+        if self.sync { file.sync_all() } else { Ok(()) }
+    }
+
+    fn sync_directory(&self, path: &Path) -> io::Result<()> {
+        if !self.sync {
+            return Ok(());
+        }
+        match File::open(path)?.sync_all() {
+            // Some network file systems have no such thing; what they acknowledge is stored.
+            Err(error) if is_unsupported(&error) => Ok(()),
+            other => other,
+        }
+    }
+
+    /// Writes the content, durably, under a name of its own.
+    fn write_new(&self, directory: &Path, content: &[u8]) -> io::Result<NewFile> {
+        let path = directory.join(format!("{NEW}{:016x}", rand::random::<u64>()));
+        let mut file =
+            OpenOptions::new().write(true).create_new(true).mode(FILE_MODE).open(&path)?;
+        let new = NewFile(path);
+        file.write_all(content)?;
+        self.sync_file(&file)?;
+        Ok(new)
+    }
+
+    fn put_at(&self, directory: &str, path: &Path, content: &[u8]) -> io::Result<()> {
+        self.make_directory(directory)?;
+        let parent = self.root.join(directory);
+        let new = match self.write_new(&parent, content) {
+            // Somebody removed the directory since we saw it.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                self.directories.lock().unwrap_or_else(PoisonError::into_inner).clear();
+                self.make_directory(directory)?;
+                self.write_new(&parent, content)?
+            }
+            other => other?,
+        };
+        match rename_new(new.path(), path) {
+            // Who finds it will rely on it, and whoever made it may not have synced it yet.
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+                self.sync_file(&File::open(path)?)?;
+                self.sync_directory(&parent)?;
+                return Err(error);
+            }
+            other => other?,
+        }
+        drop(new);
+        self.sync_directory(&parent)
+    }
+
+    /// Whether a write would make a new root where our repository was.
+    fn check_root(&self, name: &str) -> Result<(), StorageError> {
+        let missing = io::Error::from_raw_os_error(Errno::ENOENT as i32);
+        match self.failed("put", name, &missing) {
+            error if error.is_not_found() => Ok(()),
+            error => Err(error),
+        }
+    }
+}
+
+impl Storage for LocalStorage {
+    fn get(&self, name: &str) -> Result<Bytes, StorageError> {
+        self.read(name, 0, u64::MAX)
+    }
+
+    fn get_range(&self, name: &str, offset: u64, length: u64) -> Result<Bytes, StorageError> {
+        if length == 0 {
+            return Ok(Bytes::new());
+        }
+        self.read(name, offset, length)
+    }
+
+    fn put(&self, name: &str, content: Bytes) -> Result<(), StorageError> {
+        let path = self.path("put", name)?;
+        self.check_root(name)?;
+        let directory = name.rsplit_once('/').map_or("", |(directory, _)| directory);
+        self.put_at(directory, &path, &content)
+            .map_err(|error| StorageError::io("put", name, &error))?;
+        self.saw(name);
+        Ok(())
+    }
+
+    fn list(&self, prefix: &str) -> Result<Vec<StoredObject>, StorageError> {
+        let path = self.path("list", prefix)?;
+        let mut found = Vec::new();
+        match walk(&path, prefix, &mut HashSet::new(), &mut found) {
+            Ok(()) => Ok(found),
+            Err(error) => match self.failed("list", prefix, &error) {
+                error if error.is_not_found() => Ok(found),
+                error => Err(error),
+            },
+        }
+    }
+
+    fn size(&self, name: &str) -> Result<u64, StorageError> {
+        let path = self.path("size", name)?;
+        let meta = path.metadata().map_err(|error| self.failed("size", name, &error))?;
+        if !meta.is_file() {
+            return Err(StorageError::other("size", name, "it is not a regular file"));
+        }
+        self.saw(name);
+        Ok(meta.len())
+    }
+
+    fn delete(&self, name: &str) -> Result<(), StorageError> {
+        let path = self.path("delete", name)?;
+        std::fs::remove_file(&path).map_err(|error| self.failed("delete", name, &error))?;
+        self.sync_directory(path.parent().unwrap_or(&self.root))
+            .map_err(|error| StorageError::io("delete", name, &error))
+    }
+
+    fn delete_many(&self, names: &[String]) -> Result<(), StorageError> {
+        let mut changed = HashSet::new();
+        let deleted = names.iter().try_for_each(|name| {
+            let path = self.path("delete", name)?;
+            match std::fs::remove_file(&path) {
+                Ok(()) => {
+                    changed.extend(path.parent().map(Path::to_owned));
+                    Ok(())
+                }
+                Err(error) => match self.failed("delete", name, &error) {
+                    error if error.is_not_found() => Ok(()),
+                    error => Err(error),
+                },
+            }
+        });
+        for directory in changed {
+            self.sync_directory(&directory).map_err(|error| {
+                StorageError::io("delete in", &directory.to_string_lossy(), &error)
+            })?;
+        }
+        deleted
+    }
+
+    fn reap_leftovers(&self, min_age: Duration) -> Result<u64, StorageError> {
+        let mut reaped = 0;
+        let before = SystemTime::now().checked_sub(min_age).unwrap_or(SystemTime::UNIX_EPOCH);
+        match reap(&self.root, 0, before, &mut reaped) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                let root = self.root.to_string_lossy();
+                Err(StorageError::io("reap leftovers below", &root, &error))
+            }
+            _ => Ok(reaped),
+        }
+    }
+}
+
+/// A file under a passing name, removed unless it was renamed.
+struct NewFile(PathBuf);
+
+impl NewFile {
+    fn path(&self) -> &Path {
+        &self.0
+    }
+}
+
+impl Drop for NewFile {
+    fn drop(&mut self) {
+        // After a rename there is nothing left to remove.
+        let _ = std::fs::remove_file(&self.0);
+    }
+}
+
+/// Makes a directory; one that is there is no error.
+fn make(path: &Path) -> io::Result<()> {
+    match DirBuilder::new().mode(DIRECTORY_MODE).create(path) {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists && path.is_dir() => Ok(()),
+        other => other,
+    }
+}
+
+/// Reads until the buffer is full or the file ends, however little comes at a time.
+fn read_at(file: &File, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
+    let mut filled = 0;
+    while filled < buffer.len() {
+        match file.read_at(&mut buffer[filled..], offset + filled as u64) {
+            Ok(0) => break,
+            Ok(read) => filled += read,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(filled)
+}
+
+/// Gives a file its name, unless that name is taken.
+fn rename_new(from: &Path, to: &Path) -> io::Result<()> {
+    match renameat2(AT_FDCWD, from, AT_FDCWD, to, RenameFlags::RENAME_NOREPLACE) {
+        Ok(()) => return Ok(()),
+        // Not every file system can; nearly all of those (NFS, say) have hard links.
+        Err(Errno::EINVAL | Errno::ENOSYS | Errno::ENOTSUP) => {}
+        Err(error) => return Err(error.into()),
+    }
+    match std::fs::hard_link(from, to) {
+        // A network file system may lose the answer, ask again, and find what it did itself.
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+            let (from, to) = (from.metadata()?, to.metadata()?);
+            if (from.dev(), from.ino()) == (to.dev(), to.ino()) { Ok(()) } else { Err(error) }
+        }
+        // Without links, nothing is left but to look first. Names are hashes of what is in the
+        // file, so two writers at a time do no harm.
+        Err(error)
+            if is_unsupported(&error) || error.raw_os_error() == Some(Errno::EPERM as i32) =>
+        {
+            if to.try_exists()? {
+                return Err(io::Error::from_raw_os_error(Errno::EEXIST as i32));
+            }
+            std::fs::rename(from, to)
+        }
+        other => other,
+    }
+}
+
+fn is_unsupported(error: &io::Error) -> bool {
+    matches!(
+        error.raw_os_error().map(Errno::from_raw),
+        Some(Errno::EINVAL | Errno::ENOSYS | Errno::ENOTSUP | Errno::EBADF)
+    )
+}
+
+/// Names that begin with a dot are nobody's objects, and neither are staged files.
+fn is_listed(name: &str) -> bool {
+    !name.starts_with('.') && !name.contains('#')
+}
+
+/// Whether a file is an interrupted write: ours, or one of an earlier version, which wrote
+/// `NAME#1` beside its target.
+fn is_leftover(name: &str) -> bool {
+    if let Some(random) = name.strip_prefix(NEW) {
+        return random.len() == 16 && random.bytes().all(|digit| digit.is_ascii_hexdigit());
+    }
+    name.split_once('#').is_some_and(|(target, number)| {
+        (target == "config" || target.len() == 64 && target.bytes().all(|c| c.is_ascii_hexdigit()))
+            && !number.is_empty()
+            && number.bytes().all(|c| c.is_ascii_digit())
+    })
+}
+
+/// Everything below a directory. What disappears meanwhile was not there.
+fn walk(
+    directory: &Path,
+    name: &str,
+    seen: &mut HashSet<(u64, u64)>,
+    found: &mut Vec<StoredObject>,
+) -> io::Result<()> {
+    let meta = directory.metadata()?;
+    // A symbolic link to a directory above would lead round and round.
+    if !seen.insert((meta.dev(), meta.ino())) {
+        return Ok(());
+    }
+    for entry in directory.read_dir()? {
+        let entry = entry?;
+        let file_name = entry.file_name();
+        let Some(file_name) = file_name.to_str().filter(|name| is_listed(name)) else {
+            continue;
+        };
+        let name = format!("{name}/{file_name}");
+        // Follows links: a part of the repository may lie on another disk.
+        let walked = match entry.path().metadata() {
+            Ok(meta) if meta.is_dir() => walk(&entry.path(), &name, seen, found),
+            Ok(meta) if meta.is_file() => {
+                found.push(StoredObject { name, size: meta.len() });
+                Ok(())
+            }
+            Ok(_) => Ok(()),
+            Err(error) => Err(error),
+        };
+        match walked {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+fn reap(directory: &Path, depth: u8, before: SystemTime, reaped: &mut u64) -> io::Result<()> {
+    for entry in std::fs::read_dir(directory)? {
+        let entry = entry?;
+        let kind = entry.file_type()?;
+        if kind.is_dir() && depth < 2 {
+            reap(&entry.path(), depth + 1, before, reaped)?;
+        } else if kind.is_file() && entry.file_name().to_str().is_some_and(is_leftover) {
+            // A writer may finish meanwhile, then its file is gone: no error. Nothing is synced: a
+            // leftover that comes back after a power cut is reaped again.
+            let modified = entry.metadata().and_then(|meta| meta.modified());
+            let old = modified.is_ok_and(|modified| modified <= before);
+            if old && std::fs::remove_file(entry.path()).is_ok() {
+                *reaped += 1;
+            }
+        }
+    }
+    Ok(())
+}
