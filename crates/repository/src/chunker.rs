@@ -4,19 +4,14 @@
 //! The gear table is a secret of the repository: the lengths of stored chunks are visible to
 //! whoever sees the storage, and with a public table they would tell which known file it is.
 
-use std::io::{self, Read};
-
 use fastcdc::v2020::{Normalization, cut_gear, select_masks};
 
 use crate::crypto::{AeadKey, expand};
 
 /// The sizes that restic cuts to: at least, about, at most. In bytes.
-const MIN: usize = 512 * 1024;
+pub(crate) const MIN: usize = 512 * 1024;
 const AVERAGE: usize = 1024 * 1024;
 pub(crate) const MAX: usize = 8 * 1024 * 1024;
-/// The buffer holds two chunks of the largest size, so that moving its rest to the front is rare.
-const BUFFER: usize = 2 * MAX;
-const FIRST_READ: usize = 64 * 1024;
 
 /// How a repository cuts.
 pub(crate) struct ChunkerParams {
@@ -36,8 +31,9 @@ impl ChunkerParams {
         Self { gear, gear_shifted, mask_small, mask_large }
     }
 
-    /// Length of the first chunk of `data`, which is `MAX` long unless the file ends in it.
-    fn cut(&self, data: &[u8]) -> usize {
+    /// Length of the first chunk of `data`. All of `data`, if shorter than `MAX`, means that none ends
+    /// in it: more data may tell, unless the file ends here.
+    pub(crate) fn cut(&self, data: &[u8]) -> usize {
         cut_gear(
             data,
             MIN,
@@ -54,79 +50,24 @@ impl ChunkerParams {
     }
 }
 
-/// A reusable buffer that files are read and cut in.
-#[derive(Default)]
-pub(crate) struct ChunkBuffer {
-    buffer: Vec<u8>,
-    start: usize,
-    end: usize,
-    at_end: bool,
-}
-
-impl ChunkBuffer {
-    /// Forgets the last file.
-    pub(crate) fn reset(&mut self) {
-        (self.start, self.end, self.at_end) = (0, 0, false);
-    }
-
-    /// The next chunk of the file behind `reader`, or `None` at its end.
-    pub(crate) fn next(
-        &mut self,
-        params: &ChunkerParams,
-        reader: &mut dyn Read,
-    ) -> io::Result<Option<&[u8]>> {
-        while !self.at_end && self.end - self.start < MAX {
-            if self.end == self.buffer.len() {
-                self.make_room();
-            }
-            match reader.read(&mut self.buffer[self.end..]) {
-                Ok(0) => self.at_end = true,
-                Ok(count) => self.end += count,
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(error),
-            }
-        }
-        if self.start == self.end {
-            return Ok(None);
-        }
-        let length = params.cut(&self.buffer[self.start..self.end]);
-        let chunk = self.start..self.start + length;
-        self.start += length;
-        Ok(Some(&self.buffer[chunk]))
-    }
-
-    /// Grows step by step, so that a small file costs a small buffer.
-    fn make_room(&mut self) {
-        if self.start > 0 {
-            self.buffer.copy_within(self.start..self.end, 0);
-            self.end -= self.start;
-            self.start = 0;
-        }
-        if self.end == self.buffer.len() {
-            let larger = (self.buffer.len() * 4).clamp(FIRST_READ, BUFFER);
-            self.buffer.resize(larger, 0);
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    /// Cuts with `step` bytes in sight at first, and ever more while no chunk ends in them.
     fn chunks(params: &ChunkerParams, data: &[u8], step: usize) -> Vec<Vec<u8>> {
-        struct Slow<'a>(&'a [u8], usize);
-        impl Read for Slow<'_> {
-            fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-                let count = buffer.len().min(self.1).min(self.0.len());
-                buffer[..count].copy_from_slice(&self.0[..count]);
-                self.0 = &self.0[count..];
-                Ok(count)
-            }
-        }
-        let (mut buffer, mut reader, mut all) =
-            (ChunkBuffer::default(), Slow(data, step), Vec::new());
-        while let Some(chunk) = buffer.next(params, &mut reader).unwrap() {
-            all.push(chunk.to_vec());
+        let (mut rest, mut all) = (data, Vec::new());
+        while !rest.is_empty() {
+            let mut sight = step.min(rest.len());
+            let length = loop {
+                let length = params.cut(&rest[..sight]);
+                if length < sight || length == MAX || sight == rest.len() {
+                    break length;
+                }
+                sight = (sight + step).min(rest.len());
+            };
+            all.push(rest[..length].to_vec());
+            rest = &rest[length..];
         }
         all
     }

@@ -25,6 +25,8 @@
 //! whose names are not UTF-8; these stand in fields of our own, which it skips when it restores.
 //! (`restic rewrite` of later versions refuses trees with fields that it does not know.)
 
+mod assembly;
+mod backup;
 mod blobs;
 mod cancel;
 mod check;
@@ -33,6 +35,7 @@ mod config;
 mod crypto;
 mod entries;
 mod error;
+mod familiar;
 mod go_json;
 mod id;
 mod index;
@@ -42,15 +45,21 @@ mod lock_file;
 mod node;
 mod pack;
 mod packer;
+mod pipeline;
 mod reader;
 mod repository;
 mod reserve;
 mod seal;
+mod slab;
 mod snapshot;
 mod storage;
 mod tree;
 mod writer;
 
+pub use backup::{
+    BackupOptions, BackupStats, CommittedSnapshot, FileOutcome, Leaves, ProgressFn,
+    RECORD_DIRECTORY, RECORD_FILE, RootComponent,
+};
 pub use cancel::CancelFlag;
 pub use check::{CheckLevel, CheckReport, HurtFile, Problem};
 pub use config::Config;
@@ -67,7 +76,4 @@ pub use snapshot::Snapshot;
 pub use storage::{
     LocalStorage, ObjectStorage, Storage, StorageError, StorageErrorKind, StoredObject,
 };
-pub use writer::{
-    BackupOptions, BackupStats, CommittedSnapshot, FileOutcome, ProgressFn, RECORD_DIRECTORY,
-    RECORD_FILE, RootComponent, SnapshotWriter,
-};
+pub use writer::SnapshotWriter;

@@ -42,6 +42,20 @@ impl FileTime {
     }
 }
 
+impl FileTime {
+    /// So much earlier.
+    pub(crate) fn before(self, by: std::time::Duration) -> Self {
+        let seconds = self.seconds.saturating_sub_unsigned(by.as_secs());
+        match self.nanoseconds.checked_sub(by.subsec_nanos()) {
+            Some(nanoseconds) => Self { seconds, nanoseconds },
+            None => Self {
+                seconds: seconds.saturating_sub(1),
+                nanoseconds: self.nanoseconds + 1_000_000_000 - by.subsec_nanos(),
+            },
+        }
+    }
+}
+
 impl From<jiff::Timestamp> for FileTime {
     fn from(time: jiff::Timestamp) -> Self {
         let (seconds, nanoseconds) = (time.as_second(), time.subsec_nanosecond());

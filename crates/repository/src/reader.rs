@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+use crate::backup::{RECORD_DIRECTORY, RECORD_FILE};
 use crate::cancel::CancelFlag;
 use crate::entries::{Entries, Entry};
 use crate::error::{Error, Result};
@@ -17,7 +18,6 @@ use crate::pack::BlobKind;
 use crate::repository::{FileKind, Inner, Repository};
 use crate::snapshot::Snapshot;
 use crate::tree::Tree;
-use crate::writer::{RECORD_DIRECTORY, RECORD_FILE};
 
 /// Blobs that lie together are read in one go up to this many bytes.
 const RUN: u64 = 16 << 20;

@@ -35,6 +35,12 @@ pub struct Options {
     pub pack_size: usize,
     /// zstd level.
     pub compression_level: i32,
+    /// Where to remember what directories looked like, so that the next backup of the same paths need
+    /// not read unchanged ones: a directory of this user's, outside the repository. `None`: nowhere.
+    pub cache_dir: Option<std::path::PathBuf>,
+    /// Files that changed so shortly before they were read are read again by the next backup, for
+    /// a second change within one tick of the file system's clock would not show.
+    pub doubt: Duration,
     /// Packs that one job stores at a time, each in memory meanwhile.
     pub uploads: usize,
     /// Named in lock files; by default this machine's name.
@@ -54,6 +60,8 @@ impl Default for Options {
         Self {
             pack_size: 16 << 20,
             compression_level: 3,
+            cache_dir: None,
+            doubt: crate::familiar::DOUBT,
             uploads: 3,
             hostname: hostname.to_string_lossy().into_owned(),
             username: user.map(|user| user.name).unwrap_or_default(),
@@ -450,6 +458,13 @@ impl Inner {
             }
         }
         Ok(())
+    }
+
+    /// The index files that are loaded, sorted.
+    pub(crate) fn index_files(&self) -> Vec<Id> {
+        let mut files: Vec<Id> = self.index().loaded.iter().copied().collect();
+        files.sort_unstable();
+        files
     }
 
     pub(crate) fn load_index_file(&self, id: &Id) -> Result<IndexFile> {

@@ -24,6 +24,9 @@ pub struct Snapshot {
     pub username: String,
     /// Tags, such as the id of the job that made it.
     pub tags: Vec<String>,
+    /// When reading the source began, by the clock that its file times come from. Told by a field
+    /// of our own; else it is `time`.
+    pub read_at: jiff::Timestamp,
     /// The program that made it, if it told.
     pub program_version: String,
 }
@@ -45,6 +48,9 @@ pub(crate) struct SnapshotFile {
     pub(crate) tags: Option<Vec<String>>,
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub(crate) program_version: String,
+    /// Ours: see [`Snapshot::read_at`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) provault_read_at: Option<String>,
 }
 
 impl Snapshot {
@@ -53,9 +59,12 @@ impl Snapshot {
             Error::damaged(format!("snapshots/{id}"), reason.to_string())
         };
         let file: SnapshotFile = serde_json::from_slice(json).map_err(|error| bad(&error))?;
+        let time = file.time.parse().map_err(|error: jiff::Error| bad(&error))?;
+        let read_at = file.provault_read_at.and_then(|text| text.parse().ok()).unwrap_or(time);
         Ok(Self {
             id,
-            time: file.time.parse().map_err(|error: jiff::Error| bad(&error))?,
+            time,
+            read_at,
             parent: file.parent,
             tree: file.tree,
             paths: file.paths.unwrap_or_default(),

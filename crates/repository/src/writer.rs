@@ -1,128 +1,30 @@
 //! Writing one snapshot.
+//!
+//! The walker's thread decides what has to be read, and reads it ([`crate::pipeline`]); other threads
+//! store chunks, build trees ([`crate::assembly`]) and upload packs ([`crate::blobs`]).
 
 use std::io::{self, Read};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::sync::mpsc::sync_channel;
 
-use crate::blobs::{BlobWorker, BlobWriter};
-use crate::cancel::CancelFlag;
-use crate::chunker::ChunkBuffer;
+use crate::assembly::{Assembly, Event, Failure};
+use crate::backup::{
+    BackupOptions, BackupStats, CommittedSnapshot, FileOutcome, Leaves, RECORD_DIRECTORY,
+    RECORD_FILE, RootComponent,
+};
+use crate::blobs::BlobWriter;
 use crate::error::{Error, Result};
+use crate::familiar::{Entry, Familiar, Fingerprint};
 use crate::go_json;
-use crate::id::{Id, SnapshotId};
+use crate::id::Id;
 use crate::lock::{JobGuard, begin_job};
-use crate::node::{Metadata, Node, NodeKind, check_name};
+use crate::node::{FileTime, Metadata, Node, NodeKind, check_name};
 use crate::pack::BlobKind;
+use crate::pipeline::{Content, Counts, Pipeline, ReadError};
 use crate::repository::{FileKind, Inner, Repository};
 use crate::snapshot::{Snapshot, SnapshotFile};
-use crate::tree::{Tree, TreeBuilder};
-
-/// The directory at the root of a snapshot that holds what we record about it.
-pub const RECORD_DIRECTORY: &[u8] = b".provault";
-/// The recovery point's record, within [`RECORD_DIRECTORY`].
-pub const RECORD_FILE: &[u8] = b"recovery-point.json";
-
-/// A directory between the root of the snapshot and the content of the backup.
-#[derive(Debug, Clone)]
-pub struct RootComponent {
-    /// Its name.
-    pub name: Vec<u8>,
-    /// Its metadata; that of the last component is the metadata of the backed-up directory.
-    pub metadata: Metadata,
-}
-
-/// Called with the counts so far: after each file, and within large ones after each chunk.
-pub type ProgressFn = dyn Fn(&BackupStats) + Send + Sync;
-
-/// What a backup is to be.
-#[derive(Clone, Default)]
-pub struct BackupOptions {
-    /// The snapshot to compare with: files that look unchanged since are not read. One that does
-    /// not exist any more, or is damaged, costs time only.
-    pub parent: Option<SnapshotId>,
-    /// Where in the snapshot the content goes: `srv` and `app` for `/srv/app`, as restic does.
-    pub root_path: Vec<RootComponent>,
-    /// The backed-up paths, to be shown to people.
-    pub paths: Vec<String>,
-    /// Host of the data.
-    pub hostname: String,
-    /// User that made the backup.
-    pub username: String,
-    /// Tags, such as the job's id: see [`Repository::find_snapshot_by_tag`].
-    pub tags: Vec<String>,
-    /// When the backup was made.
-    pub time: jiff::Timestamp,
-    /// The program that makes it.
-    pub program_version: String,
-    /// Stops the backup.
-    pub cancel: CancelFlag,
-    /// Hears how it goes.
-    pub progress: Option<Arc<ProgressFn>>,
-}
-
-impl std::fmt::Debug for BackupOptions {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("BackupOptions")
-            .field("parent", &self.parent)
-            .field("paths", &self.paths)
-            .field("tags", &self.tags)
-            .field("time", &self.time)
-            .finish_non_exhaustive()
-    }
-}
-
-/// What a backup did.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct BackupStats {
-    /// Files that the parent does not have.
-    pub files_new: u64,
-    /// Files that differ from the parent's.
-    pub files_changed: u64,
-    /// Files taken over from the parent without reading.
-    pub files_unchanged: u64,
-    /// Directories, those of the root path included.
-    pub directories: u64,
-    /// Links, devices, pipes and sockets.
-    pub others: u64,
-    /// Bytes of all files, read or taken over.
-    pub bytes_total: u64,
-    /// Bytes read from the source.
-    pub bytes_read: u64,
-    /// Bytes that no snapshot had before, uncompressed, trees included.
-    pub bytes_added: u64,
-    /// Bytes that these take in the repository, compressed and sealed.
-    pub bytes_stored: u64,
-    /// New chunks of files.
-    pub data_blobs: u64,
-    /// New trees.
-    pub tree_blobs: u64,
-}
-
-/// What became of a file.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum FileOutcome {
-    /// Taken over from the parent; it was not opened.
-    Unchanged {
-        /// Its size in bytes.
-        size: u64,
-    },
-    /// Read and stored.
-    Stored {
-        /// Bytes read; other than the size in its metadata if it changed meanwhile. The snapshot
-        /// records what was read.
-        size: u64,
-    },
-}
-
-/// A snapshot that is durably there.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct CommittedSnapshot {
-    /// Its id.
-    pub id: SnapshotId,
-    /// Its root tree.
-    pub tree: Id,
-    /// What the backup did.
-    pub stats: BackupStats,
-}
+use crate::tree::Tree;
 
 /// Writes one snapshot, driven by a walker that goes through the source depth first.
 ///
@@ -130,27 +32,55 @@ pub struct CommittedSnapshot {
 /// earlier leaves at most packs that nothing refers to.
 ///
 /// [`Error::SourceRead`] and [`Error::InvalidName`] concern one node, which the snapshot then
-/// lacks, and the walker may go on; after any other error the writer refuses to commit.
+/// lacks, and the walker may go on; after any other error the writer refuses to commit. What goes
+/// wrong while chunks and trees are stored is told by one of the next calls, at last by `finish`.
 pub struct SnapshotWriter {
     inner: Arc<Inner>,
     options: BackupOptions,
     /// Directories that are open now, the snapshot's root first.
     frames: Vec<Frame>,
-    blobs: BlobWriter,
-    worker: BlobWorker,
-    buffer: ChunkBuffer,
     stats: BackupStats,
+    counts: Arc<Counts>,
+    familiar: Familiar,
+    /// Directories taken over as a whole, to be remembered again.
+    taken_over: Vec<(Fingerprint, Entry)>,
+    /// When reading began, by the clock of the machine.
+    began: jiff::Timestamp,
+    /// Times after this one may hide a second change.
+    certain_until: FileTime,
+    /// The same for what the parent tells.
+    parent_certain_until: FileTime,
     broken: Option<String>,
-    /// Last, so that the lock goes after everything else.
+    failure: Failure,
+    // Dropped in this order: whoever reads, who builds trees, who stores, and the lock at last.
+    pipeline: Pipeline,
+    assembly: Option<Assembly>,
+    blobs: Arc<BlobWriter>,
     job: JobGuard,
 }
 
+/// A directory that is open. The thread that builds trees learns of it when something in it has
+/// to be stored: until then it may turn out that all of it is as it was.
 struct Frame {
     name: Vec<u8>,
     metadata: Metadata,
-    builder: TreeBuilder,
+    path: Fingerprint,
     /// The same directory in the parent snapshot.
-    parent: Option<Tree>,
+    parent: Parent,
+    begun: bool,
+    /// The fingerprint of its leaves, if it may be remembered.
+    leaves: Option<Fingerprint>,
+    /// What is remembered of it, once its leaves turned out to be as they were.
+    known: Option<Entry>,
+    /// Directories in it that were taken over before it was begun.
+    directories: Vec<(Vec<u8>, Metadata, Id)>,
+}
+
+enum Parent {
+    None,
+    /// It was not needed yet.
+    Unread(Id),
+    Read(Tree),
 }
 
 impl Repository {
@@ -163,29 +93,41 @@ impl Repository {
         for component in &options.root_path {
             check_name(&component.name)?;
         }
+        let began = jiff::Timestamp::now();
         let job = begin_job(&self.inner)?;
         self.inner.refresh_index()?;
         let inner = Arc::clone(&self.inner);
-        let blobs = BlobWriter::new(&inner, options.cancel.clone())?;
-        let worker = blobs.worker()?;
+        let (counts, failure) = (Arc::<Counts>::default(), Failure::default());
+        let blobs = Arc::new(BlobWriter::new(&inner, options.cancel.clone())?);
+        let pipeline = Pipeline::start(&inner, &blobs, &counts, &options.cancel)?;
+        let assembly = Assembly::start(&inner, &blobs, &counts, &failure)?;
+        let doubt = inner.options.doubt;
         let mut writer = SnapshotWriter {
             inner,
             options,
             frames: Vec::new(),
-            blobs,
-            worker,
-            buffer: ChunkBuffer::default(),
             stats: BackupStats::default(),
+            counts,
+            familiar: Familiar::default(),
+            taken_over: Vec::new(),
+            certain_until: FileTime::from(began).before(doubt),
+            began,
+            parent_certain_until: FileTime::default(),
             broken: None,
+            failure,
+            pipeline,
+            assembly: Some(assembly),
+            blobs,
             job,
         };
         let parent = writer.find_parent(self)?;
         writer.options.parent = parent.as_ref().map(|parent| parent.id);
-        let parent = match parent {
-            Some(parent) => writer.parent_tree(&parent.tree)?,
-            None => None,
-        };
-        writer.open(Vec::new(), Metadata::default(), parent);
+        let tree = parent.map_or(Parent::None, |parent| {
+            writer.parent_certain_until = FileTime::from(parent.read_at).before(doubt);
+            writer.familiar = Familiar::load(&writer.inner, &writer.options, parent.id);
+            Parent::Unread(parent.tree)
+        });
+        writer.open(Vec::new(), Metadata::default(), tree);
         for RootComponent { name, metadata } in writer.options.root_path.clone() {
             writer.enter(&name, &metadata)?;
         }
@@ -213,7 +155,40 @@ impl SnapshotWriter {
         })
     }
 
-    /// Leaves the directory entered last. An error tells of two nodes with the same name in it.
+    /// Tells what the leaves of the directory entered last look like, before any is handed over.
+    /// `true`: they are as they were in the parent and must not be handed over.
+    pub fn leaves(&mut self, leaves: &Leaves) -> Result<bool> {
+        self.attempt(|writer| {
+            let fingerprint = Fingerprint(leaves.fingerprint);
+            let certain = leaves.newest <= writer.certain_until;
+            let Some(frame) = writer.frames.last_mut() else {
+                return Err(Error::UnbalancedDirectories("no directory is open"));
+            };
+            frame.leaves = Some(fingerprint).filter(|_| certain);
+            let known = writer.familiar.get(&frame.path);
+            let known = known.filter(|known| known.leaves == fingerprint && !frame.begun);
+            frame.known = known.copied();
+            if known.is_none() {
+                writer.begin_frames()?;
+                return Ok(false);
+            }
+            writer.stats.files_unchanged += leaves.files;
+            writer.stats.others += leaves.others;
+            writer.stats.bytes_total += leaves.bytes;
+            writer.report();
+            Ok(true)
+        })
+    }
+
+    /// The leaves of the directory entered last are not all captured as they were announced, so
+    /// the next backup must look at each again.
+    pub fn doubt_leaves(&mut self) {
+        if let Some(frame) = self.frames.last_mut() {
+            frame.leaves = None;
+        }
+    }
+
+    /// Leaves the directory entered last.
     pub fn end_dir(&mut self) -> Result<()> {
         self.attempt(|writer| {
             if writer.frames.len() <= writer.root_depth() {
@@ -228,15 +203,15 @@ impl SnapshotWriter {
         self.attempt(|writer| {
             writer.check_new_name(name)?;
             writer.stats.others += 1;
-            writer.add(name, &Node::other(name, metadata, kind))?;
+            writer.add(name, Node::other(name, metadata, kind))?;
             writer.report();
             Ok(())
         })
     }
 
     /// Adds a regular file. `open` is called only if the file does not look like the parent's: by
-    /// size, mtime, ctime and inode, as restic decides. Its reader yields the whole content, the
-    /// zeros of holes included.
+    /// size, mtime, ctime and inode, as restic decides, and only if these are old enough to be
+    /// believed. Its reader yields the whole content, the zeros of holes included.
     pub fn add_file(
         &mut self,
         name: &[u8],
@@ -251,9 +226,32 @@ impl SnapshotWriter {
         })
     }
 
-    /// The counts so far.
+    /// The counts so far. Other threads may still be storing what was read.
     pub fn stats(&self) -> BackupStats {
-        self.stats
+        let read = |count: &std::sync::atomic::AtomicU64| count.load(Ordering::Relaxed);
+        BackupStats {
+            bytes_added: read(&self.counts.bytes_added),
+            bytes_stored: read(&self.counts.bytes_stored),
+            data_blobs: read(&self.counts.data_blobs),
+            tree_blobs: read(&self.counts.tree_blobs),
+            ..self.stats
+        }
+    }
+
+    /// Waits until everything that was read is stored: the counts up to here.
+    pub fn settled_stats(&mut self) -> Result<BackupStats> {
+        self.attempt(|writer| {
+            let (done, wait) = sync_channel(1);
+            writer.tell(Event::Reached(done))?;
+            if let Some(assembly) = &mut writer.assembly {
+                assembly.send(&mut writer.pipeline)?;
+            }
+            writer.pipeline.flush()?;
+            // It is dropped unsent when the thread has failed; `failure` says why.
+            let _ = wait.recv();
+            writer.failure.check()?;
+            Ok(writer.stats())
+        })
     }
 
     /// Commits: packs, then index, then the snapshot, each durable before the next. `record` is
@@ -277,7 +275,8 @@ impl SnapshotWriter {
         if let Some(reason) = &self.broken {
             return Err(Error::WriterBroken(reason.clone()));
         }
-        let result = self.options.cancel.check().and_then(|()| step(self));
+        let go_on = self.options.cancel.check().and_then(|()| self.failure.check());
+        let result = go_on.and_then(|()| step(self));
         if let Err(error) = &result
             && !matches!(error, Error::SourceRead { .. } | Error::InvalidName { .. })
         {
@@ -290,22 +289,25 @@ impl SnapshotWriter {
         for _ in 0..self.options.root_path.len() {
             self.leave()?;
         }
+        // The root is a tree of its own whatever is in it.
+        self.begin_frames()?;
         if let Some(record) = record {
             let time = self.options.time.into();
             let size = record.len() as u64;
             let base = Metadata { mtime: time, atime: time, ctime: time, ..Metadata::default() };
             self.enter(RECORD_DIRECTORY, &Metadata { mode: 0o700, ..base.clone() })?;
-            let content = if record.is_empty() {
-                Vec::new()
-            } else {
-                vec![self.store_blob(BlobKind::Data, record)?]
-            };
+            self.begin_frames()?;
+            let (_, content) = self.read(RECORD_FILE, &mut &*record, size)?;
             let metadata = Metadata { mode: 0o600, size, links: 1, ..base };
-            self.add(RECORD_FILE, &Node::file(RECORD_FILE, &metadata, size, content, None))?;
+            self.tell(Event::File { name: RECORD_FILE.to_vec(), metadata, size, content })?;
             self.leave()?;
         }
-        let root = self.frames.pop().ok_or(Error::UnbalancedDirectories("no root"))?;
-        let tree = self.store_blob(BlobKind::Tree, &root.builder.finish()?)?;
+        self.frames.pop().ok_or(Error::UnbalancedDirectories("no root"))?;
+        self.tell(Event::Leave { leaves: None })?;
+        let assembly = self.assembly.take();
+        let assembly = assembly.ok_or_else(|| Error::Internal("committed twice".to_owned()))?;
+        let assembled = assembly.finish(&mut self.pipeline)?;
+        let tree = assembled.root;
 
         self.blobs.commit(&self.job)?;
         self.job.check()?;
@@ -320,10 +322,14 @@ impl SnapshotWriter {
             username: options.username.clone(),
             tags: Some(options.tags.clone()).filter(|tags| !tags.is_empty()),
             program_version: options.program_version.clone(),
+            provault_read_at: Some(self.began.to_string()),
         };
         let id = self.inner.save_unpacked(FileKind::Snapshot, &go_json::to_vec(&snapshot)?)?;
+        let mut directories = std::mem::take(&mut self.taken_over);
+        directories.extend(assembled.familiar);
+        Familiar::save(&self.inner, &self.options, id, &directories);
         self.report();
-        Ok(CommittedSnapshot { id, tree, stats: self.stats })
+        Ok(CommittedSnapshot { id, tree, stats: self.stats() })
     }
 
     fn file(
@@ -332,100 +338,131 @@ impl SnapshotWriter {
         metadata: &Metadata,
         open: &mut dyn FnMut() -> io::Result<Box<dyn Read + Send>>,
     ) -> Result<FileOutcome> {
+        self.begin_frames()?;
+        let certain = metadata.mtime.max(metadata.ctime) <= self.parent_certain_until;
         let mut known = false;
-        if let Some(node) = self.parent_node(name) {
+        if let Some(node) = self.parent_node(name)? {
             known = true;
-            let content = node.content.clone().unwrap_or_default();
-            let extents = metadata.data_extents.as_ref().or(node.data_extents()).cloned();
-            if node.looks_unchanged(metadata)
-                && content.iter().all(|id| self.blobs.knows(BlobKind::Data, id))
-            {
-                let size = metadata.size;
-                self.add(name, &Node::file(name, metadata, size, content, extents))?;
-                self.stats.files_unchanged += 1;
-                self.stats.bytes_total += size;
-                return Ok(FileOutcome::Unchanged { size });
+            if certain && node.looks_unchanged(metadata) {
+                let content = node.content.clone().unwrap_or_default();
+                let extents = metadata.data_extents.as_ref().or(node.data_extents()).cloned();
+                if content.iter().all(|id| self.blobs.knows(BlobKind::Data, id)) {
+                    let size = metadata.size;
+                    self.add(name, Node::file(name, metadata, size, content, extents))?;
+                    self.stats.files_unchanged += 1;
+                    self.stats.bytes_total += size;
+                    return Ok(FileOutcome::Unchanged { size });
+                }
             }
         }
         let mut reader = open().map_err(|error| self.source_error(name, error))?;
-        let mut buffer = std::mem::take(&mut self.buffer);
-        buffer.reset();
-        let read = self.content(name, &mut buffer, reader.as_mut());
-        self.buffer = buffer;
-        let (size, content) = read?;
-        let extents = metadata.data_extents.clone();
-        self.add(name, &Node::file(name, metadata, size, content, extents))?;
+        let (size, content) = self.read(name, reader.as_mut(), metadata.size)?;
+        self.stats.bytes_read += size;
+        let (name, metadata) = (name.to_vec(), metadata.clone());
+        self.tell(Event::File { name, metadata, size, content })?;
         self.stats.bytes_total += size;
         *(if known { &mut self.stats.files_changed } else { &mut self.stats.files_new }) += 1;
         Ok(FileOutcome::Stored { size })
     }
 
-    fn content(
-        &mut self,
-        name: &[u8],
-        buffer: &mut ChunkBuffer,
-        reader: &mut dyn Read,
-    ) -> Result<(u64, Vec<Id>)> {
-        let (mut size, mut content) = (0, Vec::new());
-        let inner = Arc::clone(&self.inner);
-        loop {
-            self.options.cancel.check()?;
-            let next = buffer.next(&inner.chunker, reader);
-            let Some(chunk) = next.map_err(|error| self.source_error(name, error))? else {
-                return Ok((size, content));
-            };
-            size += chunk.len() as u64;
-            self.stats.bytes_read += chunk.len() as u64;
-            content.push(self.store_blob(BlobKind::Data, chunk)?);
-            if size > chunk.len() as u64 {
-                self.report();
-            }
-        }
+    fn read(&mut self, name: &[u8], reader: &mut dyn Read, size: u64) -> Result<(u64, Content)> {
+        self.pipeline.read(reader, size).map_err(|error| match error {
+            ReadError::Source(error) => self.source_error(name, error),
+            ReadError::Backup(error) => error,
+        })
     }
 
-    fn store_blob(&mut self, kind: BlobKind, plain: &[u8]) -> Result<Id> {
-        let stored = self.blobs.store(&mut self.worker, kind, plain)?;
-        if let Some(added) = stored.added {
-            self.stats.bytes_added += plain.len() as u64;
-            self.stats.bytes_stored += added;
-            match kind {
-                BlobKind::Data => self.stats.data_blobs += 1,
-                BlobKind::Tree => self.stats.tree_blobs += 1,
-            }
-        }
-        Ok(stored.id)
+    fn tell(&mut self, event: Event) -> Result<()> {
+        let Some(assembly) = &mut self.assembly else {
+            return Err(Error::Internal("nobody builds trees any more".to_owned()));
+        };
+        assembly.tell(event, &mut self.pipeline)
     }
 
-    fn open(&mut self, name: Vec<u8>, metadata: Metadata, parent: Option<Tree>) {
-        self.frames.push(Frame { name, metadata, builder: TreeBuilder::default(), parent });
+    fn open(&mut self, name: Vec<u8>, metadata: Metadata, parent: Parent) {
+        let path = Fingerprint::of_path(self.frames.last().map(|frame| &frame.path), &name);
+        // What is remembered of it spares looking for it in the parent of the parent.
+        let parent = self.familiar.get(&path).map_or(parent, |known| Parent::Unread(known.tree));
+        let (leaves, known, directories) = (None, None, Vec::new());
+        let begun = false;
+        self.frames.push(Frame { name, metadata, path, parent, begun, leaves, known, directories });
     }
 
     fn enter(&mut self, name: &[u8], metadata: &Metadata) -> Result<()> {
-        let subtree = self.parent_node(name).and_then(|node| node.subtree);
-        let parent = match subtree {
-            Some(id) => self.parent_tree(&id)?,
-            None => None,
+        let above = self.frames.last().map(|frame| &frame.path);
+        let parent = if self.familiar.get(&Fingerprint::of_path(above, name)).is_some() {
+            Parent::None
+        } else {
+            let subtree = self.parent_node(name)?.and_then(|node| node.subtree);
+            subtree.map_or(Parent::None, Parent::Unread)
         };
         self.open(name.to_vec(), metadata.clone(), parent);
         Ok(())
     }
 
+    /// Makes sure that the thread that builds trees knows of the open directories.
+    fn begin_frames(&mut self) -> Result<()> {
+        let first = self.frames.iter().position(|frame| !frame.begun).unwrap_or(self.frames.len());
+        for at in first..self.frames.len() {
+            let frame = &mut self.frames[at];
+            frame.begun = true;
+            let leaves = frame.known.map(|known| Event::Leaves { tree: known.tree });
+            let name = frame.name.clone();
+            let (metadata, path) = (frame.metadata.clone(), frame.path);
+            let directories = std::mem::take(&mut frame.directories);
+            self.tell(Event::Enter { name, metadata, path })?;
+            if let Some(leaves) = leaves {
+                self.tell(leaves)?;
+            }
+            for (name, metadata, tree) in directories {
+                self.add(&name, Node::directory(&name, &metadata, tree))?;
+            }
+        }
+        Ok(())
+    }
+
     fn leave(&mut self) -> Result<()> {
-        let Some(frame) = self.frames.pop() else {
+        let Some(frame) = self.frames.last() else {
             return Err(Error::UnbalancedDirectories("end_dir without begin_dir"));
         };
-        let tree = self.store_blob(BlobKind::Tree, &frame.builder.finish()?)?;
         self.stats.directories += 1;
-        self.add(&frame.name, &Node::directory(&frame.name, &frame.metadata, tree))?;
+        if let Some(known) = frame.known.filter(|_| !frame.begun) {
+            let print = |(name, metadata, tree): &(Vec<u8>, Metadata, Id)| {
+                (name.clone(), Fingerprint::of_directory(metadata, tree))
+            };
+            let directories = frame.directories.iter().map(print).collect();
+            if Fingerprint::of_whole(&known.leaves, directories) == known.whole {
+                return self.take_over(known);
+            }
+        }
+        self.begin_frames()?;
+        let leaves = self.frames.pop().and_then(|frame| frame.leaves);
+        self.tell(Event::Leave { leaves })?;
         self.report();
         Ok(())
     }
 
-    fn add(&mut self, name: &[u8], node: &Node) -> Result<()> {
-        let Some(frame) = self.frames.last_mut() else {
-            return Err(Error::UnbalancedDirectories("no directory is open"));
+    /// Leaves a directory that is, with all that is in it, as it was.
+    fn take_over(&mut self, known: Entry) -> Result<()> {
+        let Some(Frame { name, metadata, path, .. }) = self.frames.pop() else {
+            return Err(Error::UnbalancedDirectories("end_dir without begin_dir"));
         };
-        frame.builder.add(name, node)
+        self.taken_over.push((path, known));
+        match self.frames.last_mut() {
+            Some(above) if !above.begun => above.directories.push((name, metadata, known.tree)),
+            _ => {
+                let node = Node::directory(&name, &metadata, known.tree);
+                self.add(&name, node)?;
+            }
+        }
+        self.report();
+        Ok(())
+    }
+
+    /// Adds a complete node to the directory entered last.
+    fn add(&mut self, name: &[u8], node: Node) -> Result<()> {
+        self.begin_frames()?;
+        self.tell(Event::Node { name: name.to_vec(), node: Box::new(node) })
     }
 
     fn check_new_name(&self, name: &[u8]) -> Result<()> {
@@ -447,21 +484,31 @@ impl SnapshotWriter {
         }
     }
 
-    fn parent_tree(&self, id: &Id) -> Result<Option<Tree>> {
+    fn parent_tree(&self, id: &Id) -> Result<Parent> {
         let tree =
             self.inner.load_blob(BlobKind::Tree, id).and_then(|json| Tree::parse(*id, &json));
         match tree {
-            Ok(tree) => Ok(Some(tree)),
+            Ok(tree) => Ok(Parent::Read(tree)),
             Err(error) if error.is_damage() => {
                 tracing::warn!(%error, "reading a directory anew, its parent is damaged");
-                Ok(None)
+                Ok(Parent::None)
             }
             Err(error) => Err(error),
         }
     }
 
-    fn parent_node(&self, name: &[u8]) -> Option<&Node> {
-        self.frames.last()?.parent.as_ref()?.find(name)
+    /// The node of this name in the same directory of the parent snapshot.
+    fn parent_node(&mut self, name: &[u8]) -> Result<Option<&Node>> {
+        if let Some(Frame { parent: Parent::Unread(id), .. }) = self.frames.last() {
+            let read = self.parent_tree(&id.clone())?;
+            if let Some(frame) = self.frames.last_mut() {
+                frame.parent = read;
+            }
+        }
+        Ok(match self.frames.last() {
+            Some(Frame { parent: Parent::Read(tree), .. }) => tree.find(name),
+            _ => None,
+        })
     }
 
     fn source_error(&self, name: &[u8], error: io::Error) -> Error {
@@ -478,7 +525,7 @@ impl SnapshotWriter {
 
     fn report(&self) {
         if let Some(progress) = &self.options.progress {
-            progress(&self.stats);
+            progress(&self.stats());
         }
     }
 }

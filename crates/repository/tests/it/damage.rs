@@ -203,7 +203,8 @@ fn what_the_structure_check_sees() {
     let cut = check(CheckLevel::Structure);
     assert!(cut.hurt.contains(&report.hurt[0]), "{:?}", cut.hurt);
     fs::remove_file(&largest).unwrap();
-    assert_eq!(check(CheckLevel::Structure).hurt, cut.hurt);
+    let gone = check(CheckLevel::Structure).hurt;
+    assert!(cut.hurt.iter().all(|file| gone.contains(file)), "{gone:?}");
     fs::write(&largest, &content).unwrap();
     assert!(check(CheckLevel::ReadData).is_clean());
 }
@@ -241,6 +242,7 @@ fn a_file_whose_chunks_are_lost_is_read_again_though_unchanged() {
     // A writer that gives up leaves an index of its full packs, and none of trees.
     let mut writer = repository.backup(backup_options(&sandbox.source(), None)).unwrap();
     walk(&mut writer, &sandbox.source()).unwrap();
+    writer.settled_stats().unwrap();
     drop(writer);
     let indexes = |sandbox: &Sandbox| -> Vec<String> {
         let mut files = sandbox.repository_files();

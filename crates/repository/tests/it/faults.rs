@@ -216,6 +216,7 @@ fn a_dropped_writer_leaves_nothing() {
         let mut writer = repository.backup(backup_options(&sandbox.source(), None)).unwrap();
         if point > 0 {
             walk(&mut writer, &sandbox.source()).unwrap();
+            writer.settled_stats().unwrap();
         }
         if point == 1 {
             writer.begin_dir(b"open", &provault_repository::Metadata::default()).unwrap();

@@ -28,7 +28,13 @@ pub struct Sandbox {
 
 /// Small packs, so that small trees fill several; no pause for locks, which few tests are about.
 pub fn options() -> Options {
-    Options { lock_settle: Duration::ZERO, pack_size: 1 << 20, ..Options::default() }
+    // Files of tests are younger than any doubt.
+    Options {
+        lock_settle: Duration::ZERO,
+        pack_size: 1 << 20,
+        doubt: Duration::ZERO,
+        ..Options::default()
+    }
 }
 
 impl Sandbox {
