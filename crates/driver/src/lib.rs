@@ -26,6 +26,6 @@ pub use cancel::CancelFlag;
 pub use entry::{Chunk, Entry, Metadata, NodeKind};
 pub use error::{DriverError, SinkError, SourceError};
 pub use port::{
-    Capture, CaptureReport, ContentSink, CreatedResource, Driver, FileOutcome, RestoreOutcome,
-    RestoreRequest, Sink, Source, WorkContext,
+    Capture, CaptureReport, ContentSink, CreatedResource, Driver, FileOutcome, Leaves,
+    RestoreOutcome, RestoreRequest, Sink, Source, WorkContext,
 };

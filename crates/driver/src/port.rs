@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::io::{self, Read};
 
+use jiff::Timestamp;
 use provault_domain::backup_job::SkippedPath;
 use provault_domain::{Invalid, Kind, Resource};
 
@@ -94,11 +95,36 @@ pub enum FileOutcome {
     },
 }
 
+/// What a driver knows of the entries of a directory that are not directories, before it hands any
+/// of them over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Leaves {
+    /// SHA-256 of everything that can be known of them without opening one.
+    pub fingerprint: [u8; 32],
+    /// When the last of them changed, content or metadata.
+    pub newest: Timestamp,
+    /// Names of regular files among them.
+    pub files: u64,
+    /// Names of the others.
+    pub others: u64,
+    /// Bytes of the regular files, each name counted.
+    pub bytes: u64,
+}
+
 /// Where a capture goes. Calls come depth first: the root directory is begun first and ended
 /// last; names within a directory come in ascending order of their bytes.
 pub trait Sink {
     /// Enters a directory; `name` is empty for the root.
     fn begin_dir(&mut self, name: &[u8], metadata: &Metadata) -> Result<(), SinkError>;
+    /// May follow [`Sink::begin_dir`]. `true`: all these leaves are as they were in the parent, are in
+    /// the capture, and must not be handed over. A sink that remembers nothing says `false`.
+    fn leaves(&mut self, leaves: &Leaves) -> Result<bool, SinkError> {
+        let _ = leaves;
+        Ok(false)
+    }
+    /// The leaves of the directory entered last were not all captured as they were announced: they
+    /// must not be taken for known by the next backup.
+    fn doubt_leaves(&mut self) {}
     /// Leaves the directory entered last.
     fn end_dir(&mut self) -> Result<(), SinkError>;
     /// Adds what has no content: links, devices, pipes, sockets.

@@ -241,7 +241,8 @@ fn capture(
         capture.read_into(&mut sink, &context)?
     };
     pause("backup:read");
-    let stats = writer.stats();
+    // What is read may still be on its way; the record inside the snapshot tells what it weighs.
+    let stats = writer.settled_stats().map_err(store)?;
     let record = PointRecord {
         job: job.clone(),
         tree_path,

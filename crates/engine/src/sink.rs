@@ -2,7 +2,7 @@
 
 use std::io::{self, Read};
 
-use provault_driver::{FileOutcome, Metadata, NodeKind, Sink, SinkError};
+use provault_driver::{FileOutcome, Leaves, Metadata, NodeKind, Sink, SinkError};
 use provault_repository as repository;
 
 /// Hands what a driver captured to the repository.
@@ -28,6 +28,17 @@ impl Sink for SnapshotSink<'_> {
     fn begin_dir(&mut self, name: &[u8], metadata: &Metadata) -> Result<(), SinkError> {
         let name = if name.is_empty() { &self.root } else { name };
         self.writer.begin_dir(name, &stored(metadata)).map_err(refused)
+    }
+
+    fn leaves(&mut self, leaves: &Leaves) -> Result<bool, SinkError> {
+        let Leaves { fingerprint, newest, files, others, bytes } = *leaves;
+        let newest = newest.into();
+        let leaves = repository::Leaves { fingerprint, newest, files, others, bytes };
+        self.writer.leaves(&leaves).map_err(refused)
+    }
+
+    fn doubt_leaves(&mut self) {
+        self.writer.doubt_leaves();
     }
 
     fn end_dir(&mut self) -> Result<(), SinkError> {

@@ -48,11 +48,13 @@ mod estimate;
 mod guard;
 mod inodes;
 mod order;
+mod owners;
 mod progress;
 mod reserved;
 mod restore;
 mod rules;
 mod staging;
+mod survey;
 mod walk;
 mod writer;
 

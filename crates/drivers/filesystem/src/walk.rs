@@ -1,6 +1,5 @@
 //! The walk through a tree: depth first, names sorted by their bytes.
 
-use std::collections::HashMap;
 use std::fs::File;
 use std::io::{self, Read};
 use std::path::PathBuf;
@@ -9,7 +8,6 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use nix::errno::Errno;
 use nix::sys::stat::SFlag;
-use nix::unistd::{Gid, Group, Uid, User};
 use provault_domain::backup_job::SkippedPath;
 use provault_driver::entry::printable;
 use provault_driver::{
@@ -21,8 +19,10 @@ use crate::capture::{check, device_of, io_error, is_shortage};
 use crate::config::Config;
 use crate::content::{Finding, SteadyReader};
 use crate::inodes::{Content, Inodes};
+use crate::owners::Owners;
 use crate::reserved::Fence;
 use crate::rules::Rules;
+use crate::survey::Survey;
 
 /// Directories are held open along the way down, so the way may not be endless.
 const MAX_DEPTH: usize = 512;
@@ -43,7 +43,7 @@ struct Frame {
     path: Vec<u8>,
     name: Vec<u8>,
     metadata: Metadata,
-    rest: std::vec::IntoIter<Vec<u8>>,
+    rest: std::vec::IntoIter<Name>,
     /// Whether `include` asks for all of it.
     wanted: bool,
     /// Whether the sink knows of it: one that is not wanted for itself is begun when something
@@ -51,12 +51,23 @@ struct Frame {
     begun: bool,
 }
 
+/// A name that is left to be visited, with what was seen of it when its directory was surveyed.
+type Name = (Vec<u8>, Option<Stat>);
+
 /// What looking at an entry led to.
 enum Step {
     /// It is dealt with.
     Done,
     /// It became something else meanwhile: look again.
     Again,
+}
+
+/// Directories with more names than this are not surveyed, so that their size does not decide over
+/// the memory that a capture takes.
+const SURVEYED: usize = 1 << 16;
+
+fn below(path: &[u8], name: &[u8]) -> Vec<u8> {
+    if path.is_empty() { name.to_vec() } else { [path, name].join(&b'/') }
 }
 
 /// The directory the walk is in. It only visits names of the frame on top: an empty stack would
@@ -86,8 +97,7 @@ pub(crate) struct Walk<'a> {
     filled: Vec<Vec<u8>>,
     mounts: Vec<Vec<u8>>,
     reserved: Vec<Vec<u8>>,
-    users: HashMap<u32, Option<String>>,
-    groups: HashMap<u32, Option<String>>,
+    owners: Owners,
 }
 
 impl<'a> Walk<'a> {
@@ -115,8 +125,7 @@ impl<'a> Walk<'a> {
             filled: Vec::new(),
             mounts: Vec::new(),
             reserved: Vec::new(),
-            users: HashMap::new(),
-            groups: HashMap::new(),
+            owners: Owners::default(),
         }
     }
 
@@ -131,19 +140,21 @@ impl<'a> Walk<'a> {
         let attributes = at::xattrs_of(&dir);
         let metadata = self.metadata(&stat, attributes, b"");
         self.sink.begin_dir(b"", &metadata)?;
+        let wanted = self.rules.include_all();
+        let rest = self.survey(&dir, b"", names, wanted)?;
         self.frames.push(Frame {
             dir,
             path: Vec::new(),
             name: Vec::new(),
             metadata,
-            rest: names.into_iter(),
-            wanted: self.rules.include_all(),
+            rest,
+            wanted,
             begun: true,
         });
         while let Some(frame) = self.frames.last_mut() {
             check(self.cancel)?;
-            if let Some(name) = frame.rest.next() {
-                self.visit(&name)?;
+            if let Some((name, seen)) = frame.rest.next() {
+                self.visit(&name, seen)?;
             } else {
                 if frame.begun {
                     self.sink.end_dir()?;
@@ -159,21 +170,22 @@ impl<'a> Walk<'a> {
         top(&self.frames, self.config)
     }
 
-    fn visit(&mut self, name: &[u8]) -> Result<(), DriverError> {
+    fn visit(&mut self, name: &[u8], mut seen: Option<Stat>) -> Result<(), DriverError> {
         let frame = self.top()?;
-        let mut path = frame.path.clone();
-        if !path.is_empty() {
-            path.push(b'/');
-        }
-        path.extend_from_slice(name);
+        let path = below(&frame.path, name);
         if self.rules.excludes(&path) {
             return Ok(());
         }
         let wanted = frame.wanted || self.rules.includes(&path);
         for attempt in 1..=ATTEMPTS {
-            let stat = match Stat::at(&self.top()?.dir, name) {
+            let looked = match seen.take() {
+                Some(stat) => Ok(stat),
+                None => Stat::at(&self.top()?.dir, name),
+            };
+            let stat = match looked {
                 Ok(stat) => stat,
                 Err(Errno::ENOENT) => {
+                    self.sink.doubt_leaves();
                     self.vanished.push(path);
                     return Ok(());
                 }
@@ -193,6 +205,48 @@ impl<'a> Walk<'a> {
             }
         }
         self.skip(&path, io::Error::other("it kept changing while it was read"))
+    }
+
+    /// Looks at everything in a directory before anything in it is read: what is left to visit,
+    /// which is only its directories when the sink knows all the rest.
+    fn survey(
+        &mut self,
+        dir: &File,
+        path: &[u8],
+        names: Vec<Vec<u8>>,
+        wanted: bool,
+    ) -> Result<std::vec::IntoIter<Name>, DriverError> {
+        if !wanted || names.len() > SURVEYED {
+            return Ok(names.into_iter().map(|name| (name, None)).collect::<Vec<_>>().into_iter());
+        }
+        let mut survey = Survey::default();
+        let mut rest = Vec::with_capacity(names.len());
+        for name in names {
+            if self.rules.excludes(&below(path, &name)) {
+                continue;
+            }
+            // What cannot be looked at now is looked at again, and told, when its turn comes.
+            let stat = Stat::at(dir, &name).ok();
+            match &stat {
+                Some(stat) if stat.is_dir() => {}
+                Some(stat) => survey.add(&name, stat, self.owners.of(stat)),
+                None => survey.miss(),
+            }
+            rest.push((name, stat));
+        }
+        if let Some(leaves) = survey.leaves()
+            && self.sink.leaves(&leaves)?
+        {
+            rest.retain(|(_, stat)| stat.as_ref().is_none_or(Stat::is_dir));
+            for stat in survey.files() {
+                let bytes = self.report.bytes;
+                self.report.bytes += self.inodes.add(Content::from(stat));
+                self.done.fetch_add(self.report.bytes - bytes, Ordering::Relaxed);
+            }
+            self.report.files += leaves.files;
+            self.leaves += leaves.files + leaves.others;
+        }
+        Ok(rest.into_iter())
     }
 
     fn directory(
@@ -244,12 +298,13 @@ impl<'a> Walk<'a> {
             self.begin_above()?;
             self.sink.begin_dir(name, &metadata)?;
         }
+        let rest = self.survey(&dir, path, names, wanted)?;
         self.frames.push(Frame {
             dir,
             path: path.to_vec(),
             name: name.to_vec(),
             metadata,
-            rest: names.into_iter(),
+            rest,
             wanted,
             begun: wanted,
         });
@@ -362,6 +417,7 @@ impl<'a> Walk<'a> {
                 if outcome == FileOutcome::Unchanged {
                     self.done.store(before + bytes, Ordering::Relaxed);
                 } else if finding.has_changed() {
+                    self.sink.doubt_leaves();
                     self.changed.push(path.to_vec());
                 }
                 self.report.bytes += self.inodes.add(content);
@@ -392,6 +448,7 @@ impl<'a> Walk<'a> {
                 &self.config.path.join(PathBuf::from(printable(path))),
             )(error));
         }
+        self.sink.doubt_leaves();
         self.report.skipped.push(SkippedPath { path: printable(path), reason: error.to_string() });
         Ok(())
     }
@@ -406,22 +463,18 @@ impl<'a> Walk<'a> {
                 reason: format!("its extended attributes could not be read: {error}"),
             };
             // An entry that changed is looked at again, but listed once.
+            self.sink.doubt_leaves();
             if self.report.skipped.last() != Some(&listed) {
                 self.report.skipped.push(listed);
             }
         }
-        let user = self.users.entry(stat.uid).or_insert_with(|| {
-            User::from_uid(Uid::from_raw(stat.uid)).ok().flatten().map(|u| u.name)
-        });
-        let group = self.groups.entry(stat.gid).or_insert_with(|| {
-            Group::from_gid(Gid::from_raw(stat.gid)).ok().flatten().map(|g| g.name)
-        });
+        let (user, group) = self.owners.of(stat);
         Metadata {
             mode: stat.mode,
             uid: stat.uid,
             gid: stat.gid,
-            user: user.clone(),
-            group: group.clone(),
+            user: user.map(str::to_owned),
+            group: group.map(str::to_owned),
             size: if stat.kind == SFlag::S_IFREG { stat.size } else { 0 },
             mtime: stat.mtime,
             atime: stat.atime,
