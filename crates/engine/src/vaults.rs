@@ -63,7 +63,9 @@ impl Vaults {
             return Ok(repository.clone());
         }
         let password = Password::from_text(self.password(vault, key)?);
-        let repository = Repository::open(self.storage(vault)?, &password, Options::default())
+        let options =
+            Options { cache_dir: Some(self.data_dir.join("cache")), ..Options::default() };
+        let repository = Repository::open(self.storage(vault)?, &password, options)
             .map_err(EngineError::repository(&vault.name))?;
         open.insert(vault.location.clone(), repository.clone());
         Ok(repository)

@@ -1,5 +1,6 @@
 //! What a command works with: the options, the output, the opened repository.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use provault_cli::Output;
@@ -43,7 +44,20 @@ impl<'a> Context<'a> {
     pub(crate) fn open_as(&self, options: Options) -> Result<Repository, Failure> {
         let storage = self.storage()?;
         let password = password::find(self.options.password_file.as_deref())?;
+        let options = Options { cache_dir: self.cache_dir(), ..options };
         Ok(Repository::open(storage, &password, options)?)
+    }
+
+    /// Where this machine remembers what is only there to save time.
+    fn cache_dir(&self) -> Option<PathBuf> {
+        if self.options.no_cache {
+            return None;
+        }
+        let of = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty());
+        let given = self.options.cache_dir.clone();
+        given
+            .or_else(|| of("XDG_CACHE_HOME").map(|cache| PathBuf::from(cache).join("provault")))
+            .or_else(|| of("HOME").map(|home| PathBuf::from(home).join(".cache/provault")))
     }
 
     /// A line for people, unless they want quiet.

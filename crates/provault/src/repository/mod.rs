@@ -60,6 +60,13 @@ pub(crate) struct RepositoryOptions {
     /// RESTIC_PASSWORD_FILE, RESTIC_PASSWORD, else asked for on the terminal]
     #[arg(short = 'p', long, global = true, value_name = "FILE")]
     password_file: Option<std::path::PathBuf>,
+    /// Where to remember what directories looked like, so that the next backup of the same paths is
+    /// quick [default: XDG_CACHE_HOME/provault, else ~/.cache/provault]
+    #[arg(long, global = true, value_name = "DIR", conflicts_with = "no_cache")]
+    cache_dir: Option<std::path::PathBuf>,
+    /// Remember nothing on this machine
+    #[arg(long, global = true)]
+    no_cache: bool,
     /// No progress and no notes; errors and results only
     #[arg(short, long, global = true)]
     quiet: bool,
