@@ -2,6 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use crate::cancel::CancelFlag;
 use crate::error::{Error, Result};
@@ -9,6 +10,7 @@ use crate::id::{Id, SnapshotId};
 use crate::index::{Location, MemoryIndex};
 use crate::lock::{JobGuard, begin_job};
 use crate::node::Node;
+use crate::opener::BlobOpener;
 use crate::pack::{self, BlobKind};
 use crate::repository::{FileKind, Inner, Repository};
 use crate::snapshot::Snapshot;
@@ -110,6 +112,35 @@ impl Repository {
     }
 }
 
+/// Looks at every byte of a pack that should hold so many blobs: its size, or what is wrong.
+pub(crate) fn read_pack(
+    inner: &Inner,
+    index: &MemoryIndex,
+    id: &Id,
+    blobs: usize,
+    opener: &mut BlobOpener,
+) -> std::result::Result<u64, String> {
+    let name = FileKind::Pack.name(id);
+    let file = inner.storage.get(&name).map_err(|error| error.to_string())?;
+    if Id::hash(&file) != *id {
+        return Err("its content does not match its name".to_owned());
+    }
+    let header = pack::parse(&inner.key, &file)?;
+    if header.len() != blobs {
+        return Err(format!("its header lists {} blobs, the index {blobs}", header.len()));
+    }
+    for blob in header {
+        let place = Location { pack: *id, blob };
+        if !index.locations(blob.kind, &blob.id).contains(&place) {
+            return Err(format!("blob {} is not in the index as in the header", blob.id));
+        }
+        let start = blob.offset as usize;
+        let sealed = &file[start..start + blob.length as usize];
+        opener.open(&inner.key, &place, sealed).map_err(|error| error.to_string())?;
+    }
+    Ok(file.len() as u64)
+}
+
 /// What is wrong with a node.
 enum Trouble {
     /// Something to be reported.
@@ -205,54 +236,66 @@ impl Check<'_> {
             (stored.len() - stored.keys().filter(known).count()) as u64;
         let mut expected: Vec<_> = self.packs.iter().map(|(id, pack)| (*id, *pack)).collect();
         expected.sort_unstable();
+        let mut to_read = Vec::new();
         for (id, (size, blobs)) in expected {
-            self.go_on()?;
             let wrong = match stored.get(&id) {
-                None => Some("the pack file is gone".to_owned()),
+                None => "the pack file is gone".to_owned(),
                 Some(found) if *found != size => {
-                    Some(format!("the pack file has {found} bytes, its index says {size}"))
+                    format!("the pack file has {found} bytes, its index says {size}")
                 }
-                Some(_) if level == CheckLevel::ReadData => self.read_pack(&id, blobs),
-                Some(_) => None,
+                Some(_) => {
+                    to_read.push((id, blobs));
+                    continue;
+                }
             };
-            if let Some(reason) = wrong {
-                let name = FileKind::Pack.name(&id);
-                self.problem(&name, Error::damaged(&name, reason));
-                self.suspects.insert(id);
+            self.suspect(id, wrong);
+        }
+        if level == CheckLevel::ReadData {
+            for (id, wrong) in self.read_packs(&to_read)? {
+                self.suspect(id, wrong);
             }
         }
         Ok(())
     }
 
-    /// What is wrong with a pack, looking at every byte of it.
-    fn read_pack(&mut self, id: &Id, blobs: usize) -> Option<String> {
-        let file = match self.inner.storage.get(&FileKind::Pack.name(id)) {
-            Ok(file) => file,
-            Err(error) => return Some(error.to_string()),
-        };
-        self.report.bytes_read += file.len() as u64;
-        if Id::hash(&file) != *id {
-            return Some("its content does not match its name".to_owned());
-        }
-        let header = match pack::parse(&self.inner.key, &file) {
-            Ok(header) => header,
-            Err(reason) => return Some(reason),
-        };
-        if header.len() != blobs {
-            return Some(format!("its header lists {} blobs, the index {blobs}", header.len()));
-        }
-        for blob in header {
-            let place = Location { pack: *id, blob };
-            if !self.index.locations(blob.kind, &blob.id).contains(&place) {
-                return Some(format!("blob {} is not in the index as in the header", blob.id));
+    fn suspect(&mut self, pack: Id, reason: String) {
+        let name = FileKind::Pack.name(&pack);
+        self.problem(&name, Error::damaged(&name, reason));
+        self.suspects.insert(pack);
+    }
+
+    /// Reads packs to the last byte, on several threads: what is wrong with which, in their order.
+    fn read_packs(&mut self, packs: &[(Id, usize)]) -> Result<Vec<(Id, String)>> {
+        let (next, bytes_read) = (AtomicUsize::new(0), AtomicU64::new(0));
+        let this = &*self;
+        let work = || -> Result<Vec<(usize, String)>> {
+            let (mut opener, mut wrong) = (BlobOpener::new()?, Vec::new());
+            loop {
+                let number = next.fetch_add(1, Ordering::Relaxed);
+                let Some((id, blobs)) = packs.get(number) else { return Ok(wrong) };
+                this.go_on()?;
+                match read_pack(this.inner, &this.index, id, *blobs, &mut opener) {
+                    Ok(bytes) => {
+                        bytes_read.fetch_add(bytes, Ordering::Relaxed);
+                    }
+                    Err(reason) => wrong.push((number, reason)),
+                }
             }
-            let start = blob.offset as usize;
-            let sealed = &file[start..start + blob.length as usize];
-            if let Err(error) = self.inner.open_blob(&place, sealed) {
-                return Some(error.to_string());
+        };
+        let threads = std::thread::available_parallelism().map_or(1, usize::from);
+        let threads = threads.min(packs.len().max(1));
+        let mut wrong = std::thread::scope(|scope| -> Result<Vec<(usize, String)>> {
+            let others: Vec<_> = (1..threads).map(|_| scope.spawn(work)).collect();
+            let mut wrong = work()?;
+            for other in others {
+                let died = |_| Error::Internal("a thread that checks died".to_owned());
+                wrong.extend(other.join().map_err(died)??);
             }
-        }
-        None
+            Ok(wrong)
+        })?;
+        self.report.bytes_read += bytes_read.into_inner();
+        wrong.sort_unstable();
+        Ok(wrong.into_iter().map(|(number, reason)| (packs[number].0, reason)).collect())
     }
 
     /// Tries each blob of the packs with something wrong: some may be whole, or lie elsewhere too.

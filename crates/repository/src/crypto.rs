@@ -103,6 +103,14 @@ impl AeadKey {
 
     /// The plaintext of a sealed message, once it is seen to be authentic.
     pub fn open(&self, sealed: &[u8]) -> Result<Vec<u8>, Unauthentic> {
+        let mut plaintext = Vec::new();
+        self.open_into(sealed, &mut plaintext)?;
+        Ok(plaintext)
+    }
+
+    /// The same in memory that was used before: `plaintext` is replaced.
+    pub fn open_into(&self, sealed: &[u8], plaintext: &mut Vec<u8>) -> Result<(), Unauthentic> {
+        plaintext.clear();
         if sealed.len() < OVERHEAD {
             return Err(Unauthentic);
         }
@@ -114,9 +122,9 @@ impl AeadKey {
         if difference != 0 {
             return Err(Unauthentic);
         }
-        let mut plaintext = ciphertext.to_vec();
-        self.apply_keystream(iv, &mut plaintext);
-        Ok(plaintext)
+        plaintext.extend_from_slice(ciphertext);
+        self.apply_keystream(iv, plaintext);
+        Ok(())
     }
 }
 

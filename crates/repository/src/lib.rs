@@ -43,6 +43,7 @@ mod key;
 mod lock;
 mod lock_file;
 mod node;
+mod opener;
 mod pack;
 mod packer;
 mod pipeline;

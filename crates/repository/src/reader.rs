@@ -2,8 +2,10 @@
 //!
 //! Every blob is verified on its way out: by its MAC, its length and its hash.
 
+use std::borrow::Cow;
 use std::io;
-use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
 
@@ -14,13 +16,14 @@ use crate::error::{Error, Result};
 use crate::id::Id;
 use crate::index::Location;
 use crate::lock::{JobGuard, begin_job};
+use crate::opener::BlobOpener;
 use crate::pack::BlobKind;
 use crate::repository::{FileKind, Inner, Repository};
 use crate::snapshot::Snapshot;
 use crate::tree::Tree;
 
 /// Blobs that lie together are read in one go up to this many bytes.
-const RUN: u64 = 16 << 20;
+const RUN: u64 = 4 << 20;
 /// Reading over a gap of this size is cheaper than asking twice.
 const GAP: u64 = 64 << 10;
 
@@ -122,6 +125,7 @@ impl Reader {
         sink: &mut dyn FnMut(u64, &[u8]) -> io::Result<()>,
     ) -> Result<()> {
         let content = entry.file_content()?;
+        let mut opener = BlobOpener::new()?;
         let mut at = 0;
         let mut next = 0;
         while next < content.len() {
@@ -137,8 +141,9 @@ impl Reader {
             }
             let bytes = self.fetch(&run);
             for place in &places {
-                let plain =
-                    self.open(place, &run, &bytes).map_err(|error| error.at_path(&entry.path))?;
+                let plain = self
+                    .open(place, &run, &bytes, &mut opener)
+                    .map_err(|error| error.at_path(&entry.path))?;
                 sink(at, &plain).map_err(|error| sink_error(entry, error))?;
                 at += plain.len() as u64;
             }
@@ -190,53 +195,35 @@ impl Reader {
             }
         }
         wanted.sort_by_key(|want| (want.place.pack, want.place.blob.offset));
-        let mut outcome = CopyOutcome::default();
-        let mut next = 0;
-        while next < wanted.len() {
-            cancel.check()?;
-            self.job.check()?;
-            let mut run = Run::new(wanted[next].place);
-            let mut end = next + 1;
-            while wanted.get(end).is_some_and(|want| run.extend(&want.place, GAP)) {
-                end += 1;
+        let copy = Copy {
+            reader: self,
+            entries,
+            sink,
+            cancel,
+            runs: Mutex::new(Runs { wanted: &wanted, next: 0 }),
+            failures: Mutex::new(failures),
+            bytes: AtomicU64::new(0),
+        };
+        let threads = std::thread::available_parallelism().map_or(1, usize::from);
+        // A few chunks are not worth a thread.
+        let threads = threads.min(1 + wanted.len() / 16);
+        std::thread::scope(|scope| {
+            let others: Vec<_> = (1..threads).map(|_| scope.spawn(|| copy.work())).collect();
+            let mut result = copy.work();
+            for other in others {
+                let died = || Err(Error::Internal("a thread that restores died".to_owned()));
+                result = result.and(other.join().unwrap_or_else(|_| died()));
             }
-            let bytes = self.fetch(&run);
-            let same = |a: &Want, b: &Want| a.place.blob.offset == b.place.blob.offset;
-            for wants in wanted[next..end].chunk_by(same) {
-                if wants.iter().all(|want| failures[want.file].is_some()) {
-                    continue;
-                }
-                match self.open(&wants[0].place, &run, &bytes) {
-                    Ok(plain) => {
-                        for want in wants {
-                            if failures[want.file].is_some() {
-                                continue;
-                            }
-                            match sink.write(want.file, want.at, &plain) {
-                                Ok(()) => outcome.bytes += plain.len() as u64,
-                                Err(error) => {
-                                    failures[want.file] =
-                                        Some(sink_error(&entries[want.file], error));
-                                }
-                            }
-                        }
-                    }
-                    Err(error) => {
-                        for want in wants {
-                            failures[want.file].get_or_insert_with(|| {
-                                error.clone().at_path(&entries[want.file].path)
-                            });
-                        }
-                    }
-                }
-            }
-            next = end;
-        }
+            result
+        })?;
+        let failures = copy.failures.into_inner().unwrap_or_else(PoisonError::into_inner);
         let failed = failures.into_iter().enumerate();
-        outcome.failed = failed
-            .filter_map(|(file, error)| error.map(|error| FailedFile { file, error }))
-            .collect();
-        Ok(outcome)
+        Ok(CopyOutcome {
+            failed: failed
+                .filter_map(|(file, error)| error.map(|error| FailedFile { file, error }))
+                .collect(),
+            bytes: copy.bytes.into_inner(),
+        })
     }
 
     fn plan(&self, file: usize, entry: &Entry, wanted: &mut Vec<Want>) -> Result<()> {
@@ -274,24 +261,109 @@ impl Reader {
 
     /// The bytes of a run, or nothing: then each blob is asked for by itself, and tells why.
     fn fetch(&self, run: &Run) -> Bytes {
-        if run.blobs < 2 {
-            return Bytes::new();
-        }
         let name = FileKind::Pack.name(&run.first.pack);
         self.inner.storage.get_range(&name, run.start(), run.end - run.start()).unwrap_or_default()
     }
 
-    fn open(&self, place: &Location, run: &Run, bytes: &Bytes) -> Result<Vec<u8>> {
+    fn open<'a>(
+        &self,
+        place: &Location,
+        run: &Run,
+        bytes: &Bytes,
+        opener: &'a mut BlobOpener,
+    ) -> Result<Cow<'a, [u8]>> {
         let range = usize::try_from(u64::from(place.blob.offset) - run.start())
             .ok()
             .map(|start| start..start + place.blob.length as usize);
-        if let Some(sealed) = range.and_then(|range| bytes.get(range))
-            && let Ok(plain) = self.inner.open_blob(place, sealed)
-        {
-            return Ok(plain);
+        let sealed = range.and_then(|range| bytes.get(range));
+        if sealed.is_none_or(|sealed| opener.open(&self.inner.key, place, sealed).is_err()) {
+            // By itself, and from another place if it lies in two.
+            return self.inner.load_blob(BlobKind::Data, &place.blob.id).map(Cow::Owned);
         }
-        // By itself, and from another place if it lies in two.
-        self.inner.read_blob(BlobKind::Data, &place.blob.id)
+        Ok(Cow::Borrowed(opener.plain()))
+    }
+}
+
+/// The wanted places, of which each thread takes a run at a time.
+struct Runs<'a> {
+    wanted: &'a [Want],
+    next: usize,
+}
+
+impl<'a> Runs<'a> {
+    fn take(&mut self) -> Option<(Run, &'a [Want])> {
+        let start = self.next;
+        let mut run = Run::new(self.wanted.get(start)?.place);
+        let mut end = start + 1;
+        while self.wanted.get(end).is_some_and(|want| run.extend(&want.place, GAP)) {
+            end += 1;
+        }
+        self.next = end;
+        Some((run, &self.wanted[start..end]))
+    }
+}
+
+/// A copy that several threads work on.
+struct Copy<'a> {
+    reader: &'a Reader,
+    entries: &'a [Entry],
+    sink: &'a dyn ContentSink,
+    cancel: &'a CancelFlag,
+    runs: Mutex<Runs<'a>>,
+    failures: Mutex<Vec<Option<Error>>>,
+    bytes: AtomicU64,
+}
+
+impl Copy<'_> {
+    fn work(&self) -> Result<()> {
+        let mut opener = BlobOpener::new()?;
+        loop {
+            self.cancel.check()?;
+            self.reader.job.check()?;
+            let next = self.runs.lock().unwrap_or_else(PoisonError::into_inner).take();
+            let Some((run, wanted)) = next else { return Ok(()) };
+            let bytes = self.reader.fetch(&run);
+            let same = |a: &Want, b: &Want| a.place.blob.offset == b.place.blob.offset;
+            for wants in wanted.chunk_by(same) {
+                self.deliver(wants, &run, &bytes, &mut opener);
+            }
+        }
+    }
+
+    /// One chunk to every place that it belongs to.
+    fn deliver(&self, wants: &[Want], run: &Run, bytes: &Bytes, opener: &mut BlobOpener) {
+        if wants.iter().all(|want| self.has_failed(want)) {
+            return;
+        }
+        match self.reader.open(&wants[0].place, run, bytes, opener) {
+            Ok(plain) => {
+                for want in wants.iter().filter(|want| !self.has_failed(want)) {
+                    match self.sink.write(want.file, want.at, &plain) {
+                        Ok(()) => {
+                            self.bytes.fetch_add(plain.len() as u64, Ordering::Relaxed);
+                        }
+                        Err(error) => self.fail(want, sink_error(&self.entries[want.file], error)),
+                    }
+                }
+            }
+            Err(error) => {
+                for want in wants {
+                    self.fail(want, error.clone().at_path(&self.entries[want.file].path));
+                }
+            }
+        }
+    }
+
+    fn failures(&self) -> MutexGuard<'_, Vec<Option<Error>>> {
+        self.failures.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn has_failed(&self, want: &Want) -> bool {
+        self.failures()[want.file].is_some()
+    }
+
+    fn fail(&self, want: &Want, error: Error) {
+        self.failures()[want.file].get_or_insert(error);
     }
 }
 
@@ -305,13 +377,12 @@ struct Want {
 struct Run {
     first: Location,
     end: u64,
-    blobs: usize,
 }
 
 impl Run {
     fn new(first: Location) -> Self {
         let end = u64::from(first.blob.offset) + u64::from(first.blob.length);
-        Self { first, end, blobs: 1 }
+        Self { first, end }
     }
 
     fn start(&self) -> u64 {
@@ -328,7 +399,6 @@ impl Run {
             && end - self.start() <= RUN;
         if fits {
             self.end = end;
-            self.blobs += 1;
         }
         fits
     }

@@ -15,6 +15,7 @@ use crate::id::{Id, SnapshotId};
 use crate::index::{IndexFile, IndexPack, Location, MemoryIndex};
 use crate::key::{self, Password};
 use crate::lock::{LockManager, begin_freeing_job};
+use crate::opener::BlobOpener;
 use crate::pack::{BlobKind, PackedBlob};
 use crate::packer::Packer;
 use crate::snapshot::Snapshot;
@@ -23,8 +24,6 @@ use crate::storage::Storage;
 /// Plaintext of one index, snapshot or lock file, at most: a guard against damage, far above what
 /// any program writes (index files are kept below 8 MiB).
 const MAX_FILE: u64 = 1 << 30;
-/// Plaintext of one blob, at most. restic cuts files to 8 MiB; trees of huge directories are more.
-const MAX_BLOB: u32 = 1 << 30;
 /// Blobs in one index file, so that it stays below restic's 8 MiB.
 const INDEX_FILE_BLOBS: usize = 40_000;
 
@@ -574,30 +573,14 @@ impl Inner {
     pub(crate) fn load_from(&self, place: &Location) -> Result<Vec<u8>> {
         let (offset, length) = (u64::from(place.blob.offset), u64::from(place.blob.length));
         match self.storage.get_range(&FileKind::Pack.name(&place.pack), offset, length) {
-            Ok(sealed) => self.open_blob(place, &sealed),
+            Ok(sealed) => {
+                let mut opener = BlobOpener::new()?;
+                opener.open(&self.key, place, &sealed)?;
+                Ok(opener.into_plain())
+            }
             Err(error) if error.is_not_found() => Err(damaged(place, "the pack file is gone")),
             Err(error) => Err(error.into()),
         }
-    }
-
-    /// The plaintext of a sealed blob: authentic, of the right length, and with the right hash.
-    pub(crate) fn open_blob(&self, place: &Location, sealed: &[u8]) -> Result<Vec<u8>> {
-        let bad = |reason: &dyn std::fmt::Display| damaged(place, reason);
-        if sealed.len() != place.blob.length as usize {
-            return Err(bad(&"the pack file is cut short"));
-        }
-        let plain = self.key.open(sealed).map_err(|error| bad(&error))?;
-        let plain = match place.blob.uncompressed {
-            None => plain,
-            Some(length) if length > MAX_BLOB => return Err(bad(&"it is absurdly large")),
-            Some(length) => {
-                zstd::bulk::decompress(&plain, length as usize).map_err(|error| bad(&error))?
-            }
-        };
-        if plain.len() as u64 != place.blob.plain_length() || Id::hash(&plain) != place.blob.id {
-            return Err(bad(&"its content does not match its id"));
-        }
-        Ok(plain)
     }
 }
 
