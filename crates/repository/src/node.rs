@@ -458,6 +458,16 @@ mod tests {
     }
 
     #[test]
+    fn earlier_is_earlier_across_a_second() {
+        let time = FileTime { seconds: 5, nanoseconds: 100 };
+        let by = std::time::Duration::from_nanos;
+        assert_eq!(time.before(by(0)), time);
+        assert_eq!(time.before(by(100)), FileTime { seconds: 5, nanoseconds: 0 });
+        assert_eq!(time.before(by(101)), FileTime { seconds: 4, nanoseconds: 999_999_999 });
+        assert_eq!(time.before(by(2_000_000_000)), FileTime { seconds: 3, nanoseconds: 100 });
+    }
+
+    #[test]
     fn names_that_lead_elsewhere_are_refused() {
         for name in [&b""[..], b".", b"..", b"a/b", b"/", b"a\0b"] {
             assert!(check_name(name).is_err());

@@ -414,8 +414,10 @@ impl SnapshotWriter {
             if let Some(leaves) = leaves {
                 self.tell(leaves)?;
             }
+            // Not by `add`, which would begin the directories below first.
             for (name, metadata, tree) in directories {
-                self.add(&name, Node::directory(&name, &metadata, tree))?;
+                let node = Box::new(Node::directory(&name, &metadata, tree));
+                self.tell(Event::Node { name, node })?;
             }
         }
         Ok(())

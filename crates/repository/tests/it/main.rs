@@ -6,6 +6,7 @@
 mod concurrency;
 mod damage;
 mod dedup;
+mod familiar;
 mod faults;
 mod foreign;
 mod locks;
