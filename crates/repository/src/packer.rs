@@ -194,7 +194,9 @@ impl Packer {
             state.next_ticket += 1;
             let (number, progress) = (state.next_ticket, Mutex::new(Progress::Pending));
             let ticket = Arc::new(Ticket { number, progress, changed: Condvar::new() });
-            let buffer = state.spare.pop().unwrap_or_default();
+            // Rarely more than a chunk over; growing step by step would copy it all and keep twice.
+            let room = inner.options.pack_size + (2 << 20);
+            let buffer = state.spare.pop().unwrap_or_else(|| Vec::with_capacity(room));
             OpenPack { ticket, builder: PackBuilder::new(buffer) }
         });
         open.builder.add(blob.kind, blob.id, blob.sealed, blob.uncompressed)?;

@@ -61,7 +61,7 @@ impl Default for Options {
             compression_level: 3,
             cache_dir: None,
             doubt: crate::familiar::DOUBT,
-            uploads: 3,
+            uploads: 2,
             hostname: hostname.to_string_lossy().into_owned(),
             username: user.map(|user| user.name).unwrap_or_default(),
             lock_settle: Duration::from_millis(200),
