@@ -75,6 +75,7 @@ pub use repository::{Options, Repository, SnapshotList};
 pub use seal::WrappingKey;
 pub use snapshot::Snapshot;
 pub use storage::{
-    LocalStorage, ObjectStorage, Storage, StorageError, StorageErrorKind, StoredObject,
+    LocalStorage, ObjectStorage, S3Options, S3Storage, Storage, StorageError, StorageErrorKind,
+    StorageOptions, StoredObject, guard_storage, open_directory, open_storage,
 };
 pub use writer::SnapshotWriter;

@@ -5,5 +5,7 @@
 //! missing is an error that names the package to install, never a reason to skip a test.
 
 pub mod postgres;
+pub mod s3;
 
 pub use postgres::PostgresServer;
+pub use s3::S3Server;

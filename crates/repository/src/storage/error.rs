@@ -21,6 +21,8 @@ pub enum StorageErrorKind {
     TimedOut,
     /// The storage is not there, or too busy, for now. Helps: trying again later.
     Unavailable,
+    /// The location or an option cannot be used; nothing was tried.
+    Invalid,
     /// Anything else, such as a failing disk.
     Other,
 }

@@ -18,14 +18,30 @@ use bytes::Bytes;
 use nix::errno::Errno;
 use nix::fcntl::{AT_FDCWD, RenameFlags, renameat2};
 use nix::libc::O_NONBLOCK;
+use nix::sys::statfs::statfs;
 
-use super::{Storage, StorageError, StorageErrorKind, StoredObject};
+use super::{Storage, StorageError, StorageErrorKind, StoredObject, check_name};
 
 /// Begins the name of a file that is being written.
 const NEW: &str = ".provault-new-";
 /// What the directories and files of a repository allow: their owner everything, others nothing.
 const DIRECTORY_MODE: u32 = 0o700;
 const FILE_MODE: u32 = 0o600;
+
+/// The numbers of file systems whose answers come from a server (linux/magic.h and their sources).
+const REMOTE: &[i64] = &[
+    0x6969,      // NFS
+    0xFF53_4D42, // CIFS
+    0xFE53_4D42, // SMB 2 and 3
+    0x6573_5546, // FUSE
+    0x0102_1997, // 9P
+    0x00C3_6400, // Ceph
+    0x5346_414F, // AFS
+    0x6B41_4653, // kAFS
+    0x0BD0_0BD0, // Lustre
+    0x0116_1970, // GFS2
+    0x7461_636F, // OCFS2
+];
 
 /// Storage in a local directory, or on a file system that is mounted like one.
 #[derive(Debug)]
@@ -61,11 +77,17 @@ impl LocalStorage {
         self
     }
 
+    /// Whether the directory lies on a file system whose answers come from a server, a network's or
+    /// a FUSE program's, and may never come.
+    pub fn is_remote(&self) -> bool {
+        self.root
+            .ancestors()
+            .find_map(|path| statfs(path).ok())
+            .is_some_and(|found| REMOTE.contains(&(found.filesystem_type().0 & 0xFFFF_FFFF)))
+    }
+
     fn path(&self, operation: &'static str, name: &str) -> Result<PathBuf, StorageError> {
-        let good = |part: &str| !part.is_empty() && !part.starts_with('.') && !part.contains('\0');
-        if !name.split('/').all(good) {
-            return Err(StorageError::other(operation, name, "it is not a name of an object"));
-        }
+        check_name(operation, name)?;
         Ok(self.root.join(name))
     }
 
@@ -341,7 +363,7 @@ fn make(path: &Path) -> io::Result<()> {
 }
 
 /// Reads until the buffer is full or the file ends, however little comes at a time.
-fn read_at(file: &File, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
+fn read_at(file: &impl FileExt, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
     let mut filled = 0;
     while filled < buffer.len() {
         match file.read_at(&mut buffer[filled..], offset + filled as u64) {
@@ -401,7 +423,8 @@ fn is_leftover(name: &str) -> bool {
         return random.len() == 16 && random.bytes().all(|digit| digit.is_ascii_hexdigit());
     }
     name.split_once('#').is_some_and(|(target, number)| {
-        (target == "config" || target.len() == 64 && target.bytes().all(|c| c.is_ascii_hexdigit()))
+        (["config", "reserve"].contains(&target)
+            || target.len() == 64 && target.bytes().all(|c| c.is_ascii_hexdigit()))
             && !number.is_empty()
             && number.bytes().all(|c| c.is_ascii_digit())
     })
@@ -461,4 +484,55 @@ fn reap(directory: &Path, depth: u8, before: SystemTime, reaped: &mut u64) -> io
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+
+    use super::*;
+
+    /// Gives a few bytes at a time, and is interrupted now and then.
+    struct Stuttering(Vec<u8>, Cell<usize>);
+
+    impl FileExt for Stuttering {
+        fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
+            let call = self.1.replace(self.1.get() + 1);
+            if call.is_multiple_of(3) {
+                return Err(io::ErrorKind::Interrupted.into());
+            }
+            let rest = &self.0[usize::try_from(offset).unwrap().min(self.0.len())..];
+            let read = rest.len().min(buffer.len()).min(call % 7 + 1);
+            buffer[..read].copy_from_slice(&rest[..read]);
+            Ok(read)
+        }
+        fn write_at(&self, _: &[u8], _: u64) -> io::Result<usize> {
+            unreachable!()
+        }
+    }
+
+    #[test]
+    fn short_and_interrupted_reads_are_read_on() {
+        let content: Vec<u8> = (0..=255).collect();
+        let file = Stuttering(content.clone(), Cell::new(0));
+        for (offset, length, expected) in
+            [(0, 256, &content[..]), (10, 20, &content[10..30]), (250, 100, &content[250..])]
+        {
+            let mut buffer = vec![0; length];
+            let read = read_at(&file, &mut buffer, offset).unwrap();
+            assert_eq!(&buffer[..read], expected);
+        }
+    }
+
+    #[test]
+    fn only_interrupted_writes_are_leftovers() {
+        let id = "0f".repeat(32);
+        for name in [".provault-new-0123456789abcdef", &format!("{id}#1"), "config#23"] {
+            assert!(is_leftover(name) && !is_listed(name), "{name}");
+        }
+        for name in [".provault-new-", ".provault-new-0123456789abcdeX", "notes#1", "config#", &id]
+        {
+            assert!(!is_leftover(name), "{name}");
+        }
+    }
 }

@@ -1,10 +1,18 @@
 //! Where the files of a repository lie.
 //!
 //! [`Storage`] is small and blocking, so that tests can put faults beneath the repository.
-//! [`LocalStorage`] is a directory.
+//! [`LocalStorage`] is a directory, [`S3Storage`] a bucket; [`open_storage`] puts limits, deadlines
+//! and retries around them.
 
+mod deadline;
 mod error;
+mod http;
+mod limits;
 mod local;
+mod location;
+mod options;
+mod retry;
+mod s3;
 
 use std::fmt;
 use std::time::Duration;
@@ -13,6 +21,9 @@ use bytes::Bytes;
 
 pub use error::{StorageError, StorageErrorKind};
 pub use local::LocalStorage;
+pub use location::{guard_storage, open_directory, open_storage};
+pub use options::{S3Options, StorageOptions};
+pub use s3::S3Storage;
 
 /// The earlier name of [`LocalStorage`].
 pub type ObjectStorage = LocalStorage;
@@ -72,4 +83,14 @@ pub trait Storage: Send + Sync + fmt::Debug {
         let _ = min_age;
         Ok(0)
     }
+}
+
+/// Refuses what is no relative name, or leads out of the repository, or begins with a dot like the
+/// files that are being written.
+fn check_name(operation: &'static str, name: &str) -> Result<(), StorageError> {
+    let good = |part: &str| !part.is_empty() && !part.starts_with('.') && !part.contains('\0');
+    if name.split('/').all(good) {
+        return Ok(());
+    }
+    Err(StorageError::other(operation, name, "it is not a name of an object"))
 }

@@ -1,4 +1,5 @@
-//! The AWS clients that drive Provault in tests: the aws CLI, boto3 and botocore.
+//! The AWS clients that drive Provault in tests, the aws CLI, boto3 and botocore, and moto, the S3
+//! server that its repositories lie on in tests.
 
 use super::super::command::{Environment, run};
 use super::debian::install_packages;
@@ -7,34 +8,63 @@ use super::debian::install_packages;
 const BOTOCORE: &[u32] = &[1, 31, 0];
 const AWS_CLI_1: &[u32] = &[1, 29, 0];
 const AWS_CLI_2: &[u32] = &[2, 13, 0];
+const MOTO_5_1: &[u32] = &[5, 1, 0];
 /// What pip is asked for.
 const REQUIREMENTS: &[&str] = &["awscli>=1.29.0", "boto3>=1.28.0", "botocore>=1.31.0"];
+/// The first versions of moto 5 do not refuse to overwrite when they are told to.
+const MOTO: &str = "moto[s3,server]>=5.1.0";
 
-/// Uses the clients that are there when they are new enough, else installs them in `.tools/venv`.
+/// Uses the programs that are there when they are new enough, else installs them in `.tools/venv`.
 pub fn install(environment: &Environment) -> Result<(), String> {
-    if let Some(found) = usable(environment) {
-        println!("{found}");
+    let found = if let Some(found) = usable(environment) {
+        found
+    } else {
+        make_venv(environment, true)?;
+        pip_install(environment, REQUIREMENTS)?;
+        usable(environment).ok_or_else(|| broken(environment, "the AWS clients"))?
+    };
+    let moto = if let Some(moto) = moto(environment) {
+        moto
+    } else {
+        make_venv(environment, false)?;
+        pip_install(environment, &[MOTO])?;
+        moto(environment).ok_or_else(|| broken(environment, "moto_server"))?
+    };
+    println!("{found} {moto}");
+    Ok(())
+}
+
+fn broken(environment: &Environment, what: &str) -> String {
+    let venv = environment.tools.join("venv");
+    format!("{what} in {} cannot be used; delete it and start again", venv.display())
+}
+
+/// Makes the virtual environment, anew or unless it is there.
+fn make_venv(environment: &Environment, anew: bool) -> Result<(), String> {
+    let venv = environment.tools.join("venv");
+    if !anew && venv.join("bin/python").exists() {
         return Ok(());
     }
     // `ensurepip` is what Debian splits off into python3-venv.
     if environment.output("python3", &["-c", "import venv, ensurepip"]).is_none() {
         install_packages(environment, &["python3-venv", "python3-pip"])?;
     }
-    let venv = environment.tools.join("venv");
-    run(environment.command("python3").args(["-m", "venv", "--clear"]).arg(&venv))?;
-    let pip = venv.join("bin/python");
+    run(environment.command("python3").args(["-m", "venv", "--clear"]).arg(&venv))
+}
+
+fn pip_install(environment: &Environment, requirements: &[&str]) -> Result<(), String> {
     let options = ["-m", "pip", "install", "--quiet", "--disable-pip-version-check"];
-    run(environment.command(pip).args(options).args(REQUIREMENTS))?;
-    match usable(environment) {
-        Some(found) => {
-            println!("{found}");
-            Ok(())
-        }
-        None => Err(format!(
-            "the AWS clients in {} do not run; delete it and start again",
-            venv.display()
-        )),
-    }
+    let python = environment.tools.join("venv/bin/python");
+    run(environment.command(python).args(options).args(requirements))
+}
+
+/// The version of moto when its server is there and new enough: `moto/5.2.1`.
+fn moto(environment: &Environment) -> Option<String> {
+    environment.find("moto_server")?;
+    let version = "import flask, moto; print(moto.__version__)";
+    let version = environment.output("python3", &["-c", version])?;
+    let version = version.trim();
+    (parse(version)?.as_slice() >= MOTO_5_1).then(|| format!("moto/{version}"))
 }
 
 /// The versions of the clients in the path when all are there and new enough.

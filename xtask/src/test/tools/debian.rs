@@ -15,6 +15,7 @@ struct Tool {
 const TOOLS: &[Tool] = &[
     Tool { program: "restic", package: "restic" },
     Tool { program: "initdb", package: "postgresql" },
+    Tool { program: "strace", package: "strace" },
     Tool { program: "setpriv", package: "util-linux" },
     Tool { program: "python3", package: "python3" },
 ];
