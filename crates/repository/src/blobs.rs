@@ -5,7 +5,7 @@
 //! compresses does not wait for a disk; they hold back when the storage is slower.
 
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
 use crate::cancel::CancelFlag;
@@ -104,11 +104,6 @@ impl BlobWriter {
         Packer::commit(&self.inner, &self.dependencies, &self.cancel)?;
         job.settled()?;
         self.inner.flush_index()
-    }
-
-    /// What this job depends on.
-    pub(crate) fn dependencies(&self) -> MutexGuard<'_, Dependencies> {
-        self.dependencies.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -210,8 +210,26 @@ impl Check<'_> {
     }
 
     fn indexes(&mut self) -> Result<()> {
+        let mut seen = HashSet::new();
+        // A prune replaces index files: the new one is there before the old one goes.
+        for _ in 0..20 {
+            if self.index_files(&mut seen)? {
+                break;
+            }
+        }
+        self.report.packs = self.packs.len() as u64;
+        self.report.blobs = self.index.len() as u64;
+        Ok(())
+    }
+
+    /// Reads the index files that were not read yet; returns whether all that were listed were there.
+    fn index_files(&mut self, seen: &mut HashSet<Id>) -> Result<bool> {
+        let mut all_there = true;
         for (id, _) in self.inner.list(FileKind::Index)? {
             self.go_on()?;
+            if seen.contains(&id) {
+                continue;
+            }
             match self.inner.load_index_file(&id) {
                 Ok(file) => {
                     for pack in &file.packs {
@@ -220,13 +238,15 @@ impl Check<'_> {
                     }
                     self.index.add(&file.packs);
                 }
-                Err(Error::Storage(error)) if error.is_not_found() => {}
+                Err(Error::Storage(error)) if error.is_not_found() => {
+                    all_there = false;
+                    continue;
+                }
                 Err(error) => self.problem(FileKind::Index.name(&id), error),
             }
+            seen.insert(id);
         }
-        self.report.packs = self.packs.len() as u64;
-        self.report.blobs = self.index.len() as u64;
-        Ok(())
+        Ok(all_there)
     }
 
     fn packs(&mut self, level: CheckLevel) -> Result<()> {
@@ -306,7 +326,7 @@ impl Check<'_> {
         let blobs = self.index.blobs_in(&self.suspects);
         for (kind, id) in blobs {
             self.go_on()?;
-            if let Err(error) = self.inner.load_blob(kind, &id)
+            if let Err(error) = self.load_blob(kind, &id)
                 && self.unreadable.insert((kind, id))
             {
                 self.problem(format!("{kind} blob {id}"), error);
@@ -383,7 +403,13 @@ impl Check<'_> {
     }
 
     fn load_tree(&self, id: &Id) -> Result<Tree> {
-        Tree::parse(*id, &self.inner.load_blob(BlobKind::Tree, id)?)
+        Tree::parse(*id, &self.load_blob(BlobKind::Tree, id)?)
+    }
+
+    /// From where the index that is checked says, whatever a prune makes of it meanwhile: nothing is
+    /// deleted while this job has its lock.
+    fn load_blob(&self, kind: BlobKind, id: &Id) -> Result<Vec<u8>> {
+        self.inner.load_from_any(kind, id, self.index.locations(kind, id))
     }
 
     /// Whether a node itself is hurt.

@@ -92,6 +92,18 @@ pub enum Error {
     /// Our own lock could not be refreshed in time, so others may have deleted what we rely on.
     #[error("the repository lock was lost ({0}); nothing was committed, start the job again")]
     LockLost(String),
+    /// Pruning now could take away what can still be saved, so nothing was deleted.
+    #[error(
+        "the repository is not whole, and nothing was deleted ({problems} found; the first: \
+         {first}); run a check, which names what is hurt, then repair, or forget the snapshots \
+         that cannot be mended"
+    )]
+    PruneRefused {
+        /// How many things are wrong.
+        problems: u64,
+        /// One of them.
+        first: Box<Error>,
+    },
     /// The job was cancelled through its [`CancelFlag`](crate::CancelFlag).
     #[error("cancelled")]
     Cancelled,

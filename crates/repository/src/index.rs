@@ -5,7 +5,6 @@
 //! search in a handful of arrays.
 
 use std::collections::{HashMap, HashSet};
-use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
@@ -64,13 +63,12 @@ impl IndexPack {
 }
 
 /// The JSON of an index file that lists these packs.
-pub(crate) fn to_json(packs: &[Arc<IndexPack>]) -> Result<Vec<u8>> {
+pub(crate) fn to_json(packs: &[&IndexPack]) -> Result<Vec<u8>> {
     #[derive(Serialize)]
     struct File<'a> {
-        packs: Vec<&'a IndexPack>,
+        packs: &'a [&'a IndexPack],
     }
-    let file = File { packs: packs.iter().map(Arc::as_ref).collect() };
-    serde_json::to_vec(&file).map_err(|error| Error::Internal(error.to_string()))
+    serde_json::to_vec(&File { packs }).map_err(|error| Error::Internal(error.to_string()))
 }
 
 /// Where a blob lies.
@@ -181,17 +179,27 @@ impl MemoryIndex {
         Location { pack: self.packs[(entry.pack_and_kind >> 1) as usize], blob }
     }
 
+    /// These packs, as far as they are known, with their blobs in the order of their places.
+    pub(crate) fn packs(&self, packs: &HashSet<Id>) -> Vec<IndexPack> {
+        let wanted: Vec<bool> = self.packs.iter().map(|pack| packs.contains(pack)).collect();
+        self.listed(&wanted)
+    }
+
     /// The packs that `other` does not have, with their blobs in the order of their places.
     pub(crate) fn packs_not_in(&self, other: &Self) -> Vec<IndexPack> {
         let gone: Vec<bool> =
             self.packs.iter().map(|pack| !other.numbers.contains_key(pack)).collect();
-        if !gone.contains(&true) {
+        self.listed(&gone)
+    }
+
+    fn listed(&self, wanted: &[bool]) -> Vec<IndexPack> {
+        if !wanted.contains(&true) {
             return Vec::new();
         }
         let mut blobs: HashMap<u32, Vec<PackedBlob>> = HashMap::new();
         for entry in self.levels.iter().flatten() {
             let number = entry.pack_and_kind >> 1;
-            if gone[number as usize] {
+            if wanted[number as usize] {
                 blobs.entry(number).or_default().push(self.location(entry).blob);
             }
         }
@@ -200,12 +208,6 @@ impl MemoryIndex {
             IndexPack::new(self.packs[number as usize], &blobs)
         });
         packs.collect()
-    }
-
-    #[allow(dead_code, reason = "for prune")]
-    /// Whether any place of this pack is known.
-    pub(crate) fn has_pack(&self, pack: &Id) -> bool {
-        self.numbers.contains_key(pack)
     }
 
     /// The blobs that lie in any of these packs.

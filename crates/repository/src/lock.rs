@@ -6,7 +6,7 @@
 //! one that is older than thirty minutes, or whose process on this host is gone, is stale.
 //!
 //! Every *job* has a lock of its own, with a field `provault_job` that stays the same when the file
-//! is refreshed: prune deletes nothing before the jobs that may rely on it have
+//! is refreshed: [prune](crate::prune) deletes nothing before the jobs that may rely on it have
 //! ended, and on a busy server there is never a moment without any job. All our locks are shared,
 //! prune's among them: what it takes away from the index stays in the storage until nobody can need
 //! it. Two of our prunes exclude each other by the field `provault_prune`.
@@ -74,6 +74,8 @@ struct Job {
     refresh_at: Instant,
     trouble: String,
     settling: Settling,
+    /// Whether it may rely on what the index in memory lists.
+    has_seen_index: bool,
     /// The job has ended, but packs that others may have met in the meantime are in no index file.
     ended: bool,
 }
@@ -89,7 +91,6 @@ enum Settling {
 }
 
 /// Somebody who holds a lock that is not stale.
-#[allow(dead_code, reason = "for prune")]
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Holder {
     /// Our name for the job, or `None` for a lock of another program.
@@ -108,9 +109,19 @@ impl LockManager {
         self.state().jobs.values().any(|job| matches!(job.settling, Settling::Settled))
     }
 
-    /// The number of the job that began last; later jobs have higher ones.
-    pub(crate) fn newest_job(&self) -> u64 {
-        self.state().next
+    /// The number of the job that began last, and that of the last one that has seen the index;
+    /// later jobs have higher ones.
+    pub(crate) fn newest_jobs(&self) -> (u64, Option<u64>) {
+        let state = self.state();
+        let seen = state.jobs.iter().filter(|(_, job)| job.has_seen_index);
+        (state.next, seen.map(|(number, _)| *number).next_back())
+    }
+
+    /// The jobs up to this number may have seen the index.
+    pub(crate) fn index_was_seen(&self, newest: u64) {
+        for (_, job) in self.state().jobs.range_mut(..=newest) {
+            job.has_seen_index = true;
+        }
     }
 }
 
@@ -144,10 +155,13 @@ impl Drop for JobGuard {
         // What others relied on of theirs is in an index file by now, or forgotten by all.
         if last || listed {
             for job in over.into_iter().filter_map(|number| state.jobs.remove(&number)) {
-                live().remove(&job.name);
-                if let Err(error) = self.inner.storage.delete(&FileKind::Lock.name(&job.file)) {
-                    tracing::warn!(%error, "cannot delete the lock file; it becomes stale by itself");
+                match self.inner.storage.delete(&FileKind::Lock.name(&job.file)) {
+                    Err(error) if !error.is_not_found() => {
+                        tracing::warn!(%error, "cannot delete the lock file; it is stale now");
+                    }
+                    _ => {}
                 }
+                live().remove(&job.name);
             }
         }
         // Jobs are numbered in the order in which they begin.
@@ -159,7 +173,6 @@ impl Drop for JobGuard {
 }
 
 impl JobGuard {
-    #[allow(dead_code, reason = "for prune")]
     /// Its number among the jobs of this opened repository.
     pub(crate) fn number(&self) -> u64 {
         self.number
@@ -230,7 +243,6 @@ impl JobGuard {
         }
     }
 
-    #[allow(dead_code, reason = "for prune")]
     /// Everybody else who holds a lock now. Listings are not atomic and locks are replaced when
     /// they are refreshed, so this looks twice, and again when a file was gone before it was read.
     pub(crate) fn others(&self) -> Result<Vec<Holder>> {
@@ -279,7 +291,6 @@ pub(crate) fn begin_freeing_job(inner: &Arc<Inner>) -> Result<JobGuard> {
     begin(inner, false, true)
 }
 
-#[allow(dead_code, reason = "for prune")]
 /// Begins a prune, or whatever else must not run beside one: no other prune may be running.
 pub(crate) fn begin_prune_job(inner: &Arc<Inner>) -> Result<JobGuard> {
     begin(inner, true, true)
@@ -313,6 +324,7 @@ fn begin(inner: &Arc<Inner>, prune: bool, frees: bool) -> Result<JobGuard> {
         refresh_at: now + inner.options.lock_refresh,
         trouble: String::new(),
         settling: Settling::Until(now + inner.options.lock_settle),
+        has_seen_index: false,
         ended: false,
     };
     let mut state = inner.lock.state();

@@ -94,3 +94,30 @@ impl LockFile {
         )
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn stale_by_age_or_because_its_process_is_gone() {
+        let own = LockFile::own(&Options::default(), Id::random(), Id::random(), false);
+        let host = own.hostname.clone();
+        let aged = |minutes| {
+            let age = jiff::SignedDuration::from_mins(minutes);
+            LockFile { time: own.time.checked_sub(age).unwrap(), ..own.clone() }
+        };
+        assert!(!aged(0).is_stale(&host) && !aged(29).is_stale(&host));
+        assert!(aged(31).is_stale(&host) && aged(31).is_stale("elsewhere"));
+        assert!(!aged(-600).is_stale(&host), "a clock that is ahead");
+        // Beyond what Linux numbers processes with.
+        let dead = LockFile { pid: 1 << 30, ..own.clone() };
+        assert!(dead.is_stale(&host) && !dead.is_stale("elsewhere"));
+        // restic knows nothing of our fields, and we read its locks without them.
+        let theirs = r#"{"time":"2024-05-06T07:08:09+02:00","exclusive":true,"hostname":"h",
+            "username":"u","pid":7,"uid":1,"gid":2}"#;
+        let theirs: LockFile = serde_json::from_str(theirs).unwrap();
+        assert!(theirs.exclusive && theirs.provault_job.is_none() && !theirs.provault_prune);
+        assert!(theirs.holder().contains("exclusively"));
+    }
+}

@@ -6,7 +6,7 @@
 //! whichever job was writing it. A pack does not belong to the job that began it, so a job that is
 //! dropped takes nothing away from the others.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -90,12 +90,11 @@ impl Ticket {
     }
 }
 
-/// The packs that one job depends on: those that are not known to be durable yet, and those that
-/// were there and whose blobs it did not store again.
+/// The packs that one job depends on and that are not known to be durable yet. Those that were there
+/// before need no account: see [`relist`](crate::relist).
 #[derive(Default)]
 pub(crate) struct Dependencies {
     pending: HashMap<u64, Arc<Ticket>>,
-    relied_on: HashSet<Id>,
 }
 
 impl Dependencies {
@@ -104,11 +103,6 @@ impl Dependencies {
         if self.pending.len() > 64 {
             self.pending.retain(|_, ticket| !matches!(*ticket.progress(), Progress::Durable));
         }
-    }
-
-    /// The packs that held blobs of this job before it.
-    pub(crate) fn relied_on(&self) -> &HashSet<Id> {
-        &self.relied_on
     }
 }
 
@@ -168,9 +162,7 @@ impl Packer {
             depend().add(&ticket);
             return true;
         }
-        let Some(place) = inner.index().memory.first(kind, id) else { return false };
-        depend().relied_on.insert(place.pack);
-        true
+        inner.index().memory.contains(kind, id)
     }
 
     /// Adds a blob to the open pack of its kind.
@@ -186,8 +178,7 @@ impl Packer {
             depend().add(ticket);
             return Ok(Added::Known);
         }
-        if let Some(place) = inner.index().memory.first(blob.kind, &blob.id) {
-            depend().relied_on.insert(place.pack);
+        if inner.index().memory.contains(blob.kind, &blob.id) {
             return Ok(Added::Known);
         }
         let open = state.open.entry(blob.kind).or_insert_with(|| {

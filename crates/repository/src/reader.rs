@@ -278,7 +278,7 @@ impl Reader {
         let sealed = range.and_then(|range| bytes.get(range));
         if sealed.is_none_or(|sealed| opener.open(&self.inner.key, place, sealed).is_err()) {
             // By itself, and from another place if it lies in two.
-            return self.inner.load_blob(BlobKind::Data, &place.blob.id).map(Cow::Owned);
+            return self.inner.read_blob(BlobKind::Data, &place.blob.id).map(Cow::Owned);
         }
         Ok(Cow::Borrowed(opener.plain()))
     }

@@ -12,11 +12,12 @@ use crate::config::Config;
 use crate::crypto::AeadKey;
 use crate::error::{Error, Result};
 use crate::id::{Id, SnapshotId};
-use crate::index::{IndexFile, IndexPack, Location, MemoryIndex};
+use crate::index::Location;
+use crate::index_files::Index;
 use crate::key::{self, Password};
 use crate::lock::{LockManager, begin_freeing_job};
 use crate::opener::BlobOpener;
-use crate::pack::{BlobKind, PackedBlob};
+use crate::pack::BlobKind;
 use crate::packer::Packer;
 use crate::snapshot::Snapshot;
 use crate::storage::Storage;
@@ -24,8 +25,6 @@ use crate::storage::Storage;
 /// Plaintext of one index, snapshot or lock file, at most: a guard against damage, far above what
 /// any program writes (index files are kept below 8 MiB).
 const MAX_FILE: u64 = 1 << 30;
-/// Blobs in one index file, so that it stays below restic's 8 MiB.
-const INDEX_FILE_BLOBS: usize = 40_000;
 
 /// How an opened repository works. The defaults suit production.
 #[derive(Debug, Clone)]
@@ -79,7 +78,6 @@ pub(crate) enum FileKind {
     Key,
     Lock,
     /// What a prune is about to delete.
-    #[allow(dead_code, reason = "for prune")]
     Mark,
 }
 
@@ -122,38 +120,8 @@ pub(crate) struct Inner {
     pub(crate) lock: LockManager,
     pub(crate) index: RwLock<Index>,
     /// Held while index files are read or written, so that two jobs do not do it twice.
-    index_files: Mutex<()>,
+    pub(crate) index_files: Mutex<()>,
     snapshots: Mutex<HashMap<SnapshotId, Snapshot>>,
-}
-
-/// What is known of where blobs lie.
-#[derive(Default)]
-pub(crate) struct Index {
-    pub(crate) memory: MemoryIndex,
-    loaded: HashSet<Id>,
-    /// Packs that are durable and in `memory`, but in no index file yet.
-    unindexed: Vec<Arc<IndexPack>>,
-    /// Packs that have left the index while jobs were running.
-    pub(crate) departed: Vec<Departed>,
-}
-
-/// Packs that a prune took out of the index. No job that begins now may rely on them; but those
-/// that were running then may still read them, or have relied on them already.
-pub(crate) struct Departed {
-    /// The job that began last before they left.
-    pub(crate) newest_job: u64,
-    pub(crate) memory: MemoryIndex,
-}
-
-impl Index {
-    /// The places of a blob for a reader that may have begun before a prune.
-    pub(crate) fn places(&self, kind: BlobKind, id: &Id) -> Vec<Location> {
-        let mut places = self.memory.locations(kind, id);
-        for departed in &self.departed {
-            places.extend(departed.memory.locations(kind, id));
-        }
-        places
-    }
 }
 
 /// Every snapshot of a repository.
@@ -406,147 +374,6 @@ impl Inner {
         }
     }
 
-    /// Brings the index up to what the storage holds now. To be called by every job once its lock
-    /// is held, for others may have written, or pruned, since the last one.
-    ///
-    /// A damaged index file is left out with a warning: what it lists cannot be read, all else
-    /// can, and a backup stores again what it misses. `check` reports it.
-    pub(crate) fn refresh_index(&self) -> Result<()> {
-        // Jobs that begin from here on look at the index themselves.
-        let newest_job = self.lock.newest_job();
-        let _files = self.index_files.lock().unwrap_or_else(PoisonError::into_inner);
-        let listed: HashSet<Id> = self.list(FileKind::Index)?.into_iter().map(|f| f.0).collect();
-        let (fresh, missing) = {
-            let index = self.index();
-            // A file that is gone took entries with it: begin anew.
-            let gone = index.loaded.iter().any(|id| !listed.contains(id));
-            let missing = listed.iter().filter(|id| gone || !index.loaded.contains(id));
-            (gone, missing.copied().collect::<Vec<_>>())
-        };
-        let mut loaded = Vec::new();
-        let mut packs = Vec::new();
-        for id in missing {
-            match self.load_index_file(&id) {
-                Ok(file) => {
-                    loaded.push(id);
-                    packs.extend(file.packs);
-                }
-                Err(Error::Storage(error)) if error.is_not_found() => {}
-                Err(error) if error.is_damage() => tracing::warn!(%error, "index file left out"),
-                Err(error) => return Err(error),
-            }
-        }
-        let mut index = self.index.write().unwrap_or_else(PoisonError::into_inner);
-        let former = fresh.then(|| {
-            let unindexed = std::mem::take(&mut index.unindexed);
-            let departed = std::mem::take(&mut index.departed);
-            let former = std::mem::take(&mut *index).memory;
-            index.memory.add(unindexed.iter().map(Arc::as_ref));
-            index.unindexed = unindexed;
-            index.departed = departed;
-            former
-        });
-        index.memory.add(&packs);
-        index.loaded.extend(loaded);
-        if let Some(former) = former {
-            let gone = former.packs_not_in(&index.memory);
-            if !gone.is_empty() {
-                let mut memory = MemoryIndex::default();
-                memory.add(&gone);
-                index.departed.push(Departed { newest_job, memory });
-            }
-        }
-        Ok(())
-    }
-
-    /// The index files that are loaded, sorted.
-    pub(crate) fn index_files(&self) -> Vec<Id> {
-        let mut files: Vec<Id> = self.index().loaded.iter().copied().collect();
-        files.sort_unstable();
-        files
-    }
-
-    pub(crate) fn load_index_file(&self, id: &Id) -> Result<IndexFile> {
-        let json = self.load_unpacked(FileKind::Index, id)?;
-        serde_json::from_slice(&json)
-            .map_err(|error| Error::damaged(FileKind::Index.name(id), error))
-    }
-
-    pub(crate) fn index(&self) -> std::sync::RwLockReadGuard<'_, Index> {
-        self.index.read().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Makes the blobs of a durable pack known to all jobs; returns how many blobs wait to be
-    /// written into an index file.
-    pub(crate) fn publish(&self, pack: Id, blobs: &[PackedBlob]) -> usize {
-        let pack = Arc::new(IndexPack::new(pack, blobs));
-        let mut index = self.index.write().unwrap_or_else(PoisonError::into_inner);
-        index.memory.add([pack.as_ref()]);
-        index.unindexed.push(pack);
-        index.unindexed.iter().map(|pack| pack.blobs.len()).sum()
-    }
-
-    /// Writes index files for all durable packs that have none, whichever job made them.
-    pub(crate) fn flush_index(&self) -> Result<()> {
-        let _files = self.index_files.lock().unwrap_or_else(PoisonError::into_inner);
-        loop {
-            let mut blobs = 0;
-            let batch: Vec<_> = self
-                .index()
-                .unindexed
-                .iter()
-                .take_while(|pack| {
-                    let first = blobs == 0;
-                    blobs += pack.blobs.len();
-                    first || blobs <= INDEX_FILE_BLOBS
-                })
-                .cloned()
-                .collect();
-            if batch.is_empty() {
-                return Ok(());
-            }
-            let file = crate::index::to_json(&batch)?;
-            let id = self.save_unpacked(FileKind::Index, &file)?;
-            let mut index = self.index.write().unwrap_or_else(PoisonError::into_inner);
-            index.loaded.insert(id);
-            // Others only append, and only under this function's lock is anything removed.
-            index.unindexed.drain(..batch.len());
-        }
-    }
-
-    pub(crate) fn index_batch_is_full(waiting: usize) -> bool {
-        waiting >= INDEX_FILE_BLOBS
-    }
-
-    /// Whether there are durable packs that no index file lists.
-    pub(crate) fn has_unindexed(&self) -> bool {
-        !self.index().unindexed.is_empty()
-    }
-
-    /// Called when the last job ends, while its lock is still held: gives up unfinished packs and
-    /// writes down finished ones, or forgets about them. `sound` says whether the lock is.
-    pub(crate) fn settle(&self, sound: bool) {
-        self.packer.discard();
-        if !self.has_unindexed() {
-            return;
-        }
-        let flushed = if sound { self.flush_index() } else { Ok(()) };
-        if let Err(error) = &flushed {
-            tracing::warn!(%error, "packs without an index file are left to be pruned");
-        }
-        if !sound || flushed.is_err() {
-            *self.index.write().unwrap_or_else(PoisonError::into_inner) = Index::default();
-        }
-    }
-
-    /// Forgets what left the index before the job with this number began, the oldest one alive.
-    pub(crate) fn forget_departed(&self, oldest: u64) {
-        if self.index().departed.iter().any(|departed| departed.newest_job < oldest) {
-            let mut index = self.index.write().unwrap_or_else(PoisonError::into_inner);
-            index.departed.retain(|departed| departed.newest_job >= oldest);
-        }
-    }
-
     /// The verified plaintext of a blob, from whichever place still has it.
     pub(crate) fn load_blob(&self, kind: BlobKind, id: &Id) -> Result<Vec<u8>> {
         let places = self.index().memory.locations(kind, id);
@@ -559,7 +386,12 @@ impl Inner {
         self.load_from_any(kind, id, places)
     }
 
-    fn load_from_any(&self, kind: BlobKind, id: &Id, places: Vec<Location>) -> Result<Vec<u8>> {
+    pub(crate) fn load_from_any(
+        &self,
+        kind: BlobKind,
+        id: &Id,
+        places: Vec<Location>,
+    ) -> Result<Vec<u8>> {
         let mut last = Error::MissingBlob { kind, blob: *id, path: None };
         for place in places {
             match self.load_from(&place) {

@@ -29,6 +29,10 @@ pub struct Snapshot {
     pub read_at: jiff::Timestamp,
     /// The program that made it, if it told.
     pub program_version: String,
+    /// How far the clock it was made by was ahead of UTC, in seconds.
+    pub utc_offset: i32,
+    /// For a snapshot that was changed or copied: the one that it was first.
+    pub original: Option<SnapshotId>,
 }
 
 /// A snapshot file: restic's fields, in restic's order.
@@ -46,11 +50,20 @@ pub(crate) struct SnapshotFile {
     pub(crate) username: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) tags: Option<Vec<String>>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) original: Option<Id>,
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub(crate) program_version: String,
     /// Ours: see [`Snapshot::read_at`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) provault_read_at: Option<String>,
+}
+
+/// Of a time in RFC 3339.
+fn utc_offset(time: &str) -> i32 {
+    let pieces = jiff::fmt::temporal::DateTimeParser::new().parse_pieces(time);
+    let offset = pieces.ok().and_then(|pieces| pieces.to_numeric_offset());
+    offset.map_or(0, jiff::tz::Offset::seconds)
 }
 
 impl Snapshot {
@@ -65,6 +78,8 @@ impl Snapshot {
             id,
             time,
             read_at,
+            utc_offset: utc_offset(&file.time),
+            original: file.original,
             parent: file.parent,
             tree: file.tree,
             paths: file.paths.unwrap_or_default(),

@@ -22,6 +22,7 @@ use crate::lock::{JobGuard, begin_job};
 use crate::node::{FileTime, Metadata, Node, NodeKind, check_name};
 use crate::pack::BlobKind;
 use crate::pipeline::{Content, Counts, Pipeline, ReadError};
+use crate::relist;
 use crate::repository::{FileKind, Inner, Repository};
 use crate::snapshot::{Snapshot, SnapshotFile};
 use crate::tree::Tree;
@@ -310,6 +311,7 @@ impl SnapshotWriter {
         let tree = assembled.root;
 
         self.blobs.commit(&self.job)?;
+        relist::before_commit(&self.inner, &self.job, &tree, &self.options.cancel)?;
         self.job.check()?;
         self.options.cancel.check()?;
         let options = &self.options;
@@ -321,10 +323,12 @@ impl SnapshotWriter {
             hostname: options.hostname.clone(),
             username: options.username.clone(),
             tags: Some(options.tags.clone()).filter(|tags| !tags.is_empty()),
+            original: None,
             program_version: options.program_version.clone(),
             provault_read_at: Some(self.began.to_string()),
         };
         let id = self.inner.save_unpacked(FileKind::Snapshot, &go_json::to_vec(&snapshot)?)?;
+        relist::after_commit(&self.inner, &self.job, &tree, &id)?;
         let mut directories = std::mem::take(&mut self.taken_over);
         directories.extend(assembled.familiar);
         Familiar::save(&self.inner, &self.options, id, &directories);

@@ -17,7 +17,7 @@ use crate::support::{
 
 /// How the failing operation fails.
 #[derive(Debug, Clone, Copy, PartialEq)]
-enum Fault {
+pub enum Fault {
     /// It is not done.
     Before,
     /// It is done, and the answer is lost.
@@ -27,11 +27,11 @@ enum Fault {
 }
 
 #[derive(Debug)]
-struct Faulty {
-    inner: Arc<dyn Storage>,
-    fault: Fault,
-    fails_at: u64,
-    operations: AtomicU64,
+pub struct Faulty {
+    pub inner: Arc<dyn Storage>,
+    pub fault: Fault,
+    pub fails_at: u64,
+    pub operations: AtomicU64,
 }
 
 impl Faulty {
@@ -76,7 +76,7 @@ impl Storage for Faulty {
 }
 
 /// Copies a repository, so that each fault meets the same state.
-fn copy(from: &Path, to: &Path) {
+pub fn copy(from: &Path, to: &Path) {
     fs::create_dir(to).unwrap();
     for entry in fs::read_dir(from).unwrap() {
         let entry = entry.unwrap();

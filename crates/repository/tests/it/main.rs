@@ -3,14 +3,21 @@
 // An unwrap that fails is how a test fails.
 #![allow(clippy::unwrap_used)]
 
+mod beside;
+mod care;
 mod concurrency;
 mod damage;
 mod dedup;
 mod familiar;
 mod faults;
 mod foreign;
+mod hook;
 mod locks;
+<<<<<<< HEAD
 mod proxy;
+=======
+mod prune;
+>>>>>>> w-prune
 mod reading;
 mod storage;
 mod storage_faults;

@@ -1,0 +1,232 @@
+//! The index files, and what is known of them in memory.
+
+use std::collections::HashSet;
+use std::sync::{Arc, PoisonError};
+
+use crate::error::{Error, Result};
+use crate::id::Id;
+use crate::index::{IndexFile, IndexPack, Location, MemoryIndex};
+use crate::pack::{BlobKind, PackedBlob};
+use crate::repository::{FileKind, Inner};
+
+/// Blobs in one index file, so that it stays below restic's 8 MiB.
+pub(crate) const INDEX_FILE_BLOBS: usize = 40_000;
+/// A listing may lag behind what was deleted; then the index is read again so many times.
+const TRIES: usize = 20;
+
+/// What is known of where blobs lie.
+#[derive(Default)]
+pub(crate) struct Index {
+    pub(crate) memory: MemoryIndex,
+    loaded: HashSet<Id>,
+    /// Packs that are durable and in `memory`, but in no index file yet.
+    unindexed: Vec<Arc<IndexPack>>,
+    /// Packs that have left the index while jobs were running.
+    pub(crate) departed: Vec<Departed>,
+}
+
+/// Packs that a prune took out of the index. No job that begins now may rely on them; but those
+/// that were running then may still read them, or have relied on them already.
+pub(crate) struct Departed {
+    /// The job that began last before they left.
+    pub(crate) newest_job: u64,
+    pub(crate) memory: MemoryIndex,
+}
+
+impl Index {
+    /// The places of a blob for a reader that may have begun before a prune.
+    pub(crate) fn places(&self, kind: BlobKind, id: &Id) -> Vec<Location> {
+        let mut places = self.memory.locations(kind, id);
+        for departed in &self.departed {
+            places.extend(departed.memory.locations(kind, id));
+        }
+        places
+    }
+}
+
+impl Inner {
+    /// Brings the index up to what the storage holds now. To be called by every job once its lock
+    /// is held, for others may have written, or pruned, since the last one.
+    ///
+    /// A damaged index file is left out with a warning: what it lists cannot be read, all else
+    /// can, and a backup stores again what it misses. `check` reports it.
+    pub(crate) fn refresh_index(&self) -> Result<()> {
+        // Jobs that begin from here on look at the index themselves.
+        let (newest, seen) = self.lock.newest_jobs();
+        // A prune replaces index files: the new one is there before the old one goes.
+        for _ in 0..TRIES {
+            if self.refresh_index_beside(seen)? {
+                break;
+            }
+        }
+        self.lock.index_was_seen(newest);
+        Ok(())
+    }
+
+    /// `newest_job` is the last of the jobs that may rely on what the index in memory lists. Returns
+    /// whether every file that was listed was there.
+    fn refresh_index_beside(&self, newest_job: Option<u64>) -> Result<bool> {
+        let _files = self.index_files.lock().unwrap_or_else(PoisonError::into_inner);
+        let listed: HashSet<Id> = self.list(FileKind::Index)?.into_iter().map(|f| f.0).collect();
+        let (fresh, missing) = {
+            let index = self.index();
+            // A file that is gone took entries with it: begin anew.
+            let gone = index.loaded.iter().any(|id| !listed.contains(id));
+            let missing = listed.iter().filter(|id| gone || !index.loaded.contains(id));
+            (gone, missing.copied().collect::<Vec<_>>())
+        };
+        let mut all_there = true;
+        let mut loaded = Vec::new();
+        let mut packs = Vec::new();
+        for id in missing {
+            match self.load_index_file(&id) {
+                Ok(file) => {
+                    loaded.push(id);
+                    packs.extend(file.packs);
+                }
+                Err(Error::Storage(error)) if error.is_not_found() => all_there = false,
+                Err(error) if error.is_damage() => tracing::warn!(%error, "index file left out"),
+                Err(error) => return Err(error),
+            }
+        }
+        let mut index = self.index.write().unwrap_or_else(PoisonError::into_inner);
+        let former = fresh.then(|| {
+            let unindexed = std::mem::take(&mut index.unindexed);
+            let departed = std::mem::take(&mut index.departed);
+            let former = std::mem::take(&mut *index).memory;
+            index.memory.add(unindexed.iter().map(Arc::as_ref));
+            index.unindexed = unindexed;
+            index.departed = departed;
+            former
+        });
+        index.memory.add(&packs);
+        index.loaded.extend(loaded);
+        if let (Some(former), Some(newest_job)) = (former, newest_job) {
+            let gone = former.packs_not_in(&index.memory);
+            if !gone.is_empty() {
+                let mut memory = MemoryIndex::default();
+                memory.add(&gone);
+                index.departed.push(Departed { newest_job, memory });
+            }
+        }
+        Ok(all_there)
+    }
+
+    /// The index files that are loaded, sorted.
+    pub(crate) fn index_files(&self) -> Vec<Id> {
+        let mut files: Vec<Id> = self.index().loaded.iter().copied().collect();
+        files.sort_unstable();
+        files
+    }
+
+    pub(crate) fn load_index_file(&self, id: &Id) -> Result<IndexFile> {
+        let json = self.load_unpacked(FileKind::Index, id)?;
+        serde_json::from_slice(&json)
+            .map_err(|error| Error::damaged(FileKind::Index.name(id), error))
+    }
+
+    pub(crate) fn index(&self) -> std::sync::RwLockReadGuard<'_, Index> {
+        self.index.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Makes the blobs of a durable pack known to all jobs; returns how many blobs wait to be
+    /// written into an index file.
+    pub(crate) fn publish(&self, pack: Id, blobs: &[PackedBlob]) -> usize {
+        let pack = Arc::new(IndexPack::new(pack, blobs));
+        let mut index = self.index.write().unwrap_or_else(PoisonError::into_inner);
+        index.memory.add([pack.as_ref()]);
+        index.unindexed.push(pack);
+        index.unindexed.iter().map(|pack| pack.blobs.len()).sum()
+    }
+
+    /// Writes index files for all durable packs that have none, whichever job made them.
+    pub(crate) fn flush_index(&self) -> Result<()> {
+        let _files = self.index_files.lock().unwrap_or_else(PoisonError::into_inner);
+        loop {
+            let mut blobs = 0;
+            let batch: Vec<_> = self
+                .index()
+                .unindexed
+                .iter()
+                .take_while(|pack| {
+                    let first = blobs == 0;
+                    blobs += pack.blobs.len();
+                    first || blobs <= INDEX_FILE_BLOBS
+                })
+                .cloned()
+                .collect();
+            if batch.is_empty() {
+                return Ok(());
+            }
+            let packs: Vec<&IndexPack> = batch.iter().map(Arc::as_ref).collect();
+            let file = crate::index::to_json(&packs)?;
+            let id = self.save_unpacked(FileKind::Index, &file)?;
+            let mut index = self.index.write().unwrap_or_else(PoisonError::into_inner);
+            index.loaded.insert(id);
+            // Others only append, and only under this function's lock is anything removed.
+            index.unindexed.drain(..batch.len());
+        }
+    }
+
+    /// Writes index files that list these packs.
+    pub(crate) fn save_index(&self, packs: &[&IndexPack]) -> Result<Vec<Id>> {
+        let mut files = Vec::new();
+        let mut rest = packs;
+        while !rest.is_empty() {
+            let mut blobs = 0;
+            let fits = |pack: &&&IndexPack| {
+                blobs += pack.blobs.len();
+                blobs <= INDEX_FILE_BLOBS
+            };
+            let batch = rest.iter().take_while(fits).count().max(1);
+            files.push(
+                self.save_unpacked(FileKind::Index, &crate::index::to_json(&rest[..batch])?)?,
+            );
+            rest = &rest[batch..];
+        }
+        Ok(files)
+    }
+
+    /// Lists packs again that have left the index, for all jobs to see.
+    pub(crate) fn list_again(&self, packs: &[IndexPack]) -> Result<()> {
+        let _files = self.index_files.lock().unwrap_or_else(PoisonError::into_inner);
+        let files = self.save_index(&packs.iter().collect::<Vec<_>>())?;
+        let mut index = self.index.write().unwrap_or_else(PoisonError::into_inner);
+        index.memory.add(packs);
+        index.loaded.extend(files);
+        Ok(())
+    }
+
+    pub(crate) fn index_batch_is_full(waiting: usize) -> bool {
+        waiting >= INDEX_FILE_BLOBS
+    }
+
+    /// Whether there are durable packs that no index file lists.
+    pub(crate) fn has_unindexed(&self) -> bool {
+        !self.index().unindexed.is_empty()
+    }
+
+    /// Called when the last job ends, while its lock is still held: gives up unfinished packs and
+    /// writes down finished ones, or forgets about them. `sound` says whether the lock is.
+    pub(crate) fn settle(&self, sound: bool) {
+        self.packer.discard();
+        if !self.has_unindexed() {
+            return;
+        }
+        let flushed = if sound { self.flush_index() } else { Ok(()) };
+        if let Err(error) = &flushed {
+            tracing::warn!(%error, "packs without an index file are left to be pruned");
+        }
+        if !sound || flushed.is_err() {
+            *self.index.write().unwrap_or_else(PoisonError::into_inner) = Index::default();
+        }
+    }
+
+    /// Forgets what left the index before the job with this number began, the oldest one alive.
+    pub(crate) fn forget_departed(&self, oldest: u64) {
+        if self.index().departed.iter().any(|departed| departed.newest_job < oldest) {
+            let mut index = self.index.write().unwrap_or_else(PoisonError::into_inner);
+            index.departed.retain(|departed| departed.newest_job >= oldest);
+        }
+    }
+}

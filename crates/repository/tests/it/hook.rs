@@ -1,0 +1,70 @@
+//! A storage that calls the test at a given step.
+
+use std::sync::{Arc, Mutex};
+
+use bytes::Bytes;
+use provault_repository::{Storage, StorageError, StoredObject};
+
+type Callback = Box<dyn FnOnce() + Send>;
+
+/// Calls are of the form `put index/…`.
+#[derive(Default)]
+pub struct Hook(Mutex<Option<(String, Callback)>>);
+
+impl std::fmt::Debug for Hook {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Hook")
+    }
+}
+
+impl Hook {
+    /// Before the next operation that begins like this, once.
+    pub fn at(&self, step: &str, callback: impl FnOnce() + Send + 'static) {
+        *self.0.lock().unwrap() = Some((step.to_owned(), Box::new(callback)));
+    }
+
+    fn before(&self, operation: &str, name: &str) {
+        let mut waiting = self.0.lock().unwrap();
+        let call = format!("{operation} {name}");
+        let due = waiting.take_if(|(step, _)| call.starts_with(step.as_str()));
+        drop(waiting);
+        if let Some((_, callback)) = due {
+            callback();
+        }
+    }
+}
+
+#[derive(Debug)]
+struct Hooked {
+    inner: Arc<dyn Storage>,
+    hook: Arc<Hook>,
+}
+
+/// A storage over `inner` with a hook.
+pub fn hooked(inner: Arc<dyn Storage>) -> (Arc<dyn Storage>, Arc<Hook>) {
+    let hook = Arc::new(Hook::default());
+    (Arc::new(Hooked { inner, hook: Arc::clone(&hook) }), hook)
+}
+
+impl Storage for Hooked {
+    fn get(&self, name: &str) -> Result<Bytes, StorageError> {
+        self.inner.get(name)
+    }
+    fn get_range(&self, name: &str, offset: u64, length: u64) -> Result<Bytes, StorageError> {
+        self.inner.get_range(name, offset, length)
+    }
+    fn put(&self, name: &str, content: Bytes) -> Result<(), StorageError> {
+        self.hook.before("put", name);
+        self.inner.put(name, content)
+    }
+    fn list(&self, prefix: &str) -> Result<Vec<StoredObject>, StorageError> {
+        self.inner.list(prefix)
+    }
+    fn size(&self, name: &str) -> Result<u64, StorageError> {
+        self.inner.size(name)
+    }
+    fn delete(&self, name: &str) -> Result<(), StorageError> {
+        self.hook.before("delete", name);
+        self.inner.delete(name)
+    }
+}
