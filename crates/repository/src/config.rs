@@ -13,15 +13,26 @@ pub struct Config {
     /// Random name of the repository.
     pub id: Id,
     /// Irreducible polynomial over GF(2) of degree 53, in hexadecimal. Stock restic cuts files by
-    /// it; we cut by `FastCDC` and only keep it valid, so that restic can write beside us.
+    /// it, and so do we in a repository that restic began.
     pub chunker_polynomial: String,
+    /// How files are cut in a repository that we began: `fastcdc`. Absent where another program
+    /// began it. restic passes over it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub provault_chunker: Option<String>,
 }
 
 impl Config {
     /// A fresh configuration of version 2.
     pub fn generate() -> Self {
         let chunker_polynomial = format!("{:x}", random_polynomial());
-        Self { version: 2, id: Id::random(), chunker_polynomial }
+        let provault_chunker = Some(FASTCDC.to_owned());
+        Self { version: 2, id: Id::random(), chunker_polynomial, provault_chunker }
+    }
+
+    /// The polynomial to cut by, if it is one that restic would accept.
+    pub(crate) fn polynomial(&self) -> Option<u64> {
+        let polynomial = u64::from_str_radix(&self.chunker_polynomial, 16).ok()?;
+        (polynomial >> DEGREE == 1 && is_irreducible(polynomial)).then_some(polynomial)
     }
 
     pub(crate) fn parse(json: &[u8]) -> Result<Self> {
@@ -38,6 +49,9 @@ impl Config {
         self.version >= 2
     }
 }
+
+/// The chunker of the repositories that we begin.
+const FASTCDC: &str = "fastcdc";
 
 const DEGREE: u32 = 53;
 
@@ -81,6 +95,19 @@ fn multiply(mut a: u64, mut b: u64, f: u64) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn only_polynomials_to_cut_by_are_taken() {
+        let with = |text: &str| {
+            let chunker_polynomial = text.to_owned();
+            Config { chunker_polynomial, ..Config::generate() }.polynomial()
+        };
+        assert!(Config::generate().polynomial().is_some());
+        assert_eq!(with("3da3358b4dc173"), Some(0x003D_A335_8B4D_C173));
+        for bad in ["", "x", "0", "1", "3da3358b4dc177", "103da3358b4dc173", "b", "-1"] {
+            assert_eq!(with(bad), None, "{bad}");
+        }
+    }
 
     #[test]
     fn known_polynomials() {

@@ -31,6 +31,11 @@ pub enum Error {
         /// Number of intact key files that were tried.
         keys: usize,
     },
+    /// The key is the one that the repository was opened with.
+    #[error(
+        "key {0} belongs to the password in use; open the repository with another password to remove it"
+    )]
+    KeyInUse(Id),
     /// The repository's format is not one that we know (versions 1 and 2).
     #[error("repository format version {0} is not supported, only 1 and 2 are")]
     UnsupportedVersion(u32),

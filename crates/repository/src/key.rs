@@ -18,7 +18,8 @@ use crate::go_json::Base64;
 /// adds nothing, and opening a repository stays cheap. Stock restic reads the parameters from the
 /// key file.
 const LOG_N_RANDOM: u8 = 10;
-/// For a password that a person may have chosen: restic's own (it never goes below this).
+/// For a password that a person may have chosen: what restic arrives at on most machines. Its floor
+/// is half of that.
 const LOG_N_CHOSEN: u8 = 15;
 const R: u32 = 8;
 const P: u32 = 1;
@@ -79,10 +80,10 @@ impl Drop for Password {
 }
 
 #[derive(Serialize, Deserialize)]
-struct KeyFile {
-    created: String,
-    username: String,
-    hostname: String,
+pub(crate) struct KeyFile {
+    pub(crate) created: String,
+    pub(crate) username: String,
+    pub(crate) hostname: String,
     kdf: String,
     #[serde(rename = "N")]
     n: u64,
@@ -119,15 +120,33 @@ fn user_key(password: &Password, log_n: u8, r: u32, p: u32, salt: &[u8]) -> Resu
     Ok(key)
 }
 
+/// Whether a key file was made by us for a random password. No other program makes one so cheap:
+/// restic never goes below N = 16384. That tells a repository of ours that is older than the field
+/// in its config that says so.
+pub(crate) fn is_ours(content: &[u8]) -> bool {
+    serde_json::from_slice::<KeyFile>(content).is_ok_and(|file| file.n == 1 << LOG_N_RANDOM)
+}
+
+/// Which passwords need not be stretched.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Stretch {
+    /// Random ones.
+    UnlessRandom,
+    /// None: a cheap key file would make the repository look like one that we began.
+    Always,
+}
+
 /// The JSON of a new key file that keeps `master` under `password`.
 pub(crate) fn write(
     master: &AeadKey,
     password: &Password,
+    stretch: Stretch,
     hostname: &str,
     username: &str,
 ) -> Result<Vec<u8>> {
     let salt = rand::random::<[u8; 64]>();
-    let log_n = if password.random { LOG_N_RANDOM } else { LOG_N_CHOSEN };
+    let cheap = password.random && stretch == Stretch::UnlessRandom;
+    let log_n = if cheap { LOG_N_RANDOM } else { LOG_N_CHOSEN };
     let plain = MasterKeyJson {
         mac: MacKeyJson { k: BASE64.encode(master.mac_k), r: BASE64.encode(master.mac_r) },
         encrypt: BASE64.encode(master.encrypt),
@@ -194,7 +213,7 @@ mod tests {
     fn a_key_file_opens_with_its_password_only() {
         let master = AeadKey::generate();
         let password = Password::generate();
-        let file = write(&master, &password, "host", "root").unwrap();
+        let file = write(&master, &password, Stretch::UnlessRandom, "host", "root").unwrap();
         let opened = open("k", &file, &password).unwrap().unwrap();
         assert_eq!(opened.encrypt, master.encrypt);
         assert_eq!((opened.mac_k, opened.mac_r), (master.mac_k, master.mac_r));
@@ -204,12 +223,17 @@ mod tests {
 
     #[test]
     fn a_password_that_may_be_guessed_is_stretched() {
+        let write = |password: &Password, stretch| {
+            write(&AeadKey::generate(), password, stretch, "host", "root").unwrap()
+        };
         let cost = |password: &Password| {
-            let file = write(&AeadKey::generate(), password, "host", "root").unwrap();
+            let file = write(password, Stretch::UnlessRandom);
             serde_json::from_slice::<KeyFile>(&file).unwrap().n
         };
         let random = Password::generate();
         assert_eq!(cost(&random), 1 << LOG_N_RANDOM);
+        assert!(is_ours(&write(&random, Stretch::UnlessRandom)));
+        assert!(!is_ours(&write(&random, Stretch::Always)));
         // The same text from outside: nobody knows any more where it comes from.
         assert_eq!(cost(&Password::from_text(random.expose())), 1 << LOG_N_CHOSEN);
         assert_eq!(cost(&Password::from_text("correct horse")), 1 << LOG_N_CHOSEN);

@@ -43,6 +43,7 @@ mod id;
 mod index;
 mod index_files;
 mod key;
+mod keys;
 mod lock;
 mod lock_file;
 mod node;
@@ -51,6 +52,7 @@ mod pack;
 mod packer;
 mod pipeline;
 mod prune;
+mod rabin;
 mod reader;
 mod refs;
 mod relist;
@@ -61,7 +63,9 @@ mod seal;
 mod slab;
 mod snapshot;
 mod storage;
+mod survey;
 mod tree;
+mod unlock;
 mod writer;
 
 pub use backup::{
@@ -77,6 +81,7 @@ pub use error::{Error, Result};
 pub use forget::{ForgetGroup, ForgetPolicy, GroupBy, KeptSnapshot, Period};
 pub use id::{Id, InvalidId, SnapshotId};
 pub use key::Password;
+pub use keys::KeyInfo;
 pub use node::{ExtendedAttribute, FileTime, Metadata, NodeKind};
 pub use pack::BlobKind;
 pub use prune::{
@@ -92,4 +97,6 @@ pub use storage::{
     LocalStorage, ObjectStorage, S3Options, S3Storage, Storage, StorageError, StorageErrorKind,
     StorageOptions, StoredObject, guard_storage, open_directory, open_storage,
 };
+pub use survey::{Survey, Surveyed, Usage};
+pub use unlock::LockInfo;
 pub use writer::SnapshotWriter;

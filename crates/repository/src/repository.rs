@@ -15,6 +15,7 @@ use crate::id::{Id, SnapshotId};
 use crate::index::Location;
 use crate::index_files::Index;
 use crate::key::{self, Password};
+use crate::keys;
 use crate::lock::{LockManager, begin_freeing_job};
 use crate::opener::BlobOpener;
 use crate::pack::BlobKind;
@@ -153,7 +154,13 @@ impl Repository {
         // Left by attempts that were interrupted before they had a config.
         let orphans = list(storage.as_ref(), FileKind::Key)?;
         let master = AeadKey::generate();
-        let key_file = key::write(&master, password, &options.hostname, &options.username)?;
+        let key_file = key::write(
+            &master,
+            password,
+            key::Stretch::UnlessRandom,
+            &options.hostname,
+            &options.username,
+        )?;
         let config = Config::generate();
         let json =
             serde_json::to_vec(&config).map_err(|error| Error::Internal(error.to_string()))?;
@@ -177,7 +184,8 @@ impl Repository {
             storage.delete(&FileKind::Key.name(&orphan))?;
         }
         crate::reserve::ensure(storage.as_ref(), crate::reserve::SMALLEST);
-        Ok(Self::new(storage, master, config, options))
+        let chunker = ChunkerParams::new(&master);
+        Ok(Self::new(storage, master, config, chunker, options))
     }
 
     /// Opens a repository. Cheap: the index is read when the first job needs it.
@@ -186,32 +194,20 @@ impl Repository {
             Err(error) if error.is_not_found() => return Err(Error::NotARepository),
             other => other?,
         };
-        let master = Self::find_key(storage.as_ref(), password)?;
+        let master = keys::find(storage.as_ref(), password)?;
         let json = master.open(&config).map_err(|error| Error::damaged("config", error))?;
-        Ok(Self::new(storage, master, Config::parse(&json)?, options))
+        let config = Config::parse(&json)?;
+        let chunker = ChunkerParams::of(storage.as_ref(), &config, &master)?;
+        Ok(Self::new(storage, master, config, chunker, options))
     }
 
-    fn find_key(storage: &dyn Storage, password: &Password) -> Result<AeadKey> {
-        let (mut intact, mut damaged) = (0, None);
-        for (id, _) in list(storage, FileKind::Key)? {
-            let name = FileKind::Key.name(&id);
-            let content = storage.get(&name)?;
-            if Id::hash(&content) != id {
-                damaged = Some(Error::damaged(name, "its content does not match its name"));
-                continue;
-            }
-            match key::open(&name, &content, password) {
-                Ok(Some(master)) => return Ok(master),
-                Ok(None) => intact += 1,
-                Err(error) => damaged = Some(error),
-            }
-        }
-        // A wrong password and a damaged key need different help, so the damage is named.
-        Err(damaged.unwrap_or(Error::WrongPassword { keys: intact }))
-    }
-
-    fn new(storage: Arc<dyn Storage>, key: AeadKey, config: Config, options: Options) -> Self {
-        let chunker = ChunkerParams::new(&key);
+    fn new(
+        storage: Arc<dyn Storage>,
+        key: AeadKey,
+        config: Config,
+        chunker: ChunkerParams,
+        options: Options,
+    ) -> Self {
         let inner = Inner {
             storage,
             key,
@@ -230,14 +226,6 @@ impl Repository {
     /// The repository's configuration.
     pub fn config(&self) -> &Config {
         &self.inner.config
-    }
-
-    /// Lets `password` open this repository too.
-    pub fn add_key(&self, password: &Password) -> Result<()> {
-        let options = &self.inner.options;
-        let file = key::write(&self.inner.key, password, &options.hostname, &options.username)?;
-        let name = FileKind::Key.name(&Id::hash(&file));
-        Ok(self.inner.storage.put(&name, Bytes::from(file))?)
     }
 
     /// All snapshots, whoever wrote them. Takes no lock: snapshot files stand for themselves.
@@ -303,7 +291,7 @@ impl std::fmt::Debug for Repository {
     }
 }
 
-fn list(storage: &dyn Storage, kind: FileKind) -> Result<Vec<(Id, u64)>> {
+pub(crate) fn list(storage: &dyn Storage, kind: FileKind) -> Result<Vec<(Id, u64)>> {
     let objects = storage.list(kind.directory())?;
     Ok(objects
         .into_iter()

@@ -1,6 +1,6 @@
 //! `backup`: directories and files into a new snapshot.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use provault_domain::{Arn, Invalid, Kind, Resource};
@@ -70,25 +70,24 @@ pub(crate) fn run(args: &BackupArgs, context: &Context<'_>) -> Result<(), Failur
         let lines = text.lines().map(str::trim);
         exclude.extend(lines.filter(|l| !l.is_empty() && !l.starts_with('#')).map(str::to_owned));
     }
+    let location = context.location()?;
     // Every pattern is looked at before anything is done.
-    let plans = sources
-        .walks
-        .iter()
-        .map(|walk| Ok((walk, walk.config(&exclude, args.one_file_system, args.allow_empty)?)))
-        .collect::<Result<Vec<_>, Failure>>()?;
+    let plan = |walk| {
+        let own = location.directory().map(|repo| own_glob(repo, walk, context)).transpose()?;
+        let own = own.flatten();
+        let config = walk.config(&exclude, own, args.one_file_system, args.allow_empty)?;
+        Ok((walk, config))
+    };
+    let plans = sources.walks.iter().map(plan).collect::<Result<Vec<_>, Failure>>()?;
     if let Some(tag) = args.tag.iter().find(|tag| tag.trim().is_empty()) {
         return Err(usage(format!("--tag '{tag}' is empty")));
     }
 
-    let location = context.location()?;
     let options = Options { compression_level: args.compression_level, ..Options::default() };
     let (user, this_host) = (options.username.clone(), options.hostname.clone());
     let repository = context.open_as(options)?;
     let host = args.host.clone().unwrap_or(this_host);
     let parent = parent(args, context, &repository, &host, &sources.paths)?;
-    // A local repository that lies in a path is left out of its own backup.
-    let own = location.directory().map(|path| vec![path.to_owned()]).unwrap_or_default();
-    let driver = FilesystemDriver::reserving(own);
 
     let time = jiff::Timestamp::now();
     let mut writer = repository.backup(BackupOptions {
@@ -104,10 +103,32 @@ pub(crate) fn run(args: &BackupArgs, context: &Context<'_>) -> Result<(), Failur
     })?;
     let report = {
         let progress = Progress::start(context, "backing up");
-        read(&plans, &driver, &mut writer, &cancel, &progress)?
+        read(&plans, &FilesystemDriver::new(), &mut writer, &cancel, &progress)?
     };
     let committed = writer.finish(None)?;
     tell(context, &report, &committed, parent, began)
+}
+
+/// What leaves a local repository out of its own backup, where it lies in this walk's directory.
+fn own_glob(repo: &Path, walk: &Walk, context: &Context<'_>) -> Result<Option<String>, Failure> {
+    let (Ok(repo), Ok(directory)) =
+        (repo.canonicalize(), Path::new(&walk.directory).canonicalize())
+    else {
+        // What is missing is told by whoever opens it.
+        return Ok(None);
+    };
+    if directory.starts_with(&repo) {
+        return Err(usage(format!(
+            "{} is, or lies in, the repository itself; choose another path",
+            walk.directory
+        )));
+    }
+    let Ok(below) = repo.strip_prefix(&directory) else { return Ok(None) };
+    let Some(below) = below.to_str() else {
+        return Err(usage("the repository's own path is not UTF-8 and cannot be left out"));
+    };
+    context.note(&format!("the repository itself, {}, is left out", repo.display()));
+    Ok(Some(super::patterns::literal(below)))
 }
 
 /// The snapshot to compare with.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use provault_cli::Output;
 use provault_driver::CancelFlag;
-use provault_repository::{Options, Repository, Storage};
+use provault_repository::{Options, Password, Repository, Storage};
 
 use super::failure::Failure;
 use super::location::Location;
@@ -38,6 +38,11 @@ impl<'a> Context<'a> {
     /// Opens the repository.
     pub(crate) fn open(&self) -> Result<Repository, Failure> {
         self.open_as(Options::default())
+    }
+
+    /// Opens the repository with a password that is at hand.
+    pub(crate) fn open_with(&self, password: &Password) -> Result<Repository, Failure> {
+        Ok(Repository::open(self.storage()?, password, Options::default())?)
     }
 
     /// Opens the repository to work in a certain way.

@@ -99,6 +99,9 @@ impl From<Error> for Failure {
             Error::SnapshotNotFound(_) => Self::Failed(format!(
                 "{error}; 'provault repository snapshots' lists those there are"
             )),
+            Error::PathNotFound(_) => {
+                Self::Failed(format!("{error}; 'provault repository ls' lists what is"))
+            }
             other => Self::Failed(other.to_string()),
         }
     }

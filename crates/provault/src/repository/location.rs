@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use provault_repository::{ObjectStorage, Storage};
+use provault_repository::{LocalStorage, Storage};
 
 use super::failure::Failure;
 use super::usage;
@@ -84,7 +84,7 @@ impl Location {
     pub(crate) fn storage(&self) -> Result<Arc<dyn Storage>, Failure> {
         match self {
             Self::Directory(path) => {
-                let storage = ObjectStorage::local(path)
+                let storage = LocalStorage::local(path)
                     .map_err(|error| Failure::Failed(error.to_string()))?;
                 Ok(Arc::new(storage))
             }

@@ -17,9 +17,12 @@
 mod backup;
 mod check;
 mod context;
+mod dump;
 mod failure;
 mod init;
+mod key;
 mod location;
+mod ls;
 mod password;
 mod patterns;
 mod pick;
@@ -28,6 +31,9 @@ mod restore;
 mod signals;
 mod snapshots;
 mod sources;
+mod stats;
+mod stored;
+mod unlock;
 
 use std::process::ExitCode;
 
@@ -82,8 +88,19 @@ enum RepositoryCommand {
     Snapshots(snapshots::SnapshotsArgs),
     /// Restore a snapshot, or a part of one, to a new place
     Restore(restore::RestoreArgs),
+    /// List what is in a snapshot
+    Ls(ls::LsArgs),
+    /// Write one file of a snapshot to standard output
+    #[command(visible_alias = "cat")]
+    Dump(dump::DumpArgs),
     /// Check that everything the snapshots need is there and whole
     Check(check::CheckArgs),
+    /// Tell how much the repository holds, and how much space that takes
+    Stats(stats::StatsArgs),
+    /// List, add, change and remove the passwords that open the repository
+    Key(key::KeyArgs),
+    /// Remove the locks of programs that are gone
+    Unlock(unlock::UnlockArgs),
 }
 
 /// Runs the command and says how it ended by the exit code.
@@ -95,7 +112,12 @@ pub fn run(args: &RepositoryArgs, global: &GlobalOptions) -> ExitCode {
         RepositoryCommand::Backup(args) => backup::run(args, &context),
         RepositoryCommand::Snapshots(args) => snapshots::run(args, &context),
         RepositoryCommand::Restore(args) => restore::run(args, &context),
+        RepositoryCommand::Ls(args) => ls::run(args, &context),
+        RepositoryCommand::Dump(args) => dump::run(args, &context),
         RepositoryCommand::Check(args) => check::run(args, &context),
+        RepositoryCommand::Stats(args) => stats::run(args, &context),
+        RepositoryCommand::Key(args) => key::run(args, &context),
+        RepositoryCommand::Unlock(args) => unlock::run(args, &context),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

@@ -24,6 +24,11 @@ pub(crate) fn find_new(option: Option<&Path>) -> Result<Password, Failure> {
     if let Some(password) = given(option)? {
         return Ok(password);
     }
+    ask_new()
+}
+
+/// A new password from the terminal, typed twice.
+pub(crate) fn ask_new() -> Result<Password, Failure> {
     let first = ask("enter the new password: ")?;
     if ask("enter it again: ")? != first {
         return Err(usage("the two passwords differ; nothing was changed"));

@@ -52,15 +52,30 @@ impl std::str::FromStr for Wanted {
         if name.is_empty() || !(name == "latest" || hex) {
             return Err(format!("'{name}' is no snapshot: an id, the beginning of one, or latest"));
         }
-        let names: Vec<&str> = path.split('/').filter(|name| !name.is_empty()).collect();
-        if names.iter().any(|name| matches!(*name, "." | "..")) {
-            return Err(format!("'{path}' is no path in a snapshot: it holds '.' or '..'"));
-        }
-        Ok(Self { name: name.to_ascii_lowercase(), path: names.join("/") })
+        Ok(Self { name: name.to_ascii_lowercase(), path: plain(path)? })
     }
 }
 
+/// A path in a snapshot, without slashes at its ends.
+fn plain(path: &str) -> Result<String, String> {
+    let names: Vec<&str> = path.split('/').filter(|name| !name.is_empty()).collect();
+    if names.iter().any(|name| matches!(*name, "." | "..")) {
+        return Err(format!("'{path}' is no path in a snapshot: it holds '.' or '..'"));
+    }
+    Ok(names.join("/"))
+}
+
 impl Wanted {
+    /// The path, with one below it.
+    pub(crate) fn join(&self, below: Option<&str>) -> Result<String, Failure> {
+        let below = plain(below.unwrap_or_default()).map_err(usage)?;
+        Ok(match (self.path.is_empty(), below.is_empty()) {
+            (true, _) => below,
+            (_, true) => self.path.clone(),
+            _ => format!("{}/{below}", self.path),
+        })
+    }
+
     /// The snapshot that is meant: exactly one, or an error.
     pub(crate) fn find(
         &self,
@@ -113,6 +128,10 @@ mod tests {
         assert_eq!((plain.name.as_str(), plain.path.as_str()), ("latest", ""));
         let deep = parse("1F2e:/srv//app/").unwrap();
         assert_eq!((deep.name.as_str(), deep.path.as_str()), ("1f2e", "srv/app"));
+        assert_eq!(deep.join(Some("/x/")).unwrap(), "srv/app/x");
+        assert_eq!(deep.join(None).unwrap(), "srv/app");
+        assert_eq!(plain.join(Some("/x")).unwrap(), "x");
+        assert!(plain.join(Some("../x")).is_err());
         for bad in ["", "newest", ":/srv", "12:/srv/../etc", "latest:./x", &"a".repeat(65)] {
             assert!(parse(bad).is_err(), "{bad}");
         }

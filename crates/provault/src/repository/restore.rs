@@ -4,9 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use provault_driver::{
-    ContentSink, Driver as _, DriverError, Entry, RestoreRequest, Source, SourceError, WorkContext,
-};
+use provault_driver::{Driver as _, DriverError, RestoreRequest, SourceError, WorkContext};
 use provault_driver_filesystem::FilesystemDriver;
 use provault_engine::offline;
 use serde_json::json;
@@ -15,6 +13,7 @@ use super::context::Context;
 use super::failure::Failure;
 use super::pick::{Filter, Wanted};
 use super::progress::Progress;
+use super::stored::Stored;
 use super::{bytes_text, signals, usage};
 
 /// Restore a snapshot, or a part of one, to a new place.
@@ -36,6 +35,10 @@ pub(crate) struct RestoreArgs {
     /// several times
     #[arg(short, long, value_name = "PATH")]
     include: Vec<String>,
+    /// Restore all that is whole from a damaged repository, and list the rest. Reads everything
+    /// twice
+    #[arg(long)]
+    skip_damaged: bool,
     #[command(flatten)]
     filter: Filter,
 }
@@ -46,20 +49,38 @@ pub(crate) fn run(args: &RestoreArgs, context: &Context<'_>) -> Result<(), Failu
     let metadata = order(&args.target, &args.include)?;
     // Reserving nothing: a restore beside or into anything is the operator's to say.
     let driver = FilesystemDriver::new();
-    driver.check_restore(&metadata).map_err(|invalid| usage(invalid.message))?;
+    driver.check_restore(&metadata).map_err(|invalid| {
+        // Told in the words of the command line.
+        let message = invalid.message.replace("ItemsToRestore", "--include");
+        usage(message.replace("targetPath", "TARGET"))
+    })?;
     let repository = context.open()?;
     let warn = |text: &str| context.warn(text);
     let snapshot = args.snapshot.find(&repository, &args.filter, &warn)?;
     let source = offline::source(&repository, &snapshot, &args.snapshot.path, &cancel)?;
-    let source = WithoutRecord { source, whole: args.snapshot.path.is_empty() };
+    let mut source = Stored::new(source, args.snapshot.path.is_empty());
+    let lost = if args.skip_damaged {
+        let _progress = Progress::start(context, "looking for damage");
+        source.leave_out_damaged(&|path| is_included(&args.include, path), &cancel)?
+    } else {
+        Vec::new()
+    };
     let outcome = {
         let progress = Progress::start(context, "restoring");
         let tell = |done: u64, total: Option<u64>| progress.set(done, total);
         let context = WorkContext { cancel: &cancel, progress: &tell };
         let job = uuid::Uuid::new_v4().to_string();
         let request = RestoreRequest { job_id: &job, metadata: &metadata };
-        driver.restore(&request, &source, &context)?
+        driver.restore(&request, &source, &context).map_err(|error| match error {
+            DriverError::Source(SourceError::Damaged { .. }) => Failure::Damaged(format!(
+                "{error}. Nothing was restored; add --skip-damaged to restore all that is whole"
+            )),
+            error => error.into(),
+        })?
     };
+    for (path, reason) in &lost {
+        context.warn(&format!("not restored: {path}: {reason}"));
+    }
     for note in &outcome.notes {
         context.note(note);
     }
@@ -73,6 +94,10 @@ pub(crate) fn run(args: &RestoreArgs, context: &Context<'_>) -> Result<(), Failu
         "bytes_restored": outcome.bytes,
         "seconds_elapsed": seconds,
         "notes": outcome.notes,
+        "not_restored": lost
+            .iter()
+            .map(|(path, reason)| json!({ "path": path, "reason": reason }))
+            .collect::<Vec<_>>(),
     });
     let text = format!(
         "restored {} files, {} of snapshot {} to {} in {seconds:.1} s",
@@ -81,7 +106,23 @@ pub(crate) fn run(args: &RestoreArgs, context: &Context<'_>) -> Result<(), Failu
         &id[..8],
         args.target.display(),
     );
-    Ok(context.out.show_line(&value, &text)?)
+    context.out.show_line(&value, &text)?;
+    if lost.is_empty() {
+        return Ok(());
+    }
+    Err(Failure::Damaged(format!(
+        "{} damaged files or directories were not restored; they are listed above",
+        lost.len()
+    )))
+}
+
+/// Whether the path is one of those asked for, or lies in one.
+fn is_included(include: &[String], path: &[u8]) -> bool {
+    include.is_empty()
+        || include.iter().any(|item| {
+            let rest = path.strip_prefix(item.trim_matches('/').as_bytes());
+            rest.is_some_and(|rest| rest.is_empty() || rest[0] == b'/')
+        })
 }
 
 /// What is asked of the driver.
@@ -101,31 +142,4 @@ fn order(target: &Path, include: &[String]) -> Result<BTreeMap<String, String>, 
         metadata.insert("ItemsToRestore".to_owned(), json!(include).to_string());
     }
     Ok(metadata)
-}
-
-/// A snapshot without what the server records in it.
-struct WithoutRecord {
-    source: Box<dyn Source>,
-    /// Whether it is the whole snapshot, so that the record lies at its root.
-    whole: bool,
-}
-
-impl Source for WithoutRecord {
-    fn entries(
-        &self,
-    ) -> Result<Box<dyn Iterator<Item = Result<Entry, SourceError>> + '_>, SourceError> {
-        let record = provault_repository::RECORD_DIRECTORY;
-        let is_record = move |path: &[u8]| {
-            path.strip_prefix(record).is_some_and(|rest| rest.is_empty() || rest[0] == b'/')
-        };
-        let whole = self.whole;
-        let entries = self.source.entries()?;
-        Ok(Box::new(entries.filter(move |entry| {
-            !(whole && entry.as_ref().is_ok_and(|entry| is_record(&entry.path)))
-        })))
-    }
-
-    fn copy_contents(&self, files: &[Entry], out: &dyn ContentSink) -> Result<(), DriverError> {
-        self.source.copy_contents(files, out)
-    }
 }

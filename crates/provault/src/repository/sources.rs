@@ -82,14 +82,16 @@ impl Sources {
 }
 
 impl Walk {
-    /// The settings of the file system driver for this walk.
+    /// The settings of the file system driver for this walk: with restic's patterns, and a glob of
+    /// our own that leaves out the repository.
     pub(crate) fn config(
         &self,
         exclude: &[String],
+        own: Option<String>,
         one_file_system: bool,
         allow_empty: bool,
     ) -> Result<serde_json::Value, Failure> {
-        let mut globs = Vec::new();
+        let mut globs: Vec<String> = own.into_iter().collect();
         for pattern in exclude {
             globs.extend(patterns::below(pattern, &self.directory)?);
         }

@@ -5,6 +5,7 @@
 
 mod beside;
 mod care;
+mod adoption;
 mod concurrency;
 mod damage;
 mod dedup;
@@ -13,11 +14,8 @@ mod faults;
 mod foreign;
 mod hook;
 mod locks;
-<<<<<<< HEAD
 mod proxy;
-=======
 mod prune;
->>>>>>> w-prune
 mod reading;
 mod storage;
 mod storage_faults;

@@ -1,0 +1,123 @@
+//! The keys of a repository: which passwords open it.
+
+use bytes::Bytes;
+
+use crate::crypto::AeadKey;
+use crate::error::{Error, Result};
+use crate::id::Id;
+use crate::key::{self, KeyFile, Password, Stretch};
+use crate::repository::{FileKind, Repository, list};
+use crate::storage::Storage;
+
+/// A key file, as far as it can be told without its password.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KeyInfo {
+    /// Its id.
+    pub id: Id,
+    /// When it was made, as its maker wrote it.
+    pub created: String,
+    /// Who made it.
+    pub username: String,
+    /// Where.
+    pub hostname: String,
+}
+
+impl Repository {
+    /// All key files, in the order of their ids.
+    pub fn keys(&self) -> Result<Vec<KeyInfo>> {
+        let mut keys = Vec::new();
+        for (id, _) in self.inner.list(FileKind::Key)? {
+            let Some(content) = self.key_file(&id)? else { continue };
+            let file: KeyFile = serde_json::from_slice(&content)
+                .map_err(|error| Error::damaged(FileKind::Key.name(&id), error))?;
+            let KeyFile { created, username, hostname, .. } = file;
+            keys.push(KeyInfo { id, created, username, hostname });
+        }
+        keys.sort_by_key(|key| key.id);
+        Ok(keys)
+    }
+
+    /// Lets `password` open this repository too.
+    pub fn add_key(&self, password: &Password) -> Result<Id> {
+        let options = &self.inner.options;
+        let began_here = self.inner.config.provault_chunker.is_some();
+        let stretch = if began_here { Stretch::UnlessRandom } else { Stretch::Always };
+        let (host, user) = (&options.hostname, &options.username);
+        let file = key::write(&self.inner.key, password, stretch, host, user)?;
+        let id = Id::hash(&file);
+        self.inner.storage.put(&FileKind::Key.name(&id), Bytes::from(file))?;
+        Ok(id)
+    }
+
+    /// The key that `password` opens.
+    pub fn key_of(&self, password: &Password) -> Result<Id> {
+        let mut keys = 0;
+        for (id, _) in self.inner.list(FileKind::Key)? {
+            let Some(content) = self.key_file(&id)? else { continue };
+            if key::open(&FileKind::Key.name(&id), &content, password)?.is_some() {
+                return Ok(id);
+            }
+            keys += 1;
+        }
+        Err(Error::WrongPassword { keys })
+    }
+
+    /// Removes a key, so that its password opens the repository no more. Refuses the one that
+    /// `current` opens: a repository without a key is lost.
+    ///
+    /// Whoever has had the password may have kept the master key; what is stored is not sealed anew.
+    pub fn remove_key(&self, id: &Id, current: &Password) -> Result<()> {
+        if self.key_of(current)? == *id {
+            return Err(Error::KeyInUse(*id));
+        }
+        Ok(self.inner.storage.delete(&FileKind::Key.name(id))?)
+    }
+
+    /// Makes `new` open the repository in place of `current`: the new key is there, and was seen to
+    /// open the repository, before the old one goes.
+    pub fn change_password(&self, current: &Password, new: &Password) -> Result<Id> {
+        let old = self.key_of(current)?;
+        let id = self.add_key(new)?;
+        let name = FileKind::Key.name(&id);
+        let there = self.key_file(&id)?;
+        let opens = there.map(|content| key::open(&name, &content, new)).transpose()?.flatten();
+        if opens.is_none() {
+            return Err(Error::damaged(name, "it does not open with the password it was made for"));
+        }
+        self.inner.storage.delete(&FileKind::Key.name(&old))?;
+        Ok(id)
+    }
+
+    /// A key file's content, whole, or nothing if it is gone.
+    fn key_file(&self, id: &Id) -> Result<Option<Bytes>> {
+        let name = FileKind::Key.name(id);
+        let content = match self.inner.storage.get(&name) {
+            Err(error) if error.is_not_found() => return Ok(None),
+            other => other?,
+        };
+        if Id::hash(&content) != *id {
+            return Err(Error::damaged(name, "its content does not match its name"));
+        }
+        Ok(Some(content))
+    }
+}
+
+/// The master key, from whichever key file the password opens.
+pub(crate) fn find(storage: &dyn Storage, password: &Password) -> Result<AeadKey> {
+    let (mut intact, mut damaged) = (0, None);
+    for (id, _) in list(storage, FileKind::Key)? {
+        let name = FileKind::Key.name(&id);
+        let content = storage.get(&name)?;
+        if Id::hash(&content) != id {
+            damaged = Some(Error::damaged(name, "its content does not match its name"));
+            continue;
+        }
+        match key::open(&name, &content, password) {
+            Ok(Some(master)) => return Ok(master),
+            Ok(None) => intact += 1,
+            Err(error) => damaged = Some(error),
+        }
+    }
+    // A wrong password and a damaged key need different help, so the damage is named.
+    Err(damaged.unwrap_or(Error::WrongPassword { keys: intact }))
+}
