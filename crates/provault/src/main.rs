@@ -5,6 +5,7 @@
 mod clock;
 mod instance;
 mod lab;
+mod mount;
 mod receiver;
 mod repository;
 mod sample_app;

@@ -32,7 +32,7 @@ pub struct Entry {
     pub kind: EntryKind,
     /// Ids of a file's chunks, in order.
     pub content: Vec<Id>,
-    subtree: Option<Id>,
+    pub(crate) subtree: Option<Id>,
 }
 
 impl Entry {
@@ -59,6 +59,17 @@ impl Entry {
     pub fn file(path: Vec<u8>, size: u64, content: Vec<Id>) -> Self {
         let metadata = Metadata { size, ..Metadata::default() };
         Self { path, metadata, kind: EntryKind::File, content, subtree: None }
+    }
+
+    /// A directory with this tree.
+    pub(crate) fn directory(path: Vec<u8>, metadata: Metadata, tree: Id) -> Self {
+        let kind = EntryKind::Directory;
+        Self { path, metadata, kind, content: Vec::new(), subtree: Some(tree) }
+    }
+
+    /// What the node `name` of a directory is.
+    pub(crate) fn below(directory: &[u8], name: &[u8], node: Node) -> Result<Self> {
+        Self::new(join(directory, name), node)
     }
 
     pub(crate) fn path_text(&self) -> String {

@@ -88,6 +88,9 @@ pub enum Error {
     /// The operation needs a regular file.
     #[error("{0} is not a regular file")]
     NotAFile(String),
+    /// The operation needs a directory.
+    #[error("{0} is not a directory")]
+    NotADirectory(String),
     /// Somebody else holds a lock that excludes us.
     #[error("the repository is locked: {holder}; wait for that program to end")]
     Locked {
@@ -145,6 +148,28 @@ pub enum Error {
         path: String,
         /// Its error.
         source: Arc<io::Error>,
+    },
+    /// What was asked for is no volume that we stored.
+    #[error("{}not a volume: {reason}", .path.as_ref().map(|path| format!("{path} is ")).unwrap_or_default())]
+    NotAVolume {
+        /// Its path in the snapshot, where known.
+        path: Option<String>,
+        /// What it lacks.
+        reason: String,
+    },
+    /// A volume, or what is asked of one, is beyond what can be stored.
+    #[error("this volume cannot be stored: {0}")]
+    InvalidVolume(String),
+    /// A list of changed blocks cannot be used. Nothing was written.
+    #[error(
+        "the changed blocks are counted from snapshot {base}, which cannot be built upon: {reason}; \
+         back the volume up without the list"
+    )]
+    BaseUnusable {
+        /// The snapshot that the list counts from.
+        base: Id,
+        /// Why it does not serve.
+        reason: String,
     },
     /// Sealed bytes do not open: another key, another context, or damage.
     #[error("the sealed bytes do not open: wrong key, wrong context, or damaged")]

@@ -8,6 +8,8 @@
 //!   the SHA-256 of its plaintext and stored once ([`writer`](SnapshotWriter)).
 //! - Blobs are compressed, sealed (AES-256-CTR with Poly1305-AES) and collected in *packs*; the
 //!   *index* tells where each lies; a *snapshot* names the root tree of one backup.
+//! - A volume is cut into fixed blocks, and stored as a directory of segments, so that an
+//!   increment costs what changed ([`VolumeOptions`], [`VolumeReader`]).
 //!
 //! What always holds:
 //!
@@ -28,6 +30,7 @@
 mod assembly;
 mod backup;
 mod blobs;
+mod browse;
 mod cancel;
 mod check;
 mod chunker;
@@ -66,12 +69,14 @@ mod storage;
 mod survey;
 mod tree;
 mod unlock;
+mod volume;
 mod writer;
 
 pub use backup::{
     BackupOptions, BackupStats, CommittedSnapshot, FileOutcome, Leaves, ProgressFn,
     RECORD_DIRECTORY, RECORD_FILE, RootComponent,
 };
+pub use browse::{ContentCache, FileReader};
 pub use cancel::CancelFlag;
 pub use check::{CheckLevel, CheckReport, HurtFile, Problem};
 pub use config::Config;
@@ -99,4 +104,10 @@ pub use storage::{
 };
 pub use survey::{Survey, Surveyed, Usage};
 pub use unlock::LockInfo;
+pub use volume::{
+    ByteRange, ChangedBlocks, DEFAULT_BLOCK_SIZE, DamagedRange, Extent, MAX_VOLUME, NbdAddress,
+    NbdExport, NbdLimits, NbdServer, RawImage, RawTarget, VOLUME_SUFFIX, VolumeCacheLimits,
+    VolumeExtent, VolumeOptions, VolumeReader, VolumeRestore, VolumeRestoreOptions, VolumeSource,
+    VolumeStats, VolumeTarget,
+};
 pub use writer::SnapshotWriter;

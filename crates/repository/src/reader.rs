@@ -238,7 +238,7 @@ impl Reader {
 
     /// The first place of a data blob. When it is in no index that we know, the index is read
     /// again: the snapshot may be newer than this reader.
-    fn locate(&self, id: &Id, path: &[u8]) -> Result<Location> {
+    pub(crate) fn locate(&self, id: &Id, path: &[u8]) -> Result<Location> {
         let first = || self.inner.index().places(BlobKind::Data, id).first().copied();
         if let Some(place) = first() {
             return Ok(place);
@@ -246,6 +246,11 @@ impl Reader {
         self.inner.refresh_index()?;
         let missing = || Error::MissingBlob { kind: BlobKind::Data, blob: *id, path: None };
         first().ok_or_else(|| missing().at_path(path))
+    }
+
+    /// An error if the lock was lost, so that others may have deleted what is being read.
+    pub(crate) fn check_lock(&self) -> Result<()> {
+        self.job.check()
     }
 
     pub(crate) fn tree(&self, id: &Id) -> Result<Tree> {

@@ -17,7 +17,7 @@ use crate::blobs::BlobWriter;
 use crate::error::{Error, Result};
 use crate::familiar::{Entry, Familiar, Fingerprint};
 use crate::go_json;
-use crate::id::Id;
+use crate::id::{Id, SnapshotId};
 use crate::lock::{JobGuard, begin_job};
 use crate::node::{FileTime, Metadata, Node, NodeKind, check_name};
 use crate::pack::BlobKind;
@@ -36,12 +36,12 @@ use crate::tree::Tree;
 /// lacks, and the walker may go on; after any other error the writer refuses to commit. What goes
 /// wrong while chunks and trees are stored is told by one of the next calls, at last by `finish`.
 pub struct SnapshotWriter {
-    inner: Arc<Inner>,
-    options: BackupOptions,
+    pub(crate) inner: Arc<Inner>,
+    pub(crate) options: BackupOptions,
     /// Directories that are open now, the snapshot's root first.
     frames: Vec<Frame>,
-    stats: BackupStats,
-    counts: Arc<Counts>,
+    pub(crate) stats: BackupStats,
+    pub(crate) counts: Arc<Counts>,
     familiar: Familiar,
     /// Directories taken over as a whole, to be remembered again.
     taken_over: Vec<(Fingerprint, Entry)>,
@@ -52,11 +52,13 @@ pub struct SnapshotWriter {
     /// The same for what the parent tells.
     parent_certain_until: FileTime,
     broken: Option<String>,
+    /// A snapshot of which parts were taken over unseen.
+    pub(crate) relies_on: Option<SnapshotId>,
     failure: Failure,
     // Dropped in this order: whoever reads, who builds trees, who stores, and the lock at last.
     pipeline: Pipeline,
     assembly: Option<Assembly>,
-    blobs: Arc<BlobWriter>,
+    pub(crate) blobs: Arc<BlobWriter>,
     job: JobGuard,
 }
 
@@ -115,6 +117,7 @@ impl Repository {
             began,
             parent_certain_until: FileTime::default(),
             broken: None,
+            relies_on: None,
             failure,
             pipeline,
             assembly: Some(assembly),
@@ -272,14 +275,17 @@ impl SnapshotWriter {
     }
 
     /// Runs one step, and remembers if it failed in a way that no commit can follow.
-    fn attempt<T>(&mut self, step: impl FnOnce(&mut Self) -> Result<T>) -> Result<T> {
+    pub(crate) fn attempt<T>(&mut self, step: impl FnOnce(&mut Self) -> Result<T>) -> Result<T> {
         if let Some(reason) = &self.broken {
             return Err(Error::WriterBroken(reason.clone()));
         }
         let go_on = self.options.cancel.check().and_then(|()| self.failure.check());
         let result = go_on.and_then(|()| step(self));
         if let Err(error) = &result
-            && !matches!(error, Error::SourceRead { .. } | Error::InvalidName { .. })
+            && !matches!(
+                error,
+                Error::SourceRead { .. } | Error::InvalidName { .. } | Error::BaseUnusable { .. }
+            )
         {
             self.broken = Some(error.to_string());
         }
@@ -314,6 +320,13 @@ impl SnapshotWriter {
         relist::before_commit(&self.inner, &self.job, &tree, &self.options.cancel)?;
         self.job.check()?;
         self.options.cancel.check()?;
+        if let Some(base) = self.relies_on {
+            // As long as it is there, a prune keeps all that it refers to.
+            self.inner.read_snapshot(base).map_err(|error| Error::BaseUnusable {
+                base,
+                reason: format!("it went while the backup ran: {error}"),
+            })?;
+        }
         let options = &self.options;
         let snapshot = SnapshotFile {
             time: options.time.to_string(),
@@ -466,12 +479,12 @@ impl SnapshotWriter {
     }
 
     /// Adds a complete node to the directory entered last.
-    fn add(&mut self, name: &[u8], node: Node) -> Result<()> {
+    pub(crate) fn add(&mut self, name: &[u8], node: Node) -> Result<()> {
         self.begin_frames()?;
         self.tell(Event::Node { name: name.to_vec(), node: Box::new(node) })
     }
 
-    fn check_new_name(&self, name: &[u8]) -> Result<()> {
+    pub(crate) fn check_new_name(&self, name: &[u8]) -> Result<()> {
         if self.frames.len() == 1 {
             check_not_reserved(name)?;
         }
@@ -504,7 +517,7 @@ impl SnapshotWriter {
     }
 
     /// The node of this name in the same directory of the parent snapshot.
-    fn parent_node(&mut self, name: &[u8]) -> Result<Option<&Node>> {
+    pub(crate) fn parent_node(&mut self, name: &[u8]) -> Result<Option<&Node>> {
         if let Some(Frame { parent: Parent::Unread(id), .. }) = self.frames.last() {
             let read = self.parent_tree(&id.clone())?;
             if let Some(frame) = self.frames.last_mut() {
@@ -517,7 +530,7 @@ impl SnapshotWriter {
         })
     }
 
-    fn source_error(&self, name: &[u8], error: io::Error) -> Error {
+    pub(crate) fn source_error(&self, name: &[u8], error: io::Error) -> Error {
         let mut path = Vec::new();
         for frame in self.frames.iter().skip(1) {
             path.push(b'/');
@@ -529,7 +542,7 @@ impl SnapshotWriter {
         Error::SourceRead { path, source: Arc::new(error) }
     }
 
-    fn report(&self) {
+    pub(crate) fn report(&self) {
         if let Some(progress) = &self.options.progress {
             progress(&self.stats());
         }

@@ -23,6 +23,7 @@ mod init;
 mod key;
 mod location;
 mod ls;
+mod mount;
 mod password;
 mod patterns;
 mod pick;
@@ -34,6 +35,7 @@ mod sources;
 mod stats;
 mod stored;
 mod unlock;
+mod volume;
 
 use std::process::ExitCode;
 
@@ -101,6 +103,14 @@ enum RepositoryCommand {
     Key(key::KeyArgs),
     /// Remove the locks of programs that are gone
     Unlock(unlock::UnlockArgs),
+    /// Look around in snapshots as in a directory
+    Mount(mount::MountArgs),
+    /// Back up a block device or a raw image
+    BackupVolume(volume::BackupVolumeArgs),
+    /// Restore a volume to an image or a block device
+    RestoreVolume(volume::RestoreVolumeArgs),
+    /// Serve the volumes of a snapshot over NBD, read-only
+    Nbd(volume::NbdArgs),
 }
 
 /// Runs the command and says how it ended by the exit code.
@@ -118,6 +128,10 @@ pub fn run(args: &RepositoryArgs, global: &GlobalOptions) -> ExitCode {
         RepositoryCommand::Stats(args) => stats::run(args, &context),
         RepositoryCommand::Key(args) => key::run(args, &context),
         RepositoryCommand::Unlock(args) => unlock::run(args, &context),
+        RepositoryCommand::Mount(args) => mount::run(args, &context),
+        RepositoryCommand::BackupVolume(args) => volume::backup(args, &context),
+        RepositoryCommand::RestoreVolume(args) => volume::restore(args, &context),
+        RepositoryCommand::Nbd(args) => volume::nbd(args, &context),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

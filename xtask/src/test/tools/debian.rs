@@ -18,6 +18,9 @@ const TOOLS: &[Tool] = &[
     Tool { program: "strace", package: "strace" },
     Tool { program: "setpriv", package: "util-linux" },
     Tool { program: "python3", package: "python3" },
+    Tool { program: "nbdcopy", package: "libnbd-bin" },
+    Tool { program: "nbdinfo", package: "libnbd-bin" },
+    Tool { program: "qemu-img", package: "qemu-utils" },
 ];
 
 /// Where Debian keeps the server programs of PostgreSQL, one directory a version.
