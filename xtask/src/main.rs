@@ -7,6 +7,7 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
+mod bench;
 mod check_deps;
 mod check_docs;
 mod gen_wire;
@@ -21,6 +22,11 @@ const TASKS: &[Task] = &[
         "install what the tests need, run every check and test; --only STEP runs one step, --list \
          names them",
         test::run,
+    ),
+    (
+        "bench",
+        "measure backup, restore, check and prune beside restic, borg and bupstash; --help tells more",
+        bench::run,
     ),
     (
         "gen-wire",

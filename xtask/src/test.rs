@@ -11,12 +11,12 @@
 //! counted as skipped and its reason is printed at the end. Without that variable it prints the
 //! line. A missing tool is no such reason: it is a failure that names what to install.
 
-mod command;
+pub(crate) mod command;
 mod count;
 mod lab;
 mod not_tested;
 mod suite;
-mod tools;
+pub(crate) mod tools;
 
 use std::fmt::Write as _;
 use std::time::{Duration, Instant};
@@ -34,7 +34,7 @@ struct Step {
 }
 
 /// Why a step failed.
-struct Failure {
+pub(crate) struct Failure {
     message: String,
     /// The tests it ran, when it got so far; its failure is then among them.
     count: Option<Count>,

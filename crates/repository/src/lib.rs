@@ -29,6 +29,8 @@
 
 mod assembly;
 mod backup;
+#[doc(hidden)]
+pub mod bench_support;
 mod blobs;
 mod browse;
 mod cancel;

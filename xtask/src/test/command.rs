@@ -36,6 +36,11 @@ impl Environment {
         Ok(Self { target: root.join(target), root, tools, path })
     }
 
+    /// The directories where programs are looked for, as in `PATH`.
+    pub fn path(&self) -> OsString {
+        self.path.clone()
+    }
+
     /// A command that finds our tools.
     pub fn command(&self, program: impl AsRef<OsStr>) -> Command {
         let mut command = Command::new(program);

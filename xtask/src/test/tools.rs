@@ -6,7 +6,7 @@
 //! cargo tools. No program is downloaded ready-made from anywhere else.
 
 mod clients;
-mod debian;
+pub(crate) mod debian;
 
 use super::Failure;
 use super::command::{Environment, run};

@@ -54,6 +54,17 @@ fn found(environment: &Environment, tool: &Tool) -> bool {
     place.is_some()
 }
 
+/// Installs those of the packages that are not installed.
+pub fn install_missing(environment: &Environment, packages: &[&str]) -> Result<(), String> {
+    let query = ["--show", "--showformat", "${db:Status-Status}"];
+    let there = |package: &&str| {
+        let args = [&query[..], &[*package]].concat();
+        environment.output("dpkg-query", &args).as_deref() == Some("installed")
+    };
+    let missing: Vec<&str> = packages.iter().copied().filter(|package| !there(package)).collect();
+    install_packages(environment, &missing)
+}
+
 /// Installs packages as root or through sudo.
 pub fn install_packages(environment: &Environment, packages: &[&str]) -> Result<(), String> {
     if packages.is_empty() {
