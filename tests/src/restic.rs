@@ -34,6 +34,29 @@ impl Vault {
         Self { location: location.to_owned(), password: password.to_owned() }
     }
 
+    /// A new repository, made by restic.
+    pub fn init(location: &str, password: &str) -> Self {
+        let vault = Self::at(location, password);
+        let _ = Finished::of(vault.command().arg("init"), INSTALL).expect(0);
+        vault
+    }
+
+    /// Where it lies.
+    pub fn location(&self) -> &str {
+        &self.location
+    }
+
+    /// What opens it.
+    pub fn password(&self) -> &str {
+        &self.password
+    }
+
+    /// `restic forget` of all snapshots but the newest.
+    pub fn forget_oldest(&self) {
+        let mut command = self.command();
+        let _ = Finished::of(command.args(["forget", "--keep-last", "1"]), INSTALL).expect(0);
+    }
+
     fn command(&self) -> Command {
         let mut command = clean_command("restic");
         command

@@ -142,6 +142,14 @@ impl App {
             check_token(ask.idempotency_token.as_deref())?;
             let vault = self.vault_named(caller, &ask.vault_name).await?;
             let resource = self.registered(caller, &ask.resource_arn).await?;
+            if resource.imported {
+                return Err(AppError::refused(format!(
+                    "Resource '{}' is known from an imported vault alone, and may have lived on \
+                     another host; it is restored and tested, not backed up. Register the directory \
+                     with `provault resource add filesystem PATH` to back it up.",
+                    resource.name
+                )));
+            }
             let role_arn = self.role_of(caller, "IamRoleArn", &ask.role_arn).await?;
             let now = self.now();
             let job = BackupJob {

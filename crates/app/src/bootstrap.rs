@@ -229,6 +229,8 @@ async fn default_vault(
             location: String::new(),
             sealed_password: String::new(),
             notifications: None,
+            care: provault_domain::care::CareSettings::default(),
+            imported: false,
         };
         engine.create_vault(vault, &Tags::new()).await?;
     }

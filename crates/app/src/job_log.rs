@@ -2,7 +2,7 @@
 
 use provault_catalog::JobEvent;
 use provault_domain::backup_job::SkippedPath;
-use provault_domain::{BackupJob, RestoreJob, RestoreTest};
+use provault_domain::{BackupJob, CareRun, RestoreJob, RestoreTest};
 
 use crate::{App, AppError, Caller, Result};
 
@@ -15,15 +15,18 @@ pub enum JobType {
     Restore,
     /// A restore test.
     RestoreTest,
+    /// A care run of a vault.
+    Care,
 }
 
 impl JobType {
-    /// `BACKUP`, `RESTORE` or `RESTORE_TEST`.
+    /// `BACKUP`, `RESTORE`, `RESTORE_TEST` or `CARE`.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Backup => "BACKUP",
             Self::Restore => "RESTORE",
             Self::RestoreTest => "RESTORE_TEST",
+            Self::Care => "CARE",
         }
     }
 }
@@ -50,6 +53,8 @@ impl App {
             (JobType::Restore, Vec::new())
         } else if catalog.job::<RestoreTest>(account, id).await?.is_some() {
             (JobType::RestoreTest, Vec::new())
+        } else if catalog.job::<CareRun>(account, id).await?.is_some() {
+            (JobType::Care, Vec::new())
         } else {
             return Err(AppError::not_found(format!(
                 "There is no job '{id}'; see `provault jobs` for those there are."

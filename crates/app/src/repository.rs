@@ -33,6 +33,23 @@ impl App {
         Ok(self.engine().repository(&vault).await?)
     }
 
+    /// `provault:ExportRecoveryKit`: whoever has the kit and its passphrase has everything. Recorded
+    /// like an exported password.
+    pub async fn export_recovery_kit(&self, caller: &Caller, passphrase: &str) -> Result<String> {
+        const ACTION: &str = "provault:ExportRecoveryKit";
+        let exported: Result<String> = async {
+            self.permit(caller, ACTION, "*")?;
+            Ok(self.engine().export_kit(caller.account(), passphrase).await?)
+        }
+        .await;
+        let outcome = match &exported {
+            Ok(_) => "exported",
+            Err(error) => error.kind.name(),
+        };
+        self.record(caller, ACTION, "recovery kit", outcome).await?;
+        exported
+    }
+
     /// `provault:ExportPassword`: whoever has it reads everything in the vault. The record in the
     /// audit trail is written before the password is handed out, and of every refusal as well.
     pub async fn export_password(

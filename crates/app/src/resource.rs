@@ -97,6 +97,7 @@ impl App {
                 rto_seconds: new.rto_seconds,
                 test_after_backup: new.test_after_backup,
                 created_at: self.now(),
+                imported: false,
             };
             resource.validate()?;
             let asked = new.config.clone();

@@ -101,6 +101,8 @@ impl App {
                 location: String::new(),
                 sealed_password: String::new(),
                 notifications: None,
+ care: provault_domain::care::CareSettings::default(),
+ imported: false,
             };
             match self.engine().create_vault(vault, &new.tags).await {
                 Ok(vault) => Ok(vault),
@@ -114,7 +116,7 @@ impl App {
         .await
     }
 
-    async fn vault_key(&self, caller: &Caller, arn: Option<&str>) -> Result<Arn> {
+    pub(crate) async fn vault_key(&self, caller: &Caller, arn: Option<&str>) -> Result<Arn> {
         const MEMBER: &str = "EncryptionKeyArn";
         let Some(text) = arn else {
             let keys = self.catalog().list_keys(caller.account()).await?;

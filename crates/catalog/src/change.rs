@@ -2,7 +2,8 @@
 //! one transaction.
 
 use jiff::Timestamp;
-use provault_domain::recovery_point::PointVerdict;
+use provault_domain::care::VaultAlarm;
+use provault_domain::recovery_point::{PointCondition, PointVerdict};
 use provault_domain::verdict::MutantResult;
 use provault_domain::{
     AccountId, Arn, Effect, RecoveryPoint, Resource, RestoreJob, RestoreJobEvent, RestoreTest, Tags,
@@ -15,7 +16,7 @@ use crate::job_event::JobEvent;
 use crate::lease::{self, Claim};
 use crate::page::{Select, body, micros, to_body};
 use crate::pool::{Catalog, any, transact};
-use crate::{delivery, evidence, job_event, job_store, mutant, recovery_point, resource};
+use crate::{care, delivery, evidence, job_event, job_store, mutant, recovery_point, resource};
 
 /// Something that is written together with a step of a job, or not at all.
 #[derive(Debug, Clone, PartialEq)]
@@ -33,6 +34,12 @@ pub enum Change {
     PointVerdict(Arn, PointVerdict),
     /// A recovery point was restored at this moment; passed over when the point is gone by now.
     PointRestored(Arn, Timestamp),
+    /// What is wrong with a recovery point, or that nothing is any more; passed over when the
+    /// point is gone by now.
+    PointCondition(Arn, Option<PointCondition>),
+    /// An alarm about a vault that stands from now on, or no longer where there is no message. Who
+    /// is told is the step's to say.
+    VaultAlarm(Arn, VaultAlarm, Option<String>),
     /// A step of a restore job of the same account, with its own log line and notifications.
     StepRestoreJob(String, RestoreJobEvent),
     /// A record at the end of the account's chain of evidence, recorded at the step's `now`.
@@ -173,6 +180,13 @@ async fn make(
         Change::PointRestored(arn, at) => {
             recovery_point::alter(tx, arn, |point| point.last_restore_at = Some(*at)).await?;
             Ok(())
+        }
+        Change::PointCondition(arn, condition) => {
+            recovery_point::alter(tx, arn, |point| point.condition.clone_from(condition)).await?;
+            Ok(())
+        }
+        Change::VaultAlarm(vault, alarm, message) => {
+            care::set_alarm(tx, vault, *alarm, message.as_deref(), now).await
         }
         Change::StepRestoreJob(id, event) => {
             step::<RestoreJob>(tx, account, id, None, event.clone(), now).await?;

@@ -1,5 +1,5 @@
-//! What backup jobs, restore jobs and restore tests have in common, so that one table and one set
-//! of operations serve all three.
+//! What backup jobs, restore jobs, restore tests and care runs have in common, so that one table and
+//! one set of operations serve all of them.
 
 use std::fmt::Debug;
 
@@ -7,8 +7,9 @@ use jiff::Timestamp;
 use provault_domain::{
     AccountId, Arn, BackupJob, BackupJobEvent, BackupJobState, Effect, IllegalTransition,
     RestoreJob, RestoreJobEvent, RestoreJobState, RestoreTest, RestoreTestEvent, RestoreTestState,
-    StepRecord, backup_job, restore_job, restore_test,
+    StepRecord, backup_job, care, restore_job, restore_test,
 };
+use provault_domain::{CareEvent, CareRun, CareState};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -289,6 +290,66 @@ impl Job for RestoreTest {
             }
             E::Reaped { cleaned_up: true } => EventNote::text("reaped: everything is gone"),
             E::Reaped { cleaned_up: false } => EventNote::text("reaped: something is left"),
+        })
+    }
+}
+
+impl Job for CareRun {
+    type Event = CareEvent;
+    const TYPE: &'static str = "CARE";
+    const NAME: &'static str = "care run";
+    const WAITING: &'static str = "PENDING";
+    const ONE_PER_RESOURCE: bool = false;
+
+    fn id(&self) -> &str {
+        &self.id
+    }
+    fn account(&self) -> &AccountId {
+        &self.account
+    }
+    fn created_at(&self) -> Timestamp {
+        self.created_at
+    }
+    fn completed_at(&self) -> Option<Timestamp> {
+        self.completed_at
+    }
+    fn state_name(&self) -> &'static str {
+        CareState::as_str(self.state)
+    }
+    fn is_final(&self) -> bool {
+        self.state.is_final()
+    }
+    fn resource_arn(&self) -> &Arn {
+        &self.vault_arn
+    }
+    fn vault_name(&self) -> Option<&str> {
+        Some(&self.vault_name)
+    }
+    fn recovery_point_arn(&self) -> Option<&Arn> {
+        None
+    }
+    fn role_arn(&self) -> Option<&Arn> {
+        None
+    }
+    fn idempotency_token(&self) -> Option<&str> {
+        None
+    }
+    fn apply(
+        &self,
+        event: CareEvent,
+        now: Timestamp,
+    ) -> Result<(Self, Vec<Effect>), IllegalTransition> {
+        care::step(self, event, now)
+    }
+    fn note(event: &CareEvent) -> Option<EventNote> {
+        use CareEvent as E;
+        Some(match event {
+            E::Started => EventNote::text("started"),
+            E::Progressed { .. } => return None,
+            E::StopRequested { reason } => EventNote::text(format!("stop requested: {reason}")),
+            E::Completed(report) => EventNote::text(format!("completed: {}", report.summary)),
+            E::Failed { message } => EventNote::text(format!("failed: {message}")),
+            E::Stopped { message } => EventNote::text(format!("stopped: {message}")),
         })
     }
 }

@@ -28,6 +28,7 @@
 
 mod access_key;
 mod audit;
+mod care;
 mod change;
 mod delivery;
 mod error;
@@ -55,6 +56,7 @@ mod vault;
 
 pub use access_key::AccessKeyRow;
 pub use audit::AuditRecord;
+pub use care::{EnteredImport, PackRead};
 pub use change::Change;
 pub use delivery::{Delivery, DeliveryState};
 pub use error::{CatalogError, Result};

@@ -7,7 +7,10 @@ use crate::error::{CatalogError, Result};
 use crate::pool::{Catalog, transact};
 
 /// Every migration in order; version n is the n-th.
-const MIGRATIONS: &[&str] = &[include_str!("../migrations/0001_catalog.sql")];
+const MIGRATIONS: &[&str] = &[
+    include_str!("../migrations/0001_catalog.sql"),
+    include_str!("../migrations/0002_vault_care.sql"),
+];
 
 /// Newest version known here.
 fn known() -> i64 {

@@ -30,6 +30,8 @@ pub struct Catalog {
     pub(crate) begin: &'static str,
 }
 
+/// Begins a transaction of SQLite.
+pub(crate) const SQLITE_BEGIN: &str = "BEGIN IMMEDIATE";
 /// Readers beside the one writer of an SQLite catalog.
 const SQLITE_READERS: u32 = 4;
 /// Connections to PostgreSQL, readers and writers together.
@@ -105,7 +107,7 @@ impl Catalog {
         let read = connect(&address, SQLITE_READERS, SQLITE_SETTINGS).await?;
         // IMMEDIATE takes the write lock at once: two readers that both want to become writers
         // could only fail each other.
-        Ok(Self { read, write, begin: "BEGIN IMMEDIATE" })
+        Ok(Self { read, write, begin: SQLITE_BEGIN })
     }
 
     async fn open_postgres(url: &str) -> Result<Self> {

@@ -7,7 +7,7 @@ use sqlx::{AnyConnection, Row};
 use crate::error::{CatalogError, Result};
 use crate::page::{Listed, Page, Select, body, micros, to_body};
 use crate::pool::{Catalog, any, transact};
-use crate::tag;
+use crate::{care, tag};
 
 impl Catalog {
     /// Adds a vault with its tags; its name in the account must be new, and its key must be there
@@ -104,7 +104,26 @@ impl Catalog {
                 .bind(name.to_owned())
                 .execute(&mut *tx)
                 .await?;
+            care::remove_all(tx, &vault.arn).await?;
             tag::remove_all(tx, &vault.arn).await
+        })
+    }
+
+    /// Changes a vault's settings or place; its name, ARN and key stay what they are.
+    pub async fn update_vault(&self, vault: &BackupVault) -> Result<()> {
+        transact!(self, |tx| {
+            let Some(mut now) = by_name(&mut *tx, &vault.account, &vault.name).await? else {
+                return Err(CatalogError::not_found(format!("backup vault {}", vault.name)));
+            };
+            now.care = vault.care.clone();
+            now.location.clone_from(&vault.location);
+            sqlx::query("UPDATE vaults SET body = $1 WHERE account = $2 AND name = $3")
+                .bind(to_body(&now)?)
+                .bind(vault.account.to_string())
+                .bind(vault.name.clone())
+                .execute(&mut *tx)
+                .await?;
+            Ok(())
         })
     }
 

@@ -23,6 +23,22 @@ pub(crate) fn load(path: &Path) -> Result<Value, CliError> {
     serde_json::from_str(&text).map_err(|e| CliError::usage(format!("{shown} is not JSON: {e}")))
 }
 
+/// The first line of a file that holds a secret, or of standard input for `-`.
+pub(crate) fn first_line(path: &Path) -> Result<String, CliError> {
+    let shown = path.display();
+    let text = if path.as_os_str() == "-" {
+        let mut text = String::new();
+        std::io::stdin().read_to_string(&mut text).map(|_| text)
+    } else {
+        fs::read_to_string(path)
+    };
+    let text = text.map_err(|e| CliError::usage(format!("cannot read {shown}: {e}")))?;
+    match text.lines().next() {
+        Some(line) if !line.is_empty() => Ok(line.to_owned()),
+        _ => Err(CliError::usage(format!("{shown} is empty; its first line is taken"))),
+    }
+}
+
 /// Takes `value` as a `T` of the API. A member that `T` does not have is refused by its name: it
 /// would be forgotten.
 pub(crate) fn typed<T: DeserializeOwned + Serialize>(

@@ -46,6 +46,7 @@ use std::process::ExitCode;
 
 pub use client::{Answer, Client, segment};
 pub use commands::Command;
+pub use commands::recovery_kit::ExportKitArgs;
 pub use error::{ApiError, CliError};
 pub use exit::EXIT_CODES_HELP;
 pub use options::{GlobalOptions, default_data_dir};
@@ -61,6 +62,18 @@ use interrupt::Interrupt;
 
 /// Does what `command` says and prints what comes of it. See [`EXIT_CODES_HELP`] for the code.
 pub fn run(command: Command, options: &GlobalOptions) -> ExitCode {
+    with_server(options, |context| command.run(context))
+}
+
+/// Writes a recovery kit of the server. See [`EXIT_CODES_HELP`] for the code.
+pub fn export_recovery_kit(args: ExportKitArgs, options: &GlobalOptions) -> ExitCode {
+    with_server(options, |context| args.run(context))
+}
+
+fn with_server(
+    options: &GlobalOptions,
+    work: impl FnOnce(&Context<'_>) -> Result<Exit, CliError>,
+) -> ExitCode {
     let env = Environment::of_process();
     let out = Output::of_process(options, &env);
     let interrupt = OnceCell::new();
@@ -73,7 +86,7 @@ pub fn run(command: Command, options: &GlobalOptions) -> ExitCode {
             },
             sleep: &|time| interrupt.get_or_init(Interrupt::install).sleep(time),
         };
-        command.run(&context)
+        work(&context)
     });
     finish(result, &out).into()
 }

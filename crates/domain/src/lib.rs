@@ -14,6 +14,7 @@
 
 pub mod arn;
 pub mod backup_job;
+pub mod care;
 pub mod cron;
 pub mod evidence;
 pub mod invalid;
@@ -32,10 +33,12 @@ pub mod step;
 pub mod topic;
 pub mod vault;
 pub mod verdict;
+pub mod verification;
 pub mod wildcard;
 
 pub use arn::{AccountId, Arn, Region};
 pub use backup_job::{BackupJob, BackupJobEvent, BackupJobState};
+pub use care::{CareEvent, CareOperation, CareRun, CareState};
 pub use evidence::Evidence;
 pub use invalid::Invalid;
 pub use key::Key;

@@ -3,6 +3,7 @@
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use crate::care::VaultAlarm;
 use crate::{AccountId, Arn, BackupJobState, Region, RestoreJobState, Verdict};
 
 /// Something a vault's topic may be told about.
@@ -18,7 +19,8 @@ pub struct Notification {
     pub vault_name: String,
     /// When it happened.
     pub at: Timestamp,
-    /// Id of the backup job, restore job or restore test.
+    /// Id of the backup job, restore job, restore test or care run; the vault's name where no job
+    /// was at work.
     pub job_id: String,
     /// When that began.
     pub started_at: Timestamp,
@@ -51,6 +53,8 @@ pub enum NotificationEvent {
         /// Whether what the test created is gone again.
         cleaned_up: bool,
     },
+    /// Something is wrong with the vault itself.
+    VaultAlarm(VaultAlarm),
 }
 
 impl NotificationEvent {
@@ -58,7 +62,8 @@ impl NotificationEvent {
     ///
     /// `…_COMPLETED` is told of every end of a job, as AWS documents it; `…_SUCCESSFUL`,
     /// `…_FAILED` and `…_EXPIRED` are the older names for one end each. AWS has no event for the
-    /// end of a restore test: whoever asked for the end of restore jobs is told.
+    /// end of a restore test: whoever asked for the end of restore jobs is told. Nor has it one
+    /// for a vault that is damaged: whoever asked for any failure in the vault is told.
     pub fn names(self) -> &'static [&'static str] {
         match self {
             Self::BackupJobStarted => &["BACKUP_JOB_STARTED"],
@@ -75,6 +80,13 @@ impl NotificationEvent {
             Self::RestoreJobEnded(_) | Self::RestoreTestEnded { .. } => {
                 &["RESTORE_JOB_COMPLETED", "RESTORE_JOB_FAILED"]
             }
+            Self::VaultAlarm(_) => &[
+                "RECOVERY_POINT_MODIFIED",
+                "BACKUP_JOB_COMPLETED",
+                "BACKUP_JOB_FAILED",
+                "RESTORE_JOB_COMPLETED",
+                "RESTORE_JOB_FAILED",
+            ],
         }
     }
 

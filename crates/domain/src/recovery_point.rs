@@ -59,7 +59,32 @@ pub struct RecoveryPoint {
     pub last_restore_at: Option<Timestamp>,
     /// What the newest restore test of it said.
     pub last_verdict: Option<PointVerdict>,
+    /// What is wrong with what the vault holds of it, as far as that was noticed.
+    #[serde(default)]
+    pub condition: Option<PointCondition>,
 }
+
+/// Something that is wrong with a recovery point. It stays listed: that it cannot be restored, or
+/// not whole, is what its owner has to know.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PointCondition {
+    /// What kind of trouble.
+    pub trouble: PointTrouble,
+    /// When it was noticed.
+    pub since: Timestamp,
+    /// What is wrong, for people.
+    pub message: String,
+}
+
+/// Kinds of trouble with a recovery point.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum PointTrouble {
+    /// Some of its files cannot be restored.
+    Damaged,
+    /// Its snapshot is gone from the vault: nothing of it can be restored.
+    Missing,
+}
+state_names!(PointTrouble { Damaged = "DAMAGED", Missing = "MISSING" });
 
 /// The newest verdict on a recovery point.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -92,6 +92,10 @@ pub struct Resource {
     pub test_after_backup: bool,
     /// When it was registered.
     pub created_at: Timestamp,
+    /// Whether it is known from recovery points of an imported vault alone. It may have lived on
+    /// another host, so it is never backed up from here.
+    #[serde(default)]
+    pub imported: bool,
 }
 
 impl Resource {

@@ -3,6 +3,7 @@
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use crate::care::CareSettings;
 use crate::{AccountId, Arn, Invalid, Region};
 
 /// Name of the vault that exists in every account.
@@ -31,6 +32,13 @@ pub struct BackupVault {
     pub sealed_password: String,
     /// Where its events go, if anywhere.
     pub notifications: Option<VaultNotifications>,
+    /// How it is looked after.
+    #[serde(default)]
+    pub care: CareSettings,
+    /// Whether its repository was there before the vault. It is somebody's: deleting the vault
+    /// leaves it where it is.
+    #[serde(default)]
+    pub imported: bool,
 }
 
 /// A vault's notification setting.

@@ -279,8 +279,13 @@ pub(crate) async fn enter(
     let mut tags = record.resource.tags.clone();
     tags.extend(job.recovery_point_tags.clone());
     let arn = point.arn.clone();
-    let mut changes = vec![Change::InsertRecoveryPoint(Box::new(point), tags)];
-    if record.resource.test_after_backup {
+    // An import may have entered it already, after a catalog was put back that is older.
+    let known = shared.catalog.recovery_point(&job.account, &arn).await?.is_some();
+    let mut changes = Vec::new();
+    if !known {
+        changes.push(Change::InsertRecoveryPoint(Box::new(point), tags));
+    }
+    if record.resource.test_after_backup && !known {
         changes.push(Change::InsertRestoreTest(Box::new(new_test(
             &record.resource,
             Some(arn.clone()),
@@ -311,7 +316,7 @@ pub(crate) async fn enter(
     Ok(())
 }
 
-fn recovery_point(
+pub(crate) fn recovery_point(
     record: &PointRecord,
     snapshot_id: &str,
     vault: &BackupVault,
@@ -353,6 +358,7 @@ fn recovery_point(
         restore_metadata: record.restore_metadata.clone(),
         last_restore_at: None,
         last_verdict: None,
+        condition: None,
     }
 }
 

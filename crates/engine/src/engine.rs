@@ -17,7 +17,8 @@ use tokio::task::JoinSet;
 use crate::keyring::Keyring;
 use crate::shared::{Parts, Shared, blocking};
 use crate::{
-    EngineError, Result, backup, expiry, outbox, reconcile, restore, restore_test, schedule,
+    EngineError, Result, backup, care, care_schedule, catalog_backup, expiry, outbox, reconcile,
+    restore, restore_test, schedule,
 };
 
 /// How often each loop looks by itself; the bell calls it earlier.
@@ -28,13 +29,18 @@ const RECONCILE_EVERY: Duration = Duration::from_mins(1);
 const BACKUPS_AT_ONCE: usize = 2;
 const RESTORES_AT_ONCE: usize = 2;
 const TESTS_AT_ONCE: usize = 1;
+const CARE_AT_ONCE: usize = 2;
+/// How often vaults are looked after; what is due then is read, within its rate.
+const CARE_EVERY: Duration = Duration::from_secs(10);
+/// What waits since before the server was started comes first.
+const CARE_AFTER_START: Duration = Duration::from_mins(1);
 /// How long a stop waits for running jobs to give up.
 const STOP_LIMIT: Duration = Duration::from_secs(30);
 
 /// Where time passes. Clones are the same engine.
 #[derive(Clone)]
 pub struct Engine {
-    shared: Arc<Shared>,
+    pub(crate) shared: Arc<Shared>,
 }
 
 /// How to open a vault with other tools.
@@ -100,7 +106,10 @@ impl Engine {
         let Some(vault) = self.shared.catalog.vault(account, name).await? else {
             return Err(CatalogError::NotFound { what: format!("vault {name}") }.into());
         };
-        self.refuse_unknown_snapshots(&vault).await?;
+        // The repository of an imported vault stays where it is, with all that is in it.
+        if !vault.imported {
+            self.refuse_unknown_snapshots(&vault).await?;
+        }
         self.shared.catalog.delete_vault(account, name).await?;
         self.remove_repository(vault).await
     }
@@ -117,7 +126,9 @@ impl Engine {
         let list = blocking(move || repository.snapshots())
             .await?
             .map_err(EngineError::repository(&vault.name))?;
-        match list.snapshots.len() + list.damaged.len() {
+        // Copies of the catalog are ours, and go with the vault.
+        let others = list.snapshots.iter().filter(|s| !s.has_tag(catalog_backup::TAG)).count();
+        match others + list.damaged.len() {
             0 => Ok(()),
             n => Err(EngineError::Refused(format!(
                 "vault {} holds {n} snapshot{} that no recovery point names, made by another tool \
@@ -233,7 +244,7 @@ impl Engine {
         self.find::<RestoreTest>(account, id, "restore test").await
     }
 
-    async fn find<J: provault_catalog::Job>(
+    pub(crate) async fn find<J: provault_catalog::Job>(
         &self,
         account: &AccountId,
         id: &str,
@@ -302,6 +313,7 @@ impl Engine {
         let shared = || Arc::clone(&self.shared);
         let (backups, restores, tests) = (shared(), shared(), shared());
         let (sends, time, rounds) = (shared(), shared(), shared());
+        let (care, vaults) = (shared(), shared());
         loops.spawn(kept_alive("backups", move || {
             claim_loop(Arc::clone(&backups), BACKUPS_AT_ONCE, backup_turn)
         }));
@@ -311,6 +323,10 @@ impl Engine {
         loops.spawn(kept_alive("restore tests", move || {
             claim_loop(Arc::clone(&tests), TESTS_AT_ONCE, test_turn)
         }));
+        loops.spawn(kept_alive("care runs", move || {
+            claim_loop(Arc::clone(&care), CARE_AT_ONCE, care_turn)
+        }));
+        loops.spawn(kept_alive("care of vaults", move || care_loop(Arc::clone(&vaults))));
         loops.spawn(kept_alive("deliveries", move || delivery_loop(Arc::clone(&sends))));
         loops.spawn(kept_alive("time", move || time_loop(Arc::clone(&time))));
         loops.spawn(kept_alive("reconcilers", move || reconcile_loop(Arc::clone(&rounds))));
@@ -392,6 +408,14 @@ fn test_turn(shared: Arc<Shared>) -> Claiming {
     })
 }
 
+fn care_turn(shared: Arc<Shared>) -> Claiming {
+    Box::pin(async move {
+        let claimed =
+            shared.catalog.claim_job(&shared.owner, shared.now(), shared.lease_until()).await?;
+        Ok(claimed.map(|run| -> Turn { Box::pin(async move { care::run(&shared, run).await }) }))
+    })
+}
+
 /// Claims and runs jobs of one kind, so many at a time.
 async fn claim_loop(shared: Arc<Shared>, at_once: usize, turn: fn(Arc<Shared>) -> Claiming) {
     let mut running = JoinSet::new();
@@ -446,6 +470,14 @@ async fn time_loop(shared: Arc<Shared>) {
             }
         }
         tokio::time::sleep(SCHEDULE_EVERY).await;
+    }
+}
+
+async fn care_loop(shared: Arc<Shared>) {
+    tokio::time::sleep(CARE_AFTER_START).await;
+    loop {
+        care_schedule::tick(&shared).await;
+        tokio::time::sleep(CARE_EVERY).await;
     }
 }
 

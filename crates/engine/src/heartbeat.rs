@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use provault_catalog::{CatalogError, Claim, Job};
 use provault_domain::{
-    AccountId, BackupJob, BackupJobEvent, BackupJobState, RestoreJob, RestoreJobEvent,
+    AccountId, BackupJob, BackupJobEvent, BackupJobState, CareEvent, CareRun, RestoreJob,
+    RestoreJobEvent,
 };
 use provault_driver::CancelFlag;
 use tokio::task::JoinHandle;
@@ -66,6 +67,15 @@ impl Reporting for RestoreJob {
     }
     fn asked_to_stop(&self) -> bool {
         self.state.is_final()
+    }
+}
+
+impl Reporting for CareRun {
+    fn progressed(done: u64, total: Option<u64>) -> Option<CareEvent> {
+        Some(CareEvent::Progressed { done, total })
+    }
+    fn asked_to_stop(&self) -> bool {
+        self.stop_requested.is_some() || self.state.is_final()
     }
 }
 

@@ -4,6 +4,7 @@
 //! its directory before anything is sealed by it: a vault whose key was lost in a power cut would
 //! be lost with it.
 
+use std::collections::BTreeMap;
 use std::fs::{DirBuilder, OpenOptions};
 use std::io::{Read, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
@@ -38,6 +39,10 @@ impl Keyring {
     /// Makes a new key file called `file`. An existing one is left as it is: a key that sealed
     /// something is never written over.
     pub fn create(&self, file: &str) -> Result<()> {
+        self.write(file, &WrappingKey::generate())
+    }
+
+    fn write(&self, file: &str, key: &WrappingKey) -> Result<()> {
         let path = self.directory.join(file);
         let staged = self.directory.join(format!(".{file}.new"));
         let write = || -> std::io::Result<()> {
@@ -50,7 +55,7 @@ impl Keyring {
                 .truncate(true)
                 .mode(0o600)
                 .open(&staged)?;
-            out.write_all(WrappingKey::generate().expose())?;
+            out.write_all(key.expose())?;
             out.sync_all()?;
             std::fs::rename(&staged, &path)?;
             std::fs::File::open(&self.directory)?.sync_all()
@@ -83,6 +88,51 @@ impl Keyring {
             self.load(file)?.unseal(context, &bytes).map_err(|error| broken(error.to_string()))?;
         String::from_utf8(secret.to_vec())
             .map_err(|_| broken("what it opened is not text.".to_owned()))
+    }
+
+    /// The contents of every key file by its name, in hexadecimal, for a recovery kit.
+    pub fn export_all(&self) -> Result<BTreeMap<String, String>> {
+        let broken = |error: &std::io::Error| failed("keyring", &self.directory, error);
+        let mut all = BTreeMap::new();
+        for entry in std::fs::read_dir(&self.directory).map_err(|error| broken(&error))? {
+            let name = entry.map_err(|error| broken(&error))?.file_name();
+            // A key that is being made is sealed under by nobody yet.
+            match name.into_string() {
+                Ok(file) if !file.starts_with('.') => {
+                    let key = hex::encode(self.load(&file)?.expose());
+                    all.insert(file, key);
+                }
+                _ => {}
+            }
+        }
+        Ok(all)
+    }
+
+    /// Writes the key files of a recovery kit. One that is there with another content is never
+    /// written over: what it sealed would be lost.
+    pub fn import_all(&self, keys: &BTreeMap<String, String>) -> Result<()> {
+        for (file, text) in keys {
+            let wrong =
+                |message: &str| EngineError::Key { key: file.clone(), message: message.to_owned() };
+            let mut bytes = [0; KEY_BYTES];
+            hex::decode_to_slice(text, &mut bytes)
+                .map_err(|_| wrong("it is no key in the recovery kit."))?;
+            if file.is_empty() || file.contains('/') || file.starts_with('.') {
+                return Err(wrong("this is no name of a key file."));
+            }
+            let key = WrappingKey::from_bytes(bytes);
+            if self.directory.join(file).exists() {
+                if self.load(file)?.expose() != key.expose() {
+                    return Err(wrong(
+                        "another key of this name is in the data directory; choose another \
+                         --data-dir.",
+                    ));
+                }
+                continue;
+            }
+            self.write(file, &key)?;
+        }
+        Ok(())
     }
 
     /// The file behind a key.

@@ -17,17 +17,25 @@
 //! Everything that touches disks or waits for programs runs on threads that may block.
 
 mod backup;
+mod care;
+mod care_check;
+mod care_report;
+mod care_schedule;
+mod catalog_backup;
 mod clock;
 mod engine;
 mod error;
 mod expiry;
 mod heartbeat;
+mod import;
 mod keyring;
+mod missing;
 pub mod offline;
 mod older_state;
 mod outbox;
 pub mod pause;
 mod reconcile;
+mod recovery_kit;
 mod restore;
 mod restore_test;
 mod schedule;
@@ -35,11 +43,16 @@ mod shared;
 mod sink;
 mod source;
 mod trial;
+mod vault_care;
 mod vaults;
+mod verification;
 
 pub use clock::Clock;
 pub use engine::{Engine, RepositoryInfo, Running};
 pub use error::{EngineError, Result};
+pub use import::Imported;
 pub use keyring::Keyring;
 pub use provault_notify::{Message, render};
+pub use recovery_kit::{Kit, KitVault, Restored, SHORTEST_PASSPHRASE, check_passphrase};
 pub use shared::Parts;
+pub use vault_care::VaultCareView;

@@ -22,6 +22,8 @@ pub const PLACES: &[&str] = &[
     "test:tested",
     "test:controlled",
     "test:reaped",
+    "care:started",
+    "care:done",
     "expiry:deleting",
     "expiry:forgotten",
     "delivery:sent",

@@ -7,6 +7,7 @@
 //! | a backup job without a worker, no snapshot | FAILED, or ABORTED when it was being stopped |
 //! | a restore job without a worker | its staging removed, FAILED |
 //! | a restore test without a worker | reaped by its token, INCONCLUSIVE |
+//! | a care run without a worker | FAILED, or ABORTED when it was being stopped |
 //! | a recovery point that is DELETING | deleted |
 //! | a snapshot of ours whose job ended without a recovery point | forgotten |
 //! | a copy under test that no unfinished test owns | reaped by its token |
@@ -27,7 +28,7 @@ use provault_driver::RestoreRequest;
 use crate::backup::{self, PointRecord, job_tag};
 use crate::shared::{Shared, blocking};
 use crate::vaults::DELETED;
-use crate::{EngineError, Result, expiry, restore_test};
+use crate::{EngineError, Result, care, expiry, restore_test};
 
 /// One round of all reconcilers. Each goes on when another fails.
 pub(crate) async fn tick(shared: &Arc<Shared>) {
@@ -39,6 +40,7 @@ pub(crate) async fn tick(shared: &Arc<Shared>) {
     told("backup jobs", each_abandoned(shared, backup_job).await);
     told("restore tests", each_abandoned(shared, restore_test::end_abandoned).await);
     told("restore jobs", each_abandoned(shared, restore_job).await);
+    told("care runs", each_abandoned(shared, care::end_abandoned).await);
     told("deletions", deletions(shared).await);
     told("copies under test", copies(shared).await);
 }
@@ -46,6 +48,9 @@ pub(crate) async fn tick(shared: &Arc<Shared>) {
 /// What only the start of a server has the quiet for.
 pub(crate) async fn at_start(shared: &Arc<Shared>) {
     tick(shared).await;
+    if let Err(error) = crate::catalog_backup::reap(shared).await {
+        tracing::error!(%error, "old copies of the catalog are left");
+    }
     if let Err(error) = orphans(shared).await {
         tracing::error!(%error, "looking for orphans failed; it is tried again at the next start");
     }

@@ -234,6 +234,7 @@ fn finished(
             rto_seconds: None,
             test_after_backup: false,
             created_at: now,
+            imported: false,
             config: created.config,
         };
         created_resource_arn = Some(resource.arn.clone());

@@ -225,8 +225,12 @@ impl Run {
         Ok((point, resource))
     }
 
-    /// What a PARTIAL point lacks: its backup job has the list.
+    /// What a point lacks: one that is known to be hurt, or a PARTIAL one, whose backup job has the
+    /// list.
     async fn incomplete(&self, point: &RecoveryPoint) -> Step<Option<String>> {
+        if let Some(condition) = &point.condition {
+            return Ok(Some(condition.message.clone()));
+        }
         if point.status != RecoveryPointStatus::Partial {
             return Ok(None);
         }

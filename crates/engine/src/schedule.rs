@@ -111,6 +111,7 @@ async fn assigned(shared: &Shared, plan: &BackupPlan) -> Result<Vec<(BackupSelec
     let resources = shared.catalog.list_resources(&plan.account, Page::all()).await?.items;
     Ok(resources
         .into_iter()
+        .filter(|resource| !resource.imported)
         .filter_map(|resource| {
             let selection = selections.iter().find(|s| s.matches(&resource.arn, &resource.tags))?;
             Some((selection.clone(), resource))

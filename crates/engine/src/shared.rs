@@ -56,6 +56,8 @@ pub(crate) struct Shared {
     pub(crate) stopping: AtomicBool,
     /// Raised while no restore test may begin.
     pub(crate) tests_held: AtomicBool,
+    /// When each vault's packs and snapshots were last listed, by the vault's place.
+    pub(crate) listed: Mutex<HashMap<String, crate::care_schedule::Listed>>,
     running: Mutex<HashMap<String, Running>>,
 }
 
@@ -80,6 +82,7 @@ impl Shared {
             bell: Notify::new(),
             stopping: AtomicBool::new(false),
             tests_held: AtomicBool::new(false),
+            listed: Mutex::default(),
             running: Mutex::default(),
         })
     }

@@ -1,7 +1,7 @@
 //! Open repositories: one per vault, shared by every job.
 
 use std::collections::HashMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use provault_domain::{BackupVault, Key};
@@ -32,6 +32,15 @@ impl Vaults {
         self.data_dir.join(&vault.location)
     }
 
+    /// Whether two vaults lie at the same place, however it is written.
+    pub fn is_same_place(&self, one: &BackupVault, other: &BackupVault) -> bool {
+        let place = |vault: &BackupVault| {
+            let path = self.path(vault);
+            path.canonicalize().unwrap_or(path)
+        };
+        place(one) == place(other)
+    }
+
     /// Makes the repository of a vault that is about to be entered in the catalog, and seals its
     /// password. A crash before that entry leaves an empty repository that no vault names; the
     /// reconciler removes it.
@@ -54,6 +63,23 @@ impl Vaults {
         )?;
         Repository::init(storage, &password, Options::default()).map_err(&failed)?;
         Ok(())
+    }
+
+    /// Opens a repository that was there before its vault, and seals its password. Changes nothing
+    /// in it.
+    pub fn adopt(
+        &self,
+        vault: &mut BackupVault,
+        key: &Key,
+        password: &Password,
+    ) -> Result<Repository> {
+        let repository = open_place(&self.data_dir, &vault.name, &vault.location, password)?;
+        vault.sealed_password = self.keyring.seal(
+            Keyring::file_of(key),
+            vault.arn.as_str(),
+            password.expose().as_bytes(),
+        )?;
+        Ok(repository)
     }
 
     /// The vault's repository, opened on first use.
@@ -80,6 +106,9 @@ impl Vaults {
     /// first that it is garbage, so that what a crash leaves of it is recognised.
     pub fn remove(&self, vault: &BackupVault) -> Result<()> {
         self.lock().remove(&vault.location);
+        if vault.imported {
+            return Ok(());
+        }
         let path = self.path(vault);
         let remove = || {
             let name = path.file_name().unwrap_or_default().to_string_lossy();
@@ -110,4 +139,26 @@ impl Vaults {
         // The map is whole at every await-free step; a panic elsewhere does not spoil it.
         self.open.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Opens a repository that has to be there already.
+pub(crate) fn open_place(
+    data_dir: &Path,
+    vault: &str,
+    location: &str,
+    password: &Password,
+) -> Result<Repository> {
+    let path = data_dir.join(location);
+    // Opening a local place makes its directory; one that is not there stays so.
+    if !path.join("config").is_file() {
+        return Err(EngineError::Refused(format!(
+            "vault {vault}: there is no repository at {}: it has no file config. Is its disk \
+             mounted?",
+            path.display()
+        )));
+    }
+    let storage =
+        LocalStorage::local(&path).map_err(|error| EngineError::repository(vault)(error.into()))?;
+    Repository::open(Arc::new(storage), password, Options::default())
+        .map_err(EngineError::repository(vault))
 }

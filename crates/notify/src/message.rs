@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use jiff::Timestamp;
+use provault_domain::care::VaultAlarm;
 use provault_domain::{BackupJobState, Notification, NotificationEvent, RestoreJobState, Verdict};
 use serde::{Deserialize, Serialize};
 
@@ -10,6 +11,8 @@ use serde::{Deserialize, Serialize};
 const SUBJECT: &str = "Notification from AWS Backup";
 /// The subject of the end of a restore test.
 const RESTORE_TEST_SUBJECT: &str = "Restore Test Status";
+/// The subject of an alarm about a vault.
+const VAULT_SUBJECT: &str = "Backup Vault Alarm";
 /// Characters of a reason that are sent; the rest stands in the job.
 const LONGEST_REASON: usize = 2000;
 
@@ -31,7 +34,7 @@ pub struct Message {
 /// The guide shows only the ends COMPLETED, FAILED and EXPIRED of backup jobs; the other events
 /// follow their pattern. Their `State` is the job's state, RUNNING for a start. The end of a
 /// restore test, of which AWS sends nothing, has `EventType` `RESTORE_TEST` and the verdict as its
-/// `State`.
+/// `State`; an alarm about a vault has `BACKUP_VAULT` and what is wrong.
 pub fn render(notification: &Notification) -> Message {
     let n = notification;
     let (subject, event_type, state, text) = match n.event {
@@ -53,6 +56,9 @@ pub fn render(notification: &Notification) -> Message {
             verdict.as_str(),
             restore_test(n, verdict, cleaned_up),
         ),
+        NotificationEvent::VaultAlarm(alarm) => {
+            (VAULT_SUBJECT, "BACKUP_VAULT", alarm.as_str(), vault_alarm(n, alarm))
+        }
     };
     let attributes = [
         ("EventType", event_type.to_owned()),
@@ -149,6 +155,17 @@ fn restore_test(n: &Notification, verdict: Verdict, cleaned_up: bool) -> String 
         (None, false) => "What the test created has NOT been cleaned up.".to_owned(),
     });
     format!("{}\n{}RestoreTest ID : {}", said.join(" "), arns(n), n.job_id)
+}
+
+fn vault_alarm(n: &Notification, alarm: VaultAlarm) -> String {
+    let what = match alarm {
+        VaultAlarm::Damaged => "holds damaged data.",
+        VaultAlarm::PointsMissing => "has lost snapshots of recovery points.",
+        VaultAlarm::VerificationBehind => "is not verified as often as it should be.",
+        VaultAlarm::Unreachable => "cannot be read.",
+        VaultAlarm::CareFailed => "could not be looked after.",
+    };
+    with_reason(format!("Backup vault {} {what} ID : {}", n.vault_name, n.job_id), n)
 }
 
 /// The ARNs with AWS's own spaces and colons; what is not known is left out.

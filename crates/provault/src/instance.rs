@@ -61,24 +61,17 @@ impl Instance {
     /// Starts a server. The first start makes the directory and what belongs in it; the next one
     /// finds everything again. A second server on the same directory is refused.
     pub async fn start(options: InstanceOptions) -> Result<Self, StartError> {
-        make_directory(&options.data_dir)?;
-        let data_dir = options
-            .data_dir
-            .canonicalize()
-            .map_err(|error| StartError::new(&options.data_dir.display().to_string(), error))?;
-        let lock = lock(&data_dir)?;
+        let (data_dir, lock) = hold(&options.data_dir)?;
         let url = format!("sqlite:{}", data_dir.join("catalog.db").display());
         let catalog =
             Catalog::open(&url).await.map_err(|error| StartError::new("the catalog", error))?;
-        let hostname = nix::unistd::gethostname()
-            .map_or_else(|_| "localhost".to_owned(), |name| name.to_string_lossy().into_owned());
         let engine = Engine::new(Parts {
             catalog,
             data_dir: data_dir.clone(),
             clock: Arc::new(SystemClock::new()),
             drivers: vec![Arc::new(FilesystemDriver::reserving(vec![data_dir.clone()]))],
             helper: HelperCommand::this_program(["__isolate"]),
-            hostname,
+            hostname: hostname(),
         })
         .map_err(|error| StartError::new("the engine", error))?;
         let app = App::open(Setup {
@@ -158,6 +151,21 @@ impl Instance {
         }
         self.engine.catalog().close().await;
     }
+}
+
+/// Makes a data directory if it is missing, and locks it for this process.
+pub fn hold(path: &Path) -> Result<(PathBuf, Flock<File>), StartError> {
+    make_directory(path)?;
+    let data_dir =
+        path.canonicalize().map_err(|error| StartError::new(&path.display().to_string(), error))?;
+    let lock = lock(&data_dir)?;
+    Ok((data_dir, lock))
+}
+
+/// The name of this machine.
+pub fn hostname() -> String {
+    nix::unistd::gethostname()
+        .map_or_else(|_| "localhost".to_owned(), |name| name.to_string_lossy().into_owned())
 }
 
 fn make_directory(path: &Path) -> Result<(), StartError> {

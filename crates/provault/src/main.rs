@@ -7,6 +7,7 @@ mod instance;
 mod lab;
 mod mount;
 mod receiver;
+mod recovery_kit;
 mod repository;
 mod sample_app;
 mod serve;
@@ -33,6 +34,9 @@ enum Command {
     /// Play the whole story on this machine: back up, restore in isolation, prove.
     Lab(lab::LabArgs),
     Repository(repository::RepositoryArgs),
+    /// Recovery kits: bring a server back from a kit and the storage of its vaults
+    #[command(subcommand)]
+    RecoveryKit(recovery_kit::RecoveryKitCommand),
     #[command(flatten)]
     Client(provault_cli::Command),
     /// The isolation helper; started by the server.
@@ -45,7 +49,12 @@ enum Command {
 
 fn main() -> ExitCode {
     let args = Args::parse();
-    if matches!(args.command, Command::Serve(_) | Command::Lab(_)) {
+    if matches!(
+        args.command,
+        Command::Serve(_)
+            | Command::Lab(_)
+            | Command::RecoveryKit(recovery_kit::RecoveryKitCommand::Restore { .. })
+    ) {
         // What the server keeps is nobody else's to read: rows, logs, mail, copies under test.
         // What is restored gets the modes it had.
         nix::sys::stat::umask(nix::sys::stat::Mode::from_bits_truncate(0o077));
@@ -54,6 +63,7 @@ fn main() -> ExitCode {
         Command::Serve(serve) => serve::run(&serve, &args.global),
         Command::Lab(lab) => lab::run(&lab, &args.global),
         Command::Repository(repository) => repository::run(&repository, &args.global),
+        Command::RecoveryKit(command) => recovery_kit::run(command, &args.global),
         Command::Client(command) => provault_cli::run(command, &args.global),
         Command::Isolate => provault_proof::helper_main(),
         Command::SampleApp(sample) => sample_app::run(&sample),

@@ -81,6 +81,19 @@ impl Repository {
     /// Checks the repository. Damage is in the report; an error means that the check itself could
     /// not be done.
     pub fn check(&self, level: CheckLevel, cancel: &CancelFlag) -> Result<CheckReport> {
+        self.check_suspecting(level, &[], &|_| {}, cancel)
+    }
+
+    /// The same, trying in addition each blob of the packs `suspects`, which are known to be
+    /// damaged, so that who suffers by them is named without reading all others. `progress` hears
+    /// how many bytes of packs were read.
+    pub fn check_suspecting(
+        &self,
+        level: CheckLevel,
+        suspects: &[Id],
+        progress: &(dyn Fn(u64) + Sync),
+        cancel: &CancelFlag,
+    ) -> Result<CheckReport> {
         let job = begin_job(&self.inner)?;
         let mut check = Check {
             inner: &self.inner,
@@ -89,7 +102,8 @@ impl Repository {
             report: CheckReport::default(),
             index: MemoryIndex::default(),
             packs: HashMap::new(),
-            suspects: HashSet::new(),
+            suspects: suspects.iter().copied().collect(),
+            progress,
             unreadable: HashSet::new(),
             trees: HashMap::new(),
             missing: HashSet::new(),
@@ -153,6 +167,7 @@ struct Check<'a> {
     inner: &'a Arc<Inner>,
     job: &'a JobGuard,
     cancel: &'a CancelFlag,
+    progress: &'a (dyn Fn(u64) + Sync),
     report: CheckReport,
     index: MemoryIndex,
     /// Size that the index foretells, and number of blobs.
@@ -296,7 +311,8 @@ impl Check<'_> {
                 this.go_on()?;
                 match read_pack(this.inner, &this.index, id, *blobs, &mut opener) {
                     Ok(bytes) => {
-                        bytes_read.fetch_add(bytes, Ordering::Relaxed);
+                        let before = bytes_read.fetch_add(bytes, Ordering::Relaxed);
+                        (this.progress)(before + bytes);
                     }
                     Err(reason) => wrong.push((number, reason)),
                 }

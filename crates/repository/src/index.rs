@@ -219,6 +219,11 @@ impl MemoryIndex {
             .collect()
     }
 
+    /// Every pack it knows.
+    pub(crate) fn pack_ids(&self) -> &[Id] {
+        &self.packs
+    }
+
     /// Number of blobs, counting each place.
     pub(crate) fn len(&self) -> usize {
         self.levels.iter().map(Vec::len).sum()

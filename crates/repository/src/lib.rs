@@ -72,6 +72,8 @@ mod survey;
 mod tree;
 mod unlock;
 mod volume;
+mod totals;
+mod verify;
 mod writer;
 
 pub use backup::{
@@ -112,4 +114,6 @@ pub use volume::{
     VolumeExtent, VolumeOptions, VolumeReader, VolumeRestore, VolumeRestoreOptions, VolumeSource,
     VolumeStats, VolumeTarget,
 };
+pub use totals::{Totals, TreeTotals};
+pub use verify::{PackVerdict, Verifier};
 pub use writer::SnapshotWriter;

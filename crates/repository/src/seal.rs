@@ -26,6 +26,22 @@ impl WrappingKey {
         Self(bytes)
     }
 
+    /// How much a passphrase is stretched: the binary logarithm of scrypt's N. 128 MiB of memory.
+    pub const STRETCH: u8 = 17;
+
+    /// The key that scrypt (r 8, p 1) makes of a passphrase and a salt.
+    pub fn from_passphrase(passphrase: &str, salt: &[u8], log_n: u8) -> Result<Self> {
+        // What comes out of a file must not make us take all memory there is.
+        if !(1..=20).contains(&log_n) {
+            return Err(Error::Unsealable);
+        }
+        let params = scrypt::Params::new(log_n, 8, 1).map_err(|_| Error::Unsealable)?;
+        let mut bytes = [0; 32];
+        scrypt::scrypt(passphrase.as_bytes(), salt, &params, &mut bytes)
+            .map_err(|error| Error::Internal(error.to_string()))?;
+        Ok(Self(bytes))
+    }
+
     /// The key's bytes, to be stored where only their owner reads them.
     pub fn expose(&self) -> &[u8; 32] {
         &self.0

@@ -29,6 +29,14 @@
 //! | `GET /evidence?resourceArn=` | `provault:ListEvidence` | → [`EvidenceList`] |
 //! | `GET /vaults/{name}/repository` | `provault:DescribeRepository` | → [`Repository`] |
 //! | `POST /vaults/{name}/export-password` | `provault:ExportPassword` | → [`ExportedPassword`] |
+//! | `POST /vaults/{name}/import` | `provault:ImportVault` | [`ImportVaultInput`] → [`CareRun`] |
+//! | `POST /recovery-kit` | `provault:ExportRecoveryKit` | [`ExportRecoveryKitInput`] → [`RecoveryKit`] |
+//! | `POST /vaults/{name}/care-runs` | `provault:StartCareRun` | [`StartCareRunInput`] → [`CareRun`] |
+//! | `GET /care-runs?vaultName=` | `provault:ListCareRuns` | → [`CareRunList`] |
+//! | `GET /care-runs/{id}` | `provault:DescribeCareRun` | → [`CareRun`] |
+//! | `POST /care-runs/{id}/stop` | `provault:StopCareRun` | |
+//! | `GET /vaults/{name}/care` | `provault:DescribeVaultCare` | → [`VaultCare`] |
+//! | `POST /vaults/{name}/care` | `provault:UpdateVaultCare` | [`UpdateVaultCareInput`] → [`VaultCare`] |
 
 use std::collections::BTreeMap;
 
@@ -48,6 +56,10 @@ macro_rules! message {
         pub struct $name { $($(#[$fmeta])* pub $field: $ty),* }
     };
 }
+
+mod care;
+
+pub use care::*;
 
 message! {
     /// What the server is.
@@ -364,7 +376,7 @@ message! {
     JobLog {
         /// The job.
         job_id: String,
-        /// `BACKUP`, `RESTORE` or `RESTORE_TEST`.
+        /// `BACKUP`, `RESTORE`, `RESTORE_TEST` or `CARE`.
         job_type: String,
         /// In order.
         entries: Vec<JobLogEntry>,

@@ -84,6 +84,8 @@ pub fn vault(name: &str, created: Timestamp) -> BackupVault {
         location: format!("vaults/{name}"),
         sealed_password: "c2VhbGVk".to_owned(),
         notifications: None,
+        care: provault_domain::care::CareSettings::default(),
+        imported: false,
     }
 }
 
@@ -112,6 +114,7 @@ pub fn resource(n: u32, name: &str) -> Resource {
         rto_seconds: None,
         test_after_backup: true,
         created_at: at(i64::from(n)),
+        imported: false,
     }
 }
 
@@ -221,6 +224,7 @@ pub fn point(n: u32, of: u32, created: Timestamp) -> RecoveryPoint {
         restore_metadata: BTreeMap::new(),
         last_restore_at: None,
         last_verdict: None,
+        condition: None,
     }
 }
 

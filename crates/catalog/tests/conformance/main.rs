@@ -6,6 +6,7 @@
 // does not reach it.
 #![allow(clippy::unwrap_used)]
 
+mod care;
 mod disk;
 mod fixture;
 mod jobs;
@@ -82,6 +83,10 @@ bodies! {
     steps::deliveries_are_claimed_retried_and_given_up,
     steps::a_restore_test_carries_its_restore_job_along,
     steps::a_schedule_advances_once,
+    care::a_care_run_is_scheduled_once,
+    care::packs_and_alarms_of_a_vault,
+    care::an_imported_point_is_entered_once_and_its_condition_is_kept,
+    care::a_copy_of_the_catalog_is_a_catalog,
     races::workers_claim_each_job_once,
     races::workers_back_up_a_resource_one_at_a_time,
     races::evidence_stays_one_chain,

@@ -12,7 +12,7 @@ use provault_wire::types::{
 };
 use serde_json::{Value, json};
 
-use super::{Context, gone, restore_test};
+use super::{Context, gone, restore_test, vault_care};
 use crate::client::{Answer, segment};
 use crate::error::CliError;
 use crate::exit::Exit;
@@ -368,6 +368,8 @@ fn show(context: &Context<'_>, id: &str, watch: bool) -> Result<Exit, CliError> 
         ("BACKUP", true) => return watch_backup(context, id),
         ("RESTORE", true) => return watch_restore(context, id),
         ("RESTORE_TEST", true) => return watch_test(context, id),
+        ("CARE", true) => return vault_care::watch(context, id),
+        ("CARE", false) => vault_care::show_run(context, &vault_care::get_run(context, id)?)?,
         ("BACKUP", false) => show_backup(context, get_backup(context, id)?)?,
         ("RESTORE", false) => show_restore(context, get_restore(context, id)?)?,
         ("RESTORE_TEST", false) => restore_test::show(context, &restore_test::get(context, id)?)?,
@@ -388,6 +390,7 @@ fn stop(context: &Context<'_>, id: &str) -> Result<Exit, CliError> {
             gone(context, &format!("asked restore job {id} to stop"))
         }
         "RESTORE_TEST" => restore_test::stop(context, id),
+        "CARE" => vault_care::stop(context, id),
         other => Err(unknown_type(id, other)),
     }
 }

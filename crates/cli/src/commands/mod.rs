@@ -10,6 +10,7 @@ mod jobs;
 mod named;
 mod plan;
 mod plan_rule;
+pub(crate) mod recovery_kit;
 mod recovery_points;
 mod resource;
 mod restore;
@@ -17,6 +18,7 @@ mod restore_test;
 mod selection;
 mod topic;
 mod vault;
+mod vault_care;
 
 use std::time::Duration;
 

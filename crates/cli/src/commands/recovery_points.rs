@@ -29,7 +29,7 @@ pub enum RecoveryPointsCommand {
     },
     /// Show a recovery point
     Show(PointArgs),
-    /// Delete a recovery point; what was stored for it alone stays until prune exists
+    /// Delete a recovery point; what was stored for it alone stays until the vault is pruned
     Delete(PointArgs),
     /// Show the metadata that a restore of it takes
     Metadata(PointArgs),
@@ -44,7 +44,7 @@ pub struct PointArgs {
     vault: Option<String>,
 }
 
-const HEADERS: [&str; 6] = ["CREATED", "STATUS", "SIZE", "RESOURCE", "VAULT", "ARN"];
+const HEADERS: [&str; 7] = ["CREATED", "STATUS", "SIZE", "RESOURCE", "VAULT", "ARN", "MESSAGE"];
 
 impl RecoveryPointsCommand {
     pub(crate) fn run(self, context: &Context<'_>) -> Result<Exit, CliError> {
@@ -115,6 +115,7 @@ fn by_resource(context: &Context<'_>, resource: &str) -> Result<Exit, CliError> 
                 p.resource_name.unwrap_or_else(|| resource.to_owned()),
                 dash(p.backup_vault_name),
                 dash(p.recovery_point_arn),
+                dash(p.status_message),
             ]
         });
         vec![View::table(&HEADERS).rows(rows)]
@@ -152,6 +153,7 @@ fn by_vault(context: &Context<'_>, vault: Option<String>) -> Result<Exit, CliErr
                 dash(p.resource_name.or(p.resource_arn)),
                 dash(p.backup_vault_name),
                 dash(p.recovery_point_arn),
+                dash(p.status_message),
             ]);
         }
     }

@@ -7,7 +7,7 @@ use provault_wire::types::{
     ListBackupVaultsInput, PutBackupVaultNotificationsInput,
 };
 
-use super::{Context, gone};
+use super::{Context, gone, vault_care};
 use crate::client::{Answer, segment};
 use crate::error::CliError;
 use crate::exit::Exit;
@@ -50,6 +50,8 @@ pub enum VaultCommand {
     /// Which events of the vault go to which topic
     #[command(subcommand)]
     Notifications(NotificationsCommand),
+    #[command(flatten)]
+    Care(vault_care::VaultCareCommand),
 }
 
 #[derive(Debug, clap::Subcommand)]
@@ -108,6 +110,7 @@ impl VaultCommand {
                 Ok(Exit::Done)
             }
             Self::Notifications(command) => command.run(context),
+            Self::Care(command) => command.run(context),
         }
     }
 }
@@ -138,7 +141,14 @@ fn show(context: &Context<'_>, name: String) -> Result<Exit, CliError> {
     let mut vault = context.client.ask(&input)?;
     let repository: Answer<Repository> = context.client.own("GET", &path, &[], None)?;
     vault.json["repository"] = repository.json;
-    context.out.show(&vault.json, || vec![fields(vault.typed), opened_by(&repository.typed)])?;
+    let care =
+        vault_care::get(context, &vault.typed.backup_vault_name.clone().unwrap_or_default())?;
+    vault.json["care"] = care.json;
+    context.out.show(&vault.json, || {
+        let mut views = vec![fields(vault.typed), opened_by(&repository.typed)];
+        views.extend(vault_care::views(&care.typed));
+        views
+    })?;
     Ok(Exit::Done)
 }
 

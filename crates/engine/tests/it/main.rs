@@ -5,8 +5,10 @@
 #![allow(clippy::unwrap_used)]
 
 mod adoption;
+mod care;
 mod expiry;
 mod jobs;
 mod schedule;
 mod support;
 mod tests_of_restores;
+mod verification;

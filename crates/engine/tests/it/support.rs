@@ -87,6 +87,8 @@ impl World {
             location: String::new(),
             sealed_password: String::new(),
             notifications: None,
+            care: care::CareSettings::default(),
+            imported: false,
         };
         let vault = engine.create_vault(vault, &Tags::new()).await.unwrap();
         let source = directory.path().join("source");
@@ -105,6 +107,7 @@ impl World {
             rto_seconds: None,
             test_after_backup: false,
             created_at: now,
+            imported: false,
         };
         change(&mut resource);
         let driver = engine.driver(Kind::Filesystem).unwrap();

@@ -1,6 +1,7 @@
 //! Recovery points.
 
 use provault_app::{App, AppError, Caller, PointByVaultFilter, PointView};
+use provault_domain::{RecoveryPoint, RecoveryPointStatus as Stands};
 use provault_wire::NoOutput;
 use provault_wire::enums::{EncryptionKeyType, RecoveryPointStatus, StorageClass, VaultType};
 use provault_wire::types::{
@@ -12,6 +13,22 @@ use provault_wire::types::{
 };
 
 use crate::convert::{arn, creator, moment, needed, page, paging, size, time, wire_lifecycle};
+
+/// AWS has no state for a point whose stored data is damaged or gone. PARTIAL is the one that
+/// promises no whole restore; the message says what is wrong.
+#[allow(clippy::unnecessary_wraps)] // members of an output are all optional
+fn status(point: &RecoveryPoint) -> Option<RecoveryPointStatus> {
+    let hurt = point.condition.is_some()
+        && matches!(point.status, Stands::Completed | Stands::Partial | Stands::Expired);
+    let stands = if hurt { Stands::Partial } else { point.status };
+    Some(RecoveryPointStatus::from(stands.as_str()))
+}
+
+fn message(point: &RecoveryPoint) -> Option<String> {
+    let condition = point.condition.as_ref().map(|condition| condition.message.clone());
+    let all: Vec<String> = condition.into_iter().chain(point.status_message.clone()).collect();
+    (!all.is_empty()).then(|| all.join(" "))
+}
 
 /// The members that two shapes of a recovery point share.
 macro_rules! wire {
@@ -38,11 +55,11 @@ macro_rules! wire {
             recovery_point_arn: arn(&point.arn),
             resource_arn: arn(&point.resource_arn),
             resource_type: Some(point.kind.resource_type().to_owned()),
-            status: Some(RecoveryPointStatus::from(point.status.as_str())),
+            status: status(&point),
+            status_message: message(&point),
             vault_type: Some(VaultType::BackupVault),
             backup_vault_name: Some(point.vault_name),
             resource_name: Some(point.resource_name),
-            status_message: point.status_message,
             ..$shape::default()
         }
     }};
@@ -117,11 +134,11 @@ pub(crate) async fn list_by_resource(
             encryption_key_type: Some(EncryptionKeyType::CustomerManagedKmsKey),
             is_parent: Some(false),
             recovery_point_arn: arn(&point.arn),
-            status: Some(RecoveryPointStatus::from(point.status.as_str())),
+            status: status(&point),
+            status_message: message(&point),
             vault_type: Some(VaultType::BackupVault),
             backup_vault_name: Some(point.vault_name),
             resource_name: Some(point.resource_name),
-            status_message: point.status_message,
             ..RecoveryPointByResource::default()
         }
     });

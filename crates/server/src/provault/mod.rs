@@ -1,5 +1,6 @@
 //! Our own operations, under `/provault/v1`; [`provault_wire::provault`] has their table.
 
+mod care;
 mod evidence;
 mod job;
 mod named;
@@ -74,6 +75,14 @@ pub(crate) async fn answer(
         Operation::ListEvidence => evidence::list(&call).await,
         Operation::DescribeRepository(name) => vault::repository(&call, name).await,
         Operation::ExportPassword(name) => vault::export_password(&call, name).await,
+        Operation::ImportVault(name) => care::import(&call, name).await,
+        Operation::ExportRecoveryKit => vault::recovery_kit(&call).await,
+        Operation::StartCareRun(name) => care::start(&call, name).await,
+        Operation::ListCareRuns => care::list(&call).await,
+        Operation::DescribeCareRun(id) => care::describe(&call, id).await,
+        Operation::StopCareRun(id) => care::stop(&call, id).await,
+        Operation::DescribeVaultCare(name) => care::of_vault(&call, name).await,
+        Operation::UpdateVaultCare(name) => care::update(&call, name).await,
     }
 }
 
@@ -136,6 +145,14 @@ operations! {
     "GET" ["evidence"] => ListEvidence;
     "GET" ["vaults", name, "repository"] => DescribeRepository(name);
     "POST" ["vaults", name, "export-password"] => ExportPassword(name);
+    "POST" ["vaults", name, "import"] => ImportVault(name);
+    "POST" ["recovery-kit"] => ExportRecoveryKit;
+    "POST" ["vaults", name, "care-runs"] => StartCareRun(name);
+    "GET" ["care-runs"] => ListCareRuns;
+    "GET" ["care-runs", id] => DescribeCareRun(id);
+    "POST" ["care-runs", id, "stop"] => StopCareRun(id);
+    "GET" ["vaults", name, "care"] => DescribeVaultCare(name);
+    "POST" ["vaults", name, "care"] => UpdateVaultCare(name);
 }
 
 impl Operation<'_> {
@@ -144,6 +161,7 @@ impl Operation<'_> {
         match self {
             Self::ListResources => &["maxResults", "nextToken"],
             Self::ListDeliveries => &["jobId"],
+            Self::ListCareRuns => &["vaultName"],
             Self::ListRestoreTests | Self::ListEvidence => &["resourceArn"],
             _ => &[],
         }

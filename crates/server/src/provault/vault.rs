@@ -25,6 +25,12 @@ pub(super) async fn repository(call: &Call<'_>, name: &str) -> Answered {
     })
 }
 
+pub(super) async fn recovery_kit(call: &Call<'_>) -> Answered {
+    let input: wire::ExportRecoveryKitInput = call.input()?;
+    let kit = call.app.export_recovery_kit(call.caller, &input.passphrase).await;
+    Answer::json(&wire::RecoveryKit { kit: Call::done(kit)? })
+}
+
 pub(super) async fn export_password(call: &Call<'_>, name: &str) -> Answered {
     let (vault, password) = Call::done(call.app.export_password(call.caller, name).await)?;
     Answer::json(&wire::ExportedPassword { backup_vault_name: vault.name, password })

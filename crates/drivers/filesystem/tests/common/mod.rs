@@ -84,6 +84,7 @@ pub fn resource_with(config: serde_json::Value) -> Resource {
         rto_seconds: None,
         test_after_backup: false,
         created_at: Timestamp::UNIX_EPOCH,
+        imported: false,
     }
 }
 

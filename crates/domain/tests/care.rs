@@ -1,0 +1,95 @@
+//! Care runs: what may happen when, and what is due.
+
+use jiff::{SignedDuration, Timestamp};
+use provault_domain::care::*;
+use provault_domain::{BackupVault, Effect, NotificationEvent};
+
+fn at(days: i64) -> Timestamp {
+    "2026-01-01T00:00:00Z".parse::<Timestamp>().unwrap() + SignedDuration::from_hours(24 * days)
+}
+
+fn run(state: CareState) -> CareRun {
+    let account = "111122223333".parse().unwrap();
+    let region = "us-east-1".parse().unwrap();
+    let arn = provault_domain::Arn::backup_vault(&region, &account, "v");
+    let vault = BackupVault {
+        name: "v".to_owned(),
+        encryption_key_arn: arn.clone(),
+        arn,
+        account,
+        region,
+        creator_request_id: None,
+        created_at: at(0),
+        location: "vaults/v".to_owned(),
+        sealed_password: String::new(),
+        notifications: None,
+        care: CareSettings::default(),
+        imported: false,
+    };
+    let (operation, trigger) = (CareOperation::Check, CareTrigger::Operator);
+    let run = CareRun::new("id".into(), &vault, operation, CareOptions::default(), trigger, at(0));
+    CareRun { state, ..run }
+}
+
+/// Every pair of state and event: the state that follows, or a refusal that changes nothing.
+#[test]
+fn every_event_in_every_state() {
+    use CareState as S;
+    let report = |clean| Box::new(CareReport { clean, ..CareReport::default() });
+    let message = || "why".to_owned();
+    let events: [(CareEvent, fn(S) -> Option<S>); 6] = [
+        (CareEvent::Started, |s| (s == S::Pending).then_some(S::Running)),
+        (CareEvent::Progressed { done: 1, total: None }, |s| (s == S::Running).then_some(s)),
+        (CareEvent::StopRequested { reason: message() }, |s| match s {
+            S::Pending => Some(S::Aborted),
+            S::Running => Some(S::Running),
+            _ => None,
+        }),
+        (CareEvent::Completed(report(true)), |s| (s == S::Running).then_some(S::Completed)),
+        (CareEvent::Failed { message: message() }, |s| (!s.is_final()).then_some(S::Failed)),
+        (CareEvent::Stopped { message: message() }, |s| (!s.is_final()).then_some(S::Aborted)),
+    ];
+    for state in S::ALL {
+        for (event, expected) in &events {
+            let stepped = step(&run(*state), event.clone(), at(1));
+            let next = stepped.as_ref().ok().map(|(run, _)| run.state);
+            assert_eq!(next, expected(*state), "{state} {event:?}");
+            if let Ok((run, effects)) = stepped {
+                assert_eq!(run.completed_at.is_some(), run.state.is_final(), "{state} {event:?}");
+                let told = !effects.is_empty();
+                assert_eq!(told, run.state == S::Failed, "{state} {event:?}");
+            }
+        }
+    }
+    let (run, effects) =
+        step(&run(S::Running), CareEvent::Completed(report(false)), at(1)).unwrap();
+    assert_eq!(run.state, S::Completed);
+    let Effect::Notify(told) = &effects[0];
+    // Nothing but missing snapshots among what is wrong: there is no damage to speak of.
+    assert_eq!(told.event, NotificationEvent::VaultAlarm(VaultAlarm::PointsMissing));
+}
+
+#[test]
+fn a_setting_that_the_operation_does_not_have_is_refused_by_name() {
+    let all =
+        CareOptions { read_data: true, dry_run: true, from_vault: Some("w".to_owned()), own: true };
+    for operation in CareOperation::ALL {
+        assert!(CareOptions::default().validate(*operation).is_ok());
+        assert!(all.validate(*operation).is_err(), "{operation}");
+    }
+    let thorough = CareOptions { read_data: true, ..CareOptions::default() };
+    assert!(thorough.validate(CareOperation::Check).is_ok());
+    assert_eq!(thorough.validate(CareOperation::Prune).unwrap_err().member, "ReadData");
+}
+
+#[test]
+fn what_is_due_follows_the_last_time_and_no_clock_that_was_ahead() {
+    let care = CareSettings::default();
+    let due = |last, now| due_at(&care, CareOperation::Check, last, at(0), now).unwrap();
+    assert_eq!(due(None, at(1)), at(7));
+    assert_eq!(due(Some(at(5)), at(6)), at(12));
+    assert_eq!(due(Some(at(500)), at(6)), at(7), "a mark in the future does not count");
+    assert_eq!(due_at(&care, CareOperation::Verify, None, at(0), at(1)), None);
+    let off = CareSettings { check_every_days: None, ..care };
+    assert_eq!(due_at(&off, CareOperation::Check, None, at(0), at(100)), None);
+}

@@ -1,0 +1,114 @@
+//! CHECK: is everything there that the recovery points need, and who suffers where it is not?
+
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use provault_catalog::{Change, PackRead};
+use provault_domain::care::VaultAlarm;
+use provault_repository::{CheckLevel, CheckReport, Id, PackVerdict, Repository};
+
+use crate::Result;
+use crate::care::{Done, Work};
+use crate::care_report::{conditions, hurt, of_check};
+use crate::missing::{gone, points_of};
+use crate::shared::blocking;
+use crate::verification::{damaged_packs, read_pack, sync};
+
+/// Checks a vault and marks the recovery points that are hurt, or no longer.
+pub(crate) async fn check(work: &Work) -> Result<Done> {
+    let shared = &work.shared;
+    let repository = shared.repository(&work.vault).await?;
+    // Before anything is looked at: a point that is made meanwhile is not called missing.
+    let points = points_of(shared, &work.vault).await?;
+    let before = sync(shared, &work.vault, &repository).await?;
+    let suspects = still_damaged(work, &repository).await?;
+    let read_data = work.run.options.read_data;
+    let found = {
+        let (cancel, progress) = (work.cancel_flag(), Arc::clone(&work.progress));
+        let repository = repository.clone();
+        let total = before.iter().map(|(_, size)| size).sum();
+        let level = if read_data { CheckLevel::ReadData } else { CheckLevel::Structure };
+        blocking(move || {
+            let tell = |done| progress.set(done, Some(total));
+            repository.check_suspecting(level, &suspects, &tell, &cancel)
+        })
+        .await?
+        .map_err(|error| work.failed(error))?
+    };
+    if read_data {
+        remember(work, &found, &before, &repository).await?;
+    }
+    let missing = gone(shared, &work.vault, &repository, &points).await?;
+    let hurt = hurt(&found, &points, &missing);
+    let now = shared.now();
+    let mut changes: Vec<Change> = conditions(&points, &hurt, now)
+        .into_iter()
+        .map(|(arn, condition)| Change::PointCondition(arn, condition))
+        .collect();
+    let report = of_check(&found, hurt, read_data);
+    // Damage that hurts nobody is damage still.
+    let alarms = [
+        (VaultAlarm::Damaged, !found.is_clean() || report.hurt.iter().any(|h| !h.gone)),
+        (VaultAlarm::PointsMissing, !missing.is_empty()),
+    ];
+    for (alarm, stands) in alarms {
+        let message = stands.then(|| report.summary.clone());
+        changes.push(Change::VaultAlarm(work.vault.arn.clone(), alarm, message));
+    }
+    Ok((report, changes))
+}
+
+/// Reads again each pack that was damaged when it was last read; gives those that still are.
+async fn still_damaged(work: &Work, repository: &Repository) -> Result<Vec<Id>> {
+    let mut damaged = Vec::new();
+    for id in damaged_packs(&work.shared, &work.vault).await? {
+        let read = read_pack(&work.vault, repository, id).await?;
+        if matches!(read, PackVerdict::Damaged { .. }) {
+            damaged.push(id);
+        } else {
+            let whole = [PackRead { pack: id.to_string(), damage: None }];
+            let now = work.shared.now();
+            work.shared.catalog.packs_read(&work.vault, &whole, None, None, now).await?;
+        }
+    }
+    Ok(damaged)
+}
+
+/// A check of all data has read every pack: that counts as verification. Only what was there
+/// before it began and still is when it has ended has certainly been read.
+async fn remember(
+    work: &Work,
+    found: &CheckReport,
+    before: &[(Id, u64)],
+    repository: &Repository,
+) -> Result<()> {
+    let after = sync(&work.shared, &work.vault, repository).await?;
+    let after: HashSet<Id> = after.into_iter().map(|(id, _)| id).collect();
+    let reason_of = |id: &Id| {
+        let id = id.to_string();
+        let name = |object: &str| object.rsplit('/').next() == Some(id.as_str());
+        found
+            .problems
+            .iter()
+            .find(|problem| problem.object.starts_with("data/") && name(&problem.object))
+            .map(|problem| problem.error.to_string())
+    };
+    let damaged: HashSet<&str> = found
+        .problems
+        .iter()
+        .filter(|problem| problem.object.starts_with("data/"))
+        .filter_map(|problem| problem.object.rsplit('/').next())
+        .collect();
+    let read: Vec<PackRead> = before
+        .iter()
+        .filter(|(id, _)| after.contains(id))
+        .map(|(id, _)| {
+            let pack = id.to_string();
+            let damage = damaged.contains(pack.as_str()).then(|| reason_of(id).unwrap_or_default());
+            PackRead { pack, damage }
+        })
+        .collect();
+    let now = work.shared.now();
+    work.shared.catalog.packs_read(&work.vault, &read, None, None, now).await?;
+    Ok(())
+}

@@ -1,0 +1,163 @@
+//! `provault recovery-kit`: bringing a server back from a kit and the storage of its vaults.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::io::BufRead as _;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use provault_catalog::Catalog;
+use provault_cli::{ExportKitArgs, GlobalOptions};
+use provault_driver_filesystem::FilesystemDriver;
+use provault_engine::{Kit, Parts, Restored};
+use provault_proof::HelperCommand;
+
+use crate::clock::SystemClock;
+use crate::instance::{hold, hostname};
+use crate::serve::{fail, start_logging};
+
+/// Subcommands of `recovery-kit`.
+#[derive(Debug, clap::Subcommand)]
+pub enum RecoveryKitCommand {
+    /// Write a kit: the sealed keys, where the vaults are, and what to do
+    #[command(after_help = provault_cli::EXIT_CODES_HELP)]
+    Export(ExportKitArgs),
+    /// Show what is in a kit; needs no server
+    Show {
+        #[command(flatten)]
+        kit: KitArgs,
+        /// Show the passwords of the vaults as well, for restic
+        #[arg(long)]
+        passwords: bool,
+    },
+    /// Rebuild a server in --data-dir from a kit and the storage of its vaults
+    Restore {
+        #[command(flatten)]
+        kit: KitArgs,
+        /// A vault that lies elsewhere now; may be repeated
+        #[arg(long = "vault", value_name = "NAME=LOCATION", value_parser = moved)]
+        moved: Vec<(String, String)>,
+    },
+}
+
+/// The kit and how to open it.
+#[derive(Debug, clap::Args)]
+pub struct KitArgs {
+    /// The kit's file
+    file: PathBuf,
+    /// The file with the recovery code or passphrase [default: asked for on standard input]
+    #[arg(long, value_name = "FILE")]
+    passphrase_file: Option<PathBuf>,
+}
+
+fn moved(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((name, location)) if !name.is_empty() && location.starts_with('/') => {
+            Ok((name.to_owned(), location.to_owned()))
+        }
+        _ => Err(format!("'{text}' is not NAME=LOCATION with an absolute path")),
+    }
+}
+
+impl KitArgs {
+    fn open(&self) -> Result<Kit, String> {
+        let shown = |path: &Path, error: std::io::Error| format!("{}: {error}", path.display());
+        let text = std::fs::read_to_string(&self.file).map_err(|e| shown(&self.file, e))?;
+        let secret = match &self.passphrase_file {
+            Some(file) => std::fs::read_to_string(file).map_err(|e| shown(file, e))?,
+            None => {
+                eprint!("Recovery code or passphrase: ");
+                let mut line = String::new();
+                std::io::stdin().lock().read_line(&mut line).map_err(|e| e.to_string())?;
+                line
+            }
+        };
+        let secret = secret.lines().next().unwrap_or_default().trim();
+        Kit::open(&text, secret).map_err(|error| error.to_string())
+    }
+}
+
+/// Runs a subcommand.
+pub fn run(command: RecoveryKitCommand, global: &GlobalOptions) -> ExitCode {
+    match command {
+        RecoveryKitCommand::Export(args) => provault_cli::export_recovery_kit(args, global),
+        RecoveryKitCommand::Show { kit, passwords } => match kit.open() {
+            Ok(kit) => {
+                print!("{}", described(&kit, passwords));
+                ExitCode::SUCCESS
+            }
+            Err(message) => fail(&message),
+        },
+        RecoveryKitCommand::Restore { kit, moved } => match restore(&kit, moved, global) {
+            Ok((restored, data_dir)) => report(&restored, &data_dir),
+            Err(message) => fail(&message),
+        },
+    }
+}
+
+fn described(kit: &Kit, passwords: bool) -> String {
+    let mut text = format!("Account {}, made {}\n", kit.account, kit.made_at);
+    for vault in &kit.vaults {
+        let password = if passwords { format!("  {}", vault.password) } else { String::new() };
+        // Writing to a string does not fail.
+        let _ = writeln!(text, "{}  {}{password}", vault.name(), vault.location);
+    }
+    text
+}
+
+fn restore(
+    kit: &KitArgs,
+    moved: Vec<(String, String)>,
+    global: &GlobalOptions,
+) -> Result<(Restored, PathBuf), String> {
+    start_logging("warn");
+    let data_dir = global
+        .data_dir()
+        .ok_or("there is no HOME to keep data below; name a directory with --data-dir.")?;
+    let mut kit = kit.open()?;
+    let mut places = BTreeMap::new();
+    for (name, location) in moved {
+        if places.insert(name.clone(), location).is_some() {
+            return Err(format!("--vault {name} is given twice."));
+        }
+    }
+    kit.relocate(&places).map_err(|error| error.to_string())?;
+    let (data_dir, _lock) = hold(&data_dir).map_err(|error| error.to_string())?;
+    let runtime = tokio::runtime::Runtime::new().map_err(|error| error.to_string())?;
+    let parts = |catalog: Catalog| Parts {
+        catalog,
+        data_dir: data_dir.clone(),
+        clock: Arc::new(SystemClock::new()),
+        drivers: vec![Arc::new(FilesystemDriver::reserving(vec![data_dir.clone()]))],
+        helper: HelperCommand::this_program(["__isolate"]),
+        hostname: hostname(),
+    };
+    let restored = runtime
+        .block_on(kit.restore(&data_dir.join("catalog.db"), parts))
+        .map_err(|error| error.to_string())?;
+    Ok((restored, data_dir))
+}
+
+fn report(restored: &Restored, data_dir: &Path) -> ExitCode {
+    match &restored.catalog_copy {
+        Some((at, vault)) => println!("The catalog is that of {at}, from vault {vault}."),
+        None => println!("No copy of the catalog was found; it was made anew from the vaults."),
+    }
+    for (vault, found) in &restored.imported {
+        println!(
+            "Vault {vault}: {} snapshots, {} recovery points entered that the catalog did not know.",
+            found.snapshots, found.points
+        );
+        for problem in &found.problems {
+            eprintln!("provault: vault {vault}: {problem}");
+        }
+    }
+    for problem in &restored.problems {
+        eprintln!("provault: {problem}");
+    }
+    println!("Start the server: provault serve --data-dir {}", data_dir.display());
+    let whole = restored.problems.is_empty()
+        && restored.imported.iter().all(|(_, found)| found.problems.is_empty());
+    if whole { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}

@@ -1,0 +1,118 @@
+//! Care of vaults by the command line, against a real server and stock restic.
+#![allow(clippy::unwrap_used, reason = "a test panics where an error surprises it")]
+
+use std::fs;
+
+use provault_tests::restic::Vault;
+use provault_tests::{Sandbox, TestServer, encode, vault_files, write_tree};
+use serde_json::{Value, json};
+
+fn point(server: &TestServer, arn: &str) -> Value {
+    server.api().get(&format!("/backup-vaults/Default/recovery-points/{}", encode(arn)))
+}
+
+#[test]
+fn a_check_names_what_is_hurt_and_a_forgotten_snapshot_is_noticed() {
+    let sandbox = Sandbox::new();
+    let server = TestServer::start(&sandbox.path("server"));
+    let source = sandbox.path("source");
+    write_tree(&source);
+    let resource = server.add_directory("source", &source);
+    let first = server.back_up(&resource);
+    fs::write(source.join("small.txt"), "changed").unwrap();
+    let second = server.back_up(&resource);
+    let program = server.program();
+    let run = program.json(&["vault", "check", "Default", "--read-data", "--watch"]);
+    assert_eq!(run["Report"]["Clean"], true, "{run}");
+    let status = program.json(&["vault", "verify", "Default", "--status"]);
+    let told = &status["Verification"];
+    assert_eq!(told["VerifiedPacks"], told["Packs"], "all data was read: {status}");
+    assert_ne!(told["Packs"], 0);
+
+    // By restic, behind the server's back.
+    Vault::of(&server, "Default").forget_oldest();
+    let run = program.json_with(1, &["vault", "check", "Default", "--watch"]);
+    assert_eq!(run["State"], "COMPLETED", "{run}");
+    assert_eq!(run["Report"]["Hurt"][0]["RecoveryPointArn"], first.as_str(), "{run}");
+    let shown = point(&server, &first);
+    assert_eq!(shown["Status"], "PARTIAL", "{shown}");
+    assert!(shown["StatusMessage"].as_str().unwrap().contains("MISSING"), "{shown}");
+    let listed = program.run(0, &["recovery-points", "list"]);
+    assert!(listed.stdout.contains("MISSING"), "still listed: {listed}");
+
+    vault_files::flip_a_byte(server.data_dir(), "Default");
+    let run = program.json_with(1, &["vault", "check", "Default", "--read-data", "--watch"]);
+    let hurt = run["Report"]["Hurt"].as_array().unwrap();
+    let hurt = hurt.iter().find(|hurt| hurt["RecoveryPointArn"] == second.as_str());
+    let hurt = hurt.unwrap_or_else(|| panic!("{run}"));
+    assert!(!hurt["Files"].as_array().unwrap().is_empty(), "{run}");
+    assert!(point(&server, &second)["StatusMessage"].as_str().unwrap().contains("DAMAGED"));
+    let failed = program.json_with(1, &["vault", "verify", "Default", "--status"]);
+    assert_eq!(failed["Verification"]["DamagedPacks"], 1, "{failed}");
+    let alarms = failed["Alarms"].as_array().unwrap();
+    assert!(alarms.iter().any(|alarm| alarm["Alarm"] == "DAMAGED"), "{failed}");
+    let test = server.test("source");
+    assert_eq!(test["Verdict"], "FAILED", "{test}");
+    let runs = program.json(&["vault", "runs", "Default"]);
+    assert_eq!(runs["CareRuns"].as_array().unwrap().len(), 3, "{runs}");
+}
+
+#[test]
+fn bad_input_changes_nothing() {
+    let sandbox = Sandbox::new();
+    let server = TestServer::start(&sandbox.path("server"));
+    let api = server.api();
+    let before = api.get("/provault/v1/vaults/Default/care");
+    let refuse = |method: &str, path: &str, body: Value, error: &str| {
+        let answer = api.call(method, &format!("/provault/v1{path}"), Some(&body));
+        assert_eq!(answer.error(), error, "{method} {path} {body}: {}", answer.text);
+    };
+    const INVALID: &str = "InvalidParameterValueException";
+    const UNKNOWN: &str = "ResourceNotFoundException";
+    let runs = "/vaults/Default/care-runs";
+    refuse("POST", runs, json!({ "Operation": "POLISH" }), INVALID);
+    refuse("POST", runs, json!({ "Operation": "CHECK", "DryRun": true }), INVALID);
+    refuse("POST", runs, json!({ "Operation": "VERIFY", "ReadData": true }), INVALID);
+    refuse("POST", runs, json!({ "Operation": "REPAIR" }), INVALID);
+    refuse("POST", runs, json!({ "Operation": "PRUNE" }), INVALID);
+    refuse("POST", runs, json!({}), "MissingParameterValueException");
+    refuse("POST", "/vaults/nowhere/care-runs", json!({ "Operation": "CHECK" }), UNKNOWN);
+    refuse("POST", "/care-runs/none/stop", json!({}), UNKNOWN);
+    let care = "/vaults/Default/care";
+    refuse("POST", care, json!({ "VerifyWithinDays": 4000 }), INVALID);
+    refuse("POST", care, json!({ "VerifyMaxBytesPerSecond": 0 }), INVALID);
+    refuse("POST", care, json!({ "PruneEveryDays": 1 }), INVALID);
+    let import = "/vaults/adopted/import";
+    let at = |location: &str| json!({ "Location": location, "Password": "x" });
+    refuse("POST", import, at("relative"), INVALID);
+    refuse("POST", import, at("/a/../b"), INVALID);
+    refuse("POST", import, at("/nowhere/at/all"), "InvalidRequestException");
+    refuse("POST", import, json!({ "Location": "/x", "Password": "" }), INVALID);
+    refuse("POST", "/recovery-kit", json!({ "Passphrase": "short" }), INVALID);
+    assert_eq!(api.get("/provault/v1/vaults/Default/care"), before);
+    assert_eq!(api.get("/provault/v1/care-runs")["CareRuns"], json!([]));
+    let vaults = api.get("/backup-vaults/");
+    assert_eq!(vaults["BackupVaultList"].as_array().unwrap().len(), 1, "{vaults}");
+}
+
+#[test]
+fn settings_are_shown_as_they_were_set() {
+    let sandbox = Sandbox::new();
+    let server = TestServer::start(&sandbox.path("server"));
+    let program = server.program();
+    let set = program.json(&[
+        "vault",
+        "care",
+        "Default",
+        "--prune-every-days",
+        "0",
+        "--verify-within-days",
+        "14",
+    ]);
+    assert_eq!(set["CatalogBackupEveryDays"], 0);
+    assert_eq!(set["VerifyWithinDays"], 14);
+    assert_eq!(set["CheckEveryDays"], 7, "what was not given stays: {set}");
+    assert_eq!(program.json(&["vault", "care", "Default"]), set);
+    let shown = program.run(0, &["vault", "show", "Default"]).stdout;
+    assert!(shown.contains("never by itself") && shown.contains("within 14 days"), "{shown}");
+}
