@@ -70,6 +70,8 @@ impl Entry {
     /// What the node `name` of a directory is.
     pub(crate) fn below(directory: &[u8], name: &[u8], node: Node) -> Result<Self> {
         Self::new(join(directory, name), node)
+    }
+
     pub(crate) fn subtree(&self) -> Option<Id> {
         self.subtree
     }
