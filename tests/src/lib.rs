@@ -23,9 +23,11 @@
 mod api;
 pub mod clients;
 mod command;
+pub mod disk;
 mod flow;
 pub mod processes;
 mod program;
+mod random;
 mod receiver;
 pub mod restic;
 mod sample;
@@ -34,11 +36,13 @@ mod server;
 mod tree;
 pub mod vault_files;
 mod wait;
+pub mod wreck;
 
 pub use api::{Answer, Api, encode};
 pub use command::{Finished, clean_command};
 pub use flow::{ACCOUNT, DEFAULT_ROLE, REGION, VAULT};
 pub use program::{Program, executable};
+pub use random::Random;
 pub use receiver::Receiver;
 pub use sample::{NOTES, SampleApp};
 pub use sandbox::Sandbox;

@@ -10,7 +10,9 @@ use std::process::ExitCode;
 mod bench;
 mod check_deps;
 mod check_docs;
+mod fuzz;
 mod gen_wire;
+mod soak;
 mod test;
 
 /// A task: its name, what it does in one line, and the function that gets the arguments after the name.
@@ -32,6 +34,16 @@ const TASKS: &[Task] = &[
         "gen-wire",
         "write crates/wire/src/generated from model/; with --check only compare",
         gen_wire::run,
+    ),
+    (
+        "fuzz",
+        "fuzz the parsers of what a repository holds; --seconds N for each target (60), TARGET...",
+        fuzz::run,
+    ),
+    (
+        "soak",
+        "wreck the program and look whether anything is lost; --count N (300), --seed S",
+        soak::run,
     ),
     ("check-deps", "rooms depend downwards only, files stay short", check_deps::run),
     ("check-docs", "links and file names in the documentation lead somewhere", check_docs::run),

@@ -1,6 +1,5 @@
 //! What the measurement of the index needs (`examples/index_scale.rs`); no part of the interface.
 
-use std::sync::Arc;
 
 use crate::error::Result;
 use crate::id::Id;
@@ -36,10 +35,10 @@ pub fn fill_index(repository: &Repository, blobs: u64) -> Result<()> {
                     uncompressed: Some(1 << 20),
                 })
                 .collect();
-            packs.push(Arc::new(IndexPack::new(Id::hash(&last.to_be_bytes()), &listed)));
+            packs.push(IndexPack::new(Id::hash(&last.to_be_bytes()), &listed));
             next = last;
         }
-        repository.inner.save_unpacked(FileKind::Index, &to_json(&packs)?)?;
+        repository.inner.save_unpacked(FileKind::Index, &to_json(&packs.iter().collect::<Vec<_>>())?)?;
     }
     Ok(())
 }

@@ -1,6 +1,6 @@
 //! Checking a repository: is everything there that its snapshots need, and is it whole?
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
@@ -8,6 +8,7 @@ use crate::cancel::CancelFlag;
 use crate::error::{Error, Result};
 use crate::id::{Id, SnapshotId};
 use crate::index::{Location, MemoryIndex};
+use crate::limits;
 use crate::lock::{JobGuard, begin_job};
 use crate::node::Node;
 use crate::opener::BlobOpener;
@@ -16,8 +17,13 @@ use crate::repository::{FileKind, Inner, Repository};
 use crate::snapshot::Snapshot;
 use crate::tree::Tree;
 
-/// Hurt files are listed up to this number, and counted beyond it.
+/// Hurt files are listed up to this number and to so many bytes of their paths together, and
+/// counted beyond that.
 const LISTED: usize = 10_000;
+const LISTED_BYTES: usize = 16 << 20;
+/// They are counted up to this number. One hurt tree may stand in more places than can ever be
+/// counted, where trees share their subtrees.
+const COUNTED: u64 = 100_000;
 
 /// How closely to look.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -54,7 +60,7 @@ pub struct CheckReport {
     pub problems: Vec<Problem>,
     /// Who suffers, in the order of snapshots; at most 10 000 are listed.
     pub hurt: Vec<HurtFile>,
-    /// How many there are.
+    /// How many there are; counting ends at 100 000.
     pub hurt_total: u64,
     /// Readable snapshots.
     pub snapshots: u64,
@@ -81,7 +87,7 @@ impl Repository {
     /// Checks the repository. Damage is in the report; an error means that the check itself could
     /// not be done.
     pub fn check(&self, level: CheckLevel, cancel: &CancelFlag) -> Result<CheckReport> {
-        self.check_suspecting(level, &[], &|_| {}, cancel)
+        self.check_as(level, &[], &[], &|_| {}, cancel)
     }
 
     /// The same, trying in addition each blob of the packs `suspects`, which are known to be
@@ -90,6 +96,28 @@ impl Repository {
     pub fn check_suspecting(
         &self,
         level: CheckLevel,
+        suspects: &[Id],
+        progress: &(dyn Fn(u64) + Sync),
+        cancel: &CancelFlag,
+    ) -> Result<CheckReport> {
+        self.check_as(level, &[], suspects, progress, cancel)
+    }
+
+    /// The same, and each of these snapshots has to be there: a repository alone cannot tell that
+    /// one was removed, a catalog can. It is up to the caller that none of them is being forgotten.
+    pub fn check_expecting(
+        &self,
+        level: CheckLevel,
+        expected: &[SnapshotId],
+        cancel: &CancelFlag,
+    ) -> Result<CheckReport> {
+        self.check_as(level, expected, &[], &|_| {}, cancel)
+    }
+
+    fn check_as(
+        &self,
+        level: CheckLevel,
+        expected: &[SnapshotId],
         suspects: &[Id],
         progress: &(dyn Fn(u64) + Sync),
         cancel: &CancelFlag,
@@ -107,10 +135,11 @@ impl Repository {
             unreadable: HashSet::new(),
             trees: HashMap::new(),
             missing: HashSet::new(),
+            listed_bytes: 0,
         };
         check.head()?;
         // Snapshots before the index, so that one committed meanwhile is not called incomplete.
-        let snapshots = check.snapshots()?;
+        let snapshots = check.snapshots(expected)?;
         check.indexes()?;
         self.inner.refresh_index()?;
         check.packs(level)?;
@@ -135,7 +164,8 @@ pub(crate) fn read_pack(
     opener: &mut BlobOpener,
 ) -> std::result::Result<u64, String> {
     let name = FileKind::Pack.name(id);
-    let file = inner.storage.get(&name).map_err(|error| error.to_string())?;
+    let file = limits::get(inner.storage.as_ref(), &name, limits::file(FileKind::Pack))
+        .map_err(|error| error.to_string())?;
     if Id::hash(&file) != *id {
         return Err("its content does not match its name".to_owned());
     }
@@ -178,6 +208,8 @@ struct Check<'a> {
     /// Trees seen, and whether anything in or below them is hurt.
     trees: HashMap<Id, bool>,
     missing: HashSet<Id>,
+    /// Bytes of the paths of hurt files so far.
+    listed_bytes: usize,
 }
 
 impl Check<'_> {
@@ -191,8 +223,14 @@ impl Check<'_> {
     }
 
     fn head(&mut self) -> Result<()> {
-        let config = self.inner.storage.get("config")?;
-        let opened = self.inner.key.open(&config).map_err(|error| Error::damaged("config", error));
+        let storage = self.inner.storage.as_ref();
+        let opened = match limits::get(storage, "config", limits::CONFIG) {
+            Ok(config) => {
+                self.inner.key.open(&config).map_err(|error| Error::damaged("config", error))
+            }
+            Err(error) if error.is_damage() => Err(error),
+            Err(error) => return Err(error),
+        };
         match opened.and_then(|json| crate::config::Config::parse(&json)) {
             Ok(config) if config == self.inner.config => {}
             Ok(_) => {
@@ -202,22 +240,40 @@ impl Check<'_> {
         }
         for (id, _) in self.inner.list(FileKind::Key)? {
             let name = FileKind::Key.name(&id);
-            if Id::hash(&self.inner.storage.get(&name)?) != id {
-                let error = Error::damaged(&name, "its content does not match its name");
-                self.problem(name, error);
+            let storage = self.inner.storage.as_ref();
+            match limits::get(storage, &name, limits::file(FileKind::Key)) {
+                Ok(content) if Id::hash(&content) == id => {}
+                Ok(_) => {
+                    let error = Error::damaged(&name, "its content does not match its name");
+                    self.problem(name, error);
+                }
+                Err(error) if error.is_damage() => self.problem(name, error),
+                Err(error) => return Err(error),
             }
         }
         Ok(())
     }
 
-    fn snapshots(&mut self) -> Result<Vec<Snapshot>> {
+    fn snapshots(&mut self, expected: &[SnapshotId]) -> Result<Vec<Snapshot>> {
         let mut snapshots = Vec::new();
+        let mut missing: BTreeSet<SnapshotId> = expected.iter().copied().collect();
         for (id, _) in self.inner.list(FileKind::Snapshot)? {
-            match self.inner.read_snapshot(id) {
+            let found = self.inner.read_snapshot(id);
+            if !matches!(found, Err(Error::SnapshotNotFound(_))) {
+                missing.remove(&id);
+            }
+            match found {
                 Ok(snapshot) => snapshots.push(snapshot),
                 Err(Error::SnapshotNotFound(_)) => {}
-                Err(error) => self.problem(FileKind::Snapshot.name(&id), error),
+                Err(error) => {
+                    self.problem(FileKind::Snapshot.name(&id), error);
+                    self.add_hurt(id, b"");
+                }
             }
+        }
+        for id in missing {
+            self.problem(FileKind::Snapshot.name(&id), Error::SnapshotNotFound(id));
+            self.add_hurt(id, b"");
         }
         snapshots.sort_by_key(|snapshot: &Snapshot| (snapshot.time, snapshot.id));
         self.report.snapshots = snapshots.len() as u64;
@@ -463,38 +519,81 @@ impl Check<'_> {
 
     /// Lists what is hurt in a snapshot, going only where something is.
     fn hurt(&mut self, snapshot: &Snapshot) -> Result<()> {
-        let mut pending = vec![(Vec::new(), snapshot.tree)];
-        while let Some((path, id)) = pending.pop() {
+        // One path for the whole way down, for there may be many and long ones.
+        let mut path = Vec::new();
+        let mut way = vec![self.hurt_in(snapshot, &path, &snapshot.tree)];
+        while let Some(here) = way.last_mut() {
             self.go_on()?;
-            let Ok(tree) = self.load_tree(&id) else {
-                self.add_hurt(snapshot, path);
+            if self.report.hurt_total >= COUNTED {
+                return Ok(());
+            }
+            path.truncate(here.length);
+            let Some((name, id)) = here.subtrees.pop() else {
+                way.pop();
                 continue;
             };
-            if !tree.unsafe_names.is_empty() {
-                self.add_hurt(snapshot, path.clone());
+            push_name(&mut path, &name);
+            let open: usize = way.iter().map(|step| step.json).sum();
+            if way.len() >= limits::DEPTH || path.len() > limits::PATH || open > limits::OPEN_TREES
+            {
+                // Nobody can restore what lies there.
+                self.add_hurt(snapshot.id, &path);
+                continue;
             }
-            for (name, node) in tree.nodes {
-                let mut below = path.clone();
-                if !below.is_empty() {
-                    below.push(b'/');
-                }
-                below.extend_from_slice(&name);
-                if self.node_trouble(&node).is_some() {
-                    self.add_hurt(snapshot, below);
-                } else if let Some(id) = node.subtree
-                    && self.trees.get(&id).copied().unwrap_or(false)
-                {
-                    pending.push((below, id));
-                }
-            }
+            way.push(self.hurt_in(snapshot, &path, &id));
         }
         Ok(())
     }
 
-    fn add_hurt(&mut self, snapshot: &Snapshot, path: Vec<u8>) {
+    /// Lists what is hurt in one directory, and returns the way into its hurt subdirectories.
+    fn hurt_in(&mut self, snapshot: &Snapshot, path: &[u8], id: &Id) -> Step {
+        let mut step = Step { length: path.len(), subtrees: Vec::new(), json: 0 };
+        let Ok(tree) = self.load_tree(id) else {
+            self.add_hurt(snapshot.id, path);
+            return step;
+        };
+        if !tree.unsafe_names.is_empty() {
+            self.add_hurt(snapshot.id, path);
+        }
+        step.json = tree.json_length;
+        for (name, node) in tree.nodes {
+            if self.node_trouble(&node).is_some() {
+                let mut below = path.to_vec();
+                push_name(&mut below, &name);
+                self.add_hurt(snapshot.id, &below);
+            } else if let Some(id) = node.subtree
+                && self.trees.get(&id).copied().unwrap_or(false)
+            {
+                step.subtrees.push((name, id));
+            }
+        }
+        // The last one is taken first.
+        step.subtrees.reverse();
+        step
+    }
+
+    fn add_hurt(&mut self, snapshot: SnapshotId, path: &[u8]) {
         self.report.hurt_total += 1;
-        if self.report.hurt.len() < LISTED {
-            self.report.hurt.push(HurtFile { snapshot: snapshot.id, path });
+        self.listed_bytes += path.len();
+        if self.report.hurt.len() < LISTED && self.listed_bytes <= LISTED_BYTES {
+            self.report.hurt.push(HurtFile { snapshot, path: path.to_vec() });
         }
     }
+}
+
+/// A directory on the way to what is hurt.
+struct Step {
+    /// Length of its path, in bytes.
+    length: usize,
+    /// Its hurt subdirectories that are still to be entered.
+    subtrees: Vec<(Vec<u8>, Id)>,
+    /// Length of its JSON, in bytes.
+    json: usize,
+}
+
+fn push_name(path: &mut Vec<u8>, name: &[u8]) {
+    if !path.is_empty() {
+        path.push(b'/');
+    }
+    path.extend_from_slice(name);
 }

@@ -51,7 +51,7 @@ impl Config {
 }
 
 /// The chunker of the repositories that we begin.
-const FASTCDC: &str = "fastcdc";
+pub(crate) const FASTCDC: &str = "fastcdc";
 
 const DEGREE: u32 = 53;
 

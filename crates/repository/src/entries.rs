@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 
 use crate::error::{Error, Result};
 use crate::id::Id;
+use crate::limits;
 use crate::node::{Metadata, Node, NodeKind};
 use crate::reader::Reader;
 use crate::snapshot::Snapshot;
@@ -122,14 +123,27 @@ fn join(directory: &[u8], name: &[u8]) -> Vec<u8> {
     if directory.is_empty() { name.to_vec() } else { [directory, name].join(&b'/') }
 }
 
-/// A directory's path, and the nodes that are left in it.
-type OpenDirectory = (Vec<u8>, std::vec::IntoIter<(Vec<u8>, Node)>);
+/// A directory on the way down.
+struct OpenDirectory {
+    path: Vec<u8>,
+    /// The nodes that are left in it.
+    nodes: std::vec::IntoIter<(Vec<u8>, Node)>,
+    /// Length of its JSON, in bytes.
+    json: usize,
+}
 
 /// A walk over the entries below a directory.
+///
+/// Trees cannot hold themselves, for they are named by their hash, but one tree may stand in many
+/// places, and a hostile repository may be a few trees that stand for more paths than anybody can
+/// ever walk. So whoever walks looks at its cancel flag between two entries; memory is held for one
+/// way down only, and a way down has its limits.
 pub struct Entries<'a> {
     reader: &'a Reader,
-    /// Directories on the way down.
+    /// The way down.
     stack: Vec<OpenDirectory>,
+    /// Length of the JSON of all trees on it, in bytes.
+    open: usize,
     /// Yielded before anything else.
     ready: VecDeque<Result<Entry>>,
     /// A directory that was yielded and is to be entered.
@@ -139,7 +153,8 @@ pub struct Entries<'a> {
 impl<'a> Entries<'a> {
     pub(crate) fn below(reader: &'a Reader, snapshot: &Snapshot, path: &[u8]) -> Result<Self> {
         let mut found = find(reader, snapshot, path)?;
-        let mut walk = Self { reader, stack: Vec::new(), ready: VecDeque::new(), enter: None };
+        let mut walk =
+            Self { reader, stack: Vec::new(), open: 0, ready: VecDeque::new(), enter: None };
         match found.subtree {
             Some(id) if found.kind == EntryKind::Directory => {
                 let tree = reader.tree(&id).map_err(|error| error.at_path(&found.path))?;
@@ -156,7 +171,32 @@ impl<'a> Entries<'a> {
     fn push(&mut self, path: Vec<u8>, id: Id, tree: Tree) {
         let bad = tree.unsafe_names.into_iter();
         self.ready.extend(bad.map(|name| Err(Error::UnsafeName { tree: id, name })));
-        self.stack.push((path, tree.nodes.into_iter()));
+        self.open += tree.json_length;
+        self.stack.push(OpenDirectory {
+            path,
+            nodes: tree.nodes.into_iter(),
+            json: tree.json_length,
+        });
+    }
+
+    /// The tree of a directory that is entered.
+    fn tree(&self, path: &[u8], id: &Id) -> Result<Tree> {
+        let too_deep = |reason: &str| {
+            // Only the end of such a path can be shown.
+            let shown = &path[path.len().saturating_sub(200)..];
+            Err(Error::damaged(String::from_utf8_lossy(shown).into_owned(), reason))
+        };
+        if self.stack.len() >= limits::DEPTH {
+            return too_deep("too many directories lie above one another");
+        }
+        if path.len() > limits::PATH {
+            return too_deep("its path is absurdly long");
+        }
+        let tree = self.reader.tree(id).map_err(|error| error.at_path(path))?;
+        if self.open + tree.json_length > limits::OPEN_TREES {
+            return too_deep("the directories above it are absurdly large");
+        }
+        Ok(tree)
     }
 }
 
@@ -166,20 +206,21 @@ impl Iterator for Entries<'_> {
     fn next(&mut self) -> Option<Result<Entry>> {
         loop {
             if let Some((path, id)) = self.enter.take() {
-                match self.reader.tree(&id) {
+                match self.tree(&path, &id) {
                     Ok(tree) => self.push(path, id, tree),
-                    Err(error) => return Some(Err(error.at_path(&path))),
+                    Err(error) => return Some(Err(error)),
                 }
             }
             if let Some(ready) = self.ready.pop_front() {
                 return Some(ready);
             }
-            let (directory, nodes) = self.stack.last_mut()?;
-            let Some((name, node)) = nodes.next() else {
+            let directory = self.stack.last_mut()?;
+            let Some((name, node)) = directory.nodes.next() else {
+                self.open -= directory.json;
                 self.stack.pop();
                 continue;
             };
-            let entry = Entry::new(join(directory, &name), node);
+            let entry = Entry::new(join(&directory.path, &name), node);
             if let Ok(entry) = &entry
                 && entry.kind == EntryKind::Directory
                 && let Some(id) = entry.subtree

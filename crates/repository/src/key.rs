@@ -13,6 +13,7 @@ use zeroize::{Zeroize, Zeroizing};
 use crate::crypto::AeadKey;
 use crate::error::{Error, Result};
 use crate::go_json::Base64;
+use crate::limits;
 
 /// scrypt's cost for a password of 256 random bits, which no amount of guessing finds: stretching
 /// adds nothing, and opening a repository stays cheap. Stock restic reads the parameters from the
@@ -27,7 +28,6 @@ const P: u32 = 1;
 /// More memory than this for one key derivation (`128 · N · r` bytes) is refused: restic never
 /// asks for more than a fraction of it, so it is a damaged or hostile key file.
 const MAX_SCRYPT_MEMORY: u64 = 1 << 30;
-const MAX_P: u32 = 64;
 
 /// A repository's password. Redacted in debug output, wiped when dropped.
 ///
@@ -79,6 +79,7 @@ impl Drop for Password {
     }
 }
 
+/// A key file, its parameters within bounds.
 #[derive(Serialize, Deserialize)]
 pub(crate) struct KeyFile {
     pub(crate) created: String,
@@ -170,35 +171,50 @@ fn json(value: &impl Serialize) -> Result<Vec<u8>> {
     serde_json::to_vec(value).map_err(|error| Error::Internal(error.to_string()))
 }
 
-/// The master key in the key file `name`, or `None` when it belongs to another password.
-pub(crate) fn open(name: &str, content: &[u8], password: &Password) -> Result<Option<AeadKey>> {
-    let file: KeyFile =
-        serde_json::from_slice(content).map_err(|error| Error::damaged(name, error))?;
-    let bad = |what: &str| Error::damaged(name, what);
-    if file.kdf != "scrypt" {
-        return Err(bad("its key derivation is not scrypt"));
+impl KeyFile {
+    /// Reads the key file `name`. Nothing costly is done.
+    pub(crate) fn parse(name: &str, content: &[u8]) -> Result<Self> {
+        let file: Self =
+            serde_json::from_slice(content).map_err(|error| Error::damaged(name, error))?;
+        if file.kdf != "scrypt" {
+            return Err(Error::damaged(name, "its key derivation is not scrypt"));
+        }
+        let memory = file.n.checked_mul(u64::from(file.r)).and_then(|n| n.checked_mul(128));
+        let work = memory.and_then(|memory| memory.checked_mul(u64::from(file.p)));
+        if !file.n.is_power_of_two()
+            || file.n < 2
+            || file.r == 0
+            || file.p == 0
+            || memory.is_none_or(|memory| memory > MAX_SCRYPT_MEMORY)
+            || work.is_none_or(|work| work > limits::KEY_WORK)
+        {
+            return Err(Error::damaged(name, "its scrypt parameters are out of bounds"));
+        }
+        Ok(file)
     }
-    let log_n = u8::try_from(file.n.trailing_zeros()).unwrap_or(u8::MAX);
-    let memory = file.n.checked_mul(u64::from(file.r)).and_then(|n| n.checked_mul(128));
-    if !file.n.is_power_of_two()
-        || file.n < 2
-        || memory.is_none_or(|memory| memory > MAX_SCRYPT_MEMORY)
-        || file.p > MAX_P
-    {
-        return Err(bad("its scrypt parameters are out of bounds"));
+
+    /// What it costs to try a password: `128 · N · r · p` bytes.
+    pub(crate) fn work(&self) -> u64 {
+        128 * self.n * u64::from(self.r) * u64::from(self.p)
     }
-    let user = user_key(password, log_n, file.r, file.p, &file.salt.0)?;
-    let Ok(plain) = user.open(&file.data.0).map(Zeroizing::new) else { return Ok(None) };
-    let master: MasterKeyJson =
-        serde_json::from_slice(&plain).map_err(|_| bad("it holds no master key"))?;
-    let mut encrypt = part::<32>(&master.encrypt).ok_or_else(|| bad("bad encryption key"))?;
-    let mut mac = [0; 32];
-    mac[..16].copy_from_slice(&part::<16>(&master.mac.k).ok_or_else(|| bad("bad MAC key"))?);
-    mac[16..].copy_from_slice(&part::<16>(&master.mac.r).ok_or_else(|| bad("bad MAC key"))?);
-    let key = AeadKey::from_bytes(&encrypt, &mac);
-    encrypt.zeroize();
-    mac.zeroize();
-    if key.is_valid() { Ok(Some(key)) } else { Err(bad("its master key is all zeros")) }
+
+    /// The master key in the key file `name`, or `None` when it belongs to another password.
+    pub(crate) fn open(&self, name: &str, password: &Password) -> Result<Option<AeadKey>> {
+        let bad = |what: &str| Error::damaged(name, what);
+        let log_n = u8::try_from(self.n.trailing_zeros()).unwrap_or(u8::MAX);
+        let user = user_key(password, log_n, self.r, self.p, &self.salt.0)?;
+        let Ok(plain) = user.open(&self.data.0).map(Zeroizing::new) else { return Ok(None) };
+        let master: MasterKeyJson =
+            serde_json::from_slice(&plain).map_err(|_| bad("it holds no master key"))?;
+        let mut encrypt = part::<32>(&master.encrypt).ok_or_else(|| bad("bad encryption key"))?;
+        let mut mac = [0; 32];
+        mac[..16].copy_from_slice(&part::<16>(&master.mac.k).ok_or_else(|| bad("bad MAC key"))?);
+        mac[16..].copy_from_slice(&part::<16>(&master.mac.r).ok_or_else(|| bad("bad MAC key"))?);
+        let key = AeadKey::from_bytes(&encrypt, &mac);
+        encrypt.zeroize();
+        mac.zeroize();
+        if key.is_valid() { Ok(Some(key)) } else { Err(bad("its master key is all zeros")) }
+    }
 }
 
 fn part<const N: usize>(text: &str) -> Option<[u8; N]> {
@@ -208,6 +224,10 @@ fn part<const N: usize>(text: &str) -> Option<[u8; N]> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn open(name: &str, content: &[u8], password: &Password) -> Result<Option<AeadKey>> {
+        KeyFile::parse(name, content)?.open(name, password)
+    }
 
     #[test]
     fn a_key_file_opens_with_its_password_only() {
@@ -249,6 +269,9 @@ mod tests {
             (1, 8, 1),
             (1024, 8, 1 << 20),
             (1024, 0, 1),
+            (1024, 8, 0),
+            // Within the memory, but for minutes.
+            (1 << 20, 8, 5),
         ] {
             let text = format!(
                 r#"{{"created":"","username":"","hostname":"","kdf":"scrypt","N":{n},"r":{r},"p":{p},"salt":"","data":""}}"#

@@ -6,6 +6,7 @@ use crate::crypto::AeadKey;
 use crate::error::{Error, Result};
 use crate::id::Id;
 use crate::key::{self, KeyFile, Password, Stretch};
+use crate::limits;
 use crate::repository::{FileKind, Repository, list};
 use crate::storage::Storage;
 
@@ -54,7 +55,8 @@ impl Repository {
         let mut keys = 0;
         for (id, _) in self.inner.list(FileKind::Key)? {
             let Some(content) = self.key_file(&id)? else { continue };
-            if key::open(&FileKind::Key.name(&id), &content, password)?.is_some() {
+            let name = FileKind::Key.name(&id);
+            if KeyFile::parse(&name, &content)?.open(&name, password)?.is_some() {
                 return Ok(id);
             }
             keys += 1;
@@ -80,7 +82,8 @@ impl Repository {
         let id = self.add_key(new)?;
         let name = FileKind::Key.name(&id);
         let there = self.key_file(&id)?;
-        let opens = there.map(|content| key::open(&name, &content, new)).transpose()?.flatten();
+        let open = |content: Bytes| KeyFile::parse(&name, &content)?.open(&name, new);
+        let opens = there.map(open).transpose()?.flatten();
         if opens.is_none() {
             return Err(Error::damaged(name, "it does not open with the password it was made for"));
         }
@@ -91,8 +94,9 @@ impl Repository {
     /// A key file's content, whole, or nothing if it is gone.
     fn key_file(&self, id: &Id) -> Result<Option<Bytes>> {
         let name = FileKind::Key.name(id);
-        let content = match self.inner.storage.get(&name) {
-            Err(error) if error.is_not_found() => return Ok(None),
+        let storage = self.inner.storage.as_ref();
+        let content = match limits::get(storage, &name, limits::file(FileKind::Key)) {
+            Err(Error::Storage(error)) if error.is_not_found() => return Ok(None),
             other => other?,
         };
         if Id::hash(&content) != *id {
@@ -102,20 +106,28 @@ impl Repository {
     }
 }
 
-/// The master key, from whichever key file the password opens.
+/// The master key, in whichever key file the password opens.
 pub(crate) fn find(storage: &dyn Storage, password: &Password) -> Result<AeadKey> {
-    let (mut intact, mut damaged) = (0, None);
+    let (mut intact, mut damaged, mut work) = (0, None, 0);
     for (id, _) in list(storage, FileKind::Key)? {
         let name = FileKind::Key.name(&id);
-        let content = storage.get(&name)?;
-        if Id::hash(&content) != id {
-            damaged = Some(Error::damaged(name, "its content does not match its name"));
-            continue;
-        }
-        match key::open(&name, &content, password) {
+        let tried = limits::get(storage, &name, limits::file(FileKind::Key)).and_then(|content| {
+            if Id::hash(&content) != id {
+                return Err(Error::damaged(&name, "its content does not match its name"));
+            }
+            let file = KeyFile::parse(&name, &content)?;
+            work += file.work();
+            if work > limits::ALL_KEYS_WORK {
+                let reason = "the key files before it were too costly to try";
+                return Err(Error::damaged(&name, reason));
+            }
+            file.open(&name, password)
+        });
+        match tried {
             Ok(Some(master)) => return Ok(master),
             Ok(None) => intact += 1,
-            Err(error) => damaged = Some(error),
+            Err(error) if error.is_damage() => damaged = Some(error),
+            Err(error) => return Err(error),
         }
     }
     // A wrong password and a damaged key need different help, so the damage is named.

@@ -43,12 +43,15 @@ mod entries;
 mod error;
 mod familiar;
 mod forget;
+#[doc(hidden)]
+pub mod fuzzing;
 mod go_json;
 mod id;
 mod index;
 mod index_files;
 mod key;
 mod keys;
+mod limits;
 mod lock;
 mod lock_file;
 mod node;
@@ -56,6 +59,7 @@ mod opener;
 mod pack;
 mod packer;
 mod pipeline;
+mod planted;
 mod prune;
 mod rabin;
 mod reader;
@@ -69,11 +73,11 @@ mod slab;
 mod snapshot;
 mod storage;
 mod survey;
+mod totals;
 mod tree;
 mod unlock;
-mod volume;
-mod totals;
 mod verify;
+mod volume;
 mod writer;
 
 pub use backup::{
@@ -107,13 +111,13 @@ pub use storage::{
     StorageOptions, StoredObject, guard_storage, open_directory, open_storage,
 };
 pub use survey::{Survey, Surveyed, Usage};
+pub use totals::{Totals, TreeTotals};
 pub use unlock::LockInfo;
+pub use verify::{PackVerdict, Verifier};
 pub use volume::{
     ByteRange, ChangedBlocks, DEFAULT_BLOCK_SIZE, DamagedRange, Extent, MAX_VOLUME, NbdAddress,
     NbdExport, NbdLimits, NbdServer, RawImage, RawTarget, VOLUME_SUFFIX, VolumeCacheLimits,
     VolumeExtent, VolumeOptions, VolumeReader, VolumeRestore, VolumeRestoreOptions, VolumeSource,
     VolumeStats, VolumeTarget,
 };
-pub use totals::{Totals, TreeTotals};
-pub use verify::{PackVerdict, Verifier};
 pub use writer::SnapshotWriter;

@@ -4,10 +4,9 @@ use crate::crypto::AeadKey;
 use crate::error::{Error, Result};
 use crate::id::Id;
 use crate::index::Location;
+use crate::limits;
 use crate::repository::damaged;
 
-/// Plaintext of one blob, at most. restic cuts files to 8 MiB; trees of huge directories are more.
-const MAX_BLOB: u32 = 1 << 30;
 /// Memory is kept from blob to blob up to so many bytes.
 const KEPT: usize = 16 << 20;
 
@@ -28,6 +27,7 @@ impl BlobOpener {
     /// The plaintext of a sealed blob: authentic, of the right length, and with the right hash.
     pub(crate) fn open(&mut self, key: &AeadKey, place: &Location, sealed: &[u8]) -> Result<&[u8]> {
         let bad = |reason: &dyn std::fmt::Display| Err(damaged(place, reason));
+        limits::refuse_absurd(place)?;
         if sealed.len() != place.blob.length as usize {
             return bad(&"the pack file is cut short");
         }
@@ -39,9 +39,11 @@ impl BlobOpener {
         }
         match place.blob.uncompressed {
             None => std::mem::swap(&mut self.plain, &mut self.decrypted),
-            Some(length) if length > MAX_BLOB => return bad(&"it is absurdly large"),
             Some(length) => {
-                self.plain.reserve(length as usize);
+                // Not `reserve`, which ends the process when there is not enough.
+                if self.plain.try_reserve(length as usize).is_err() {
+                    return bad(&format!("there is no memory for its {length} bytes"));
+                }
                 let opened =
                     self.decompressor.decompress_to_buffer(&self.decrypted, &mut self.plain);
                 if let Err(error) = opened {

@@ -16,6 +16,7 @@ use crate::cancel::CancelFlag;
 use crate::error::{Error, Result};
 use crate::id::Id;
 use crate::pack::{BlobKind, PackBuilder};
+use crate::planted::{Bug, is_planted};
 use crate::repository::{FileKind, Inner};
 use crate::storage::StorageError;
 
@@ -259,6 +260,10 @@ pub(crate) fn store(inner: &Inner, open: OpenPack) -> Result<()> {
             return Err(error);
         }
     };
+    if is_planted(Bug::IndexBeforePack) {
+        inner.publish(id, &blobs);
+        inner.flush_index()?;
+    }
     let bytes = Bytes::from(bytes);
     let put = inner.storage.put(&FileKind::Pack.name(&id), bytes.clone());
     if let Ok(buffer) = bytes.try_into_mut() {

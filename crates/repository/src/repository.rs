@@ -1,7 +1,6 @@
 //! An opened repository: its storage, its key, its index, and the jobs that share them.
 
 use std::collections::{HashMap, HashSet};
-use std::io::Read;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Duration;
 
@@ -16,16 +15,13 @@ use crate::index::Location;
 use crate::index_files::Index;
 use crate::key::{self, Password};
 use crate::keys;
+use crate::limits;
 use crate::lock::{LockManager, begin_freeing_job};
 use crate::opener::BlobOpener;
 use crate::pack::BlobKind;
 use crate::packer::Packer;
 use crate::snapshot::Snapshot;
 use crate::storage::Storage;
-
-/// Plaintext of one index, snapshot or lock file, at most: a guard against damage, far above what
-/// any program writes (index files are kept below 8 MiB).
-const MAX_FILE: u64 = 1 << 30;
 
 /// How an opened repository works. The defaults suit production.
 #[derive(Debug, Clone)]
@@ -190,8 +186,10 @@ impl Repository {
 
     /// Opens a repository. Cheap: the index is read when the first job needs it.
     pub fn open(storage: Arc<dyn Storage>, password: &Password, options: Options) -> Result<Self> {
-        let config = match storage.get("config") {
-            Err(error) if error.is_not_found() => return Err(Error::NotARepository),
+        let config = match limits::get(storage.as_ref(), "config", limits::CONFIG) {
+            Err(Error::Storage(error)) if error.is_not_found() => {
+                return Err(Error::NotARepository);
+            }
             other => other?,
         };
         let master = keys::find(storage.as_ref(), password)?;
@@ -201,7 +199,7 @@ impl Repository {
         Ok(Self::new(storage, master, config, chunker, options))
     }
 
-    fn new(
+    pub(crate) fn new(
         storage: Arc<dyn Storage>,
         key: AeadKey,
         config: Config,
@@ -291,6 +289,7 @@ impl std::fmt::Debug for Repository {
     }
 }
 
+/// All files of a kind, with their sizes. Names that are no ids are not ours.
 pub(crate) fn list(storage: &dyn Storage, kind: FileKind) -> Result<Vec<(Id, u64)>> {
     let objects = storage.list(kind.directory())?;
     Ok(objects
@@ -341,25 +340,12 @@ impl Inner {
     /// The JSON document in a file, verified by name and by MAC.
     pub(crate) fn load_unpacked(&self, kind: FileKind, id: &Id) -> Result<Vec<u8>> {
         let name = kind.name(id);
-        let sealed = self.storage.get(&name)?;
+        let sealed = limits::get(self.storage.as_ref(), &name, limits::file(kind))?;
         if Id::hash(&sealed) != *id {
             return Err(Error::damaged(name, "its content does not match its name"));
         }
         let plain = self.key.open(&sealed).map_err(|error| Error::damaged(&name, error))?;
-        match plain.split_first() {
-            Some((b'{' | b'[', _)) => Ok(plain),
-            Some((2, compressed)) => {
-                let mut json = Vec::new();
-                zstd::stream::read::Decoder::new(compressed)
-                    .and_then(|decoder| decoder.take(MAX_FILE + 1).read_to_end(&mut json))
-                    .map_err(|error| Error::damaged(&name, error))?;
-                if json.len() as u64 > MAX_FILE {
-                    return Err(Error::damaged(name, "it is larger than any such file"));
-                }
-                Ok(json)
-            }
-            _ => Err(Error::damaged(name, "its encoding is unknown")),
-        }
+        limits::decode_file(&name, kind, plain)
     }
 
     /// The verified plaintext of a blob, from whichever place still has it.
@@ -391,6 +377,7 @@ impl Inner {
     }
 
     pub(crate) fn load_from(&self, place: &Location) -> Result<Vec<u8>> {
+        limits::refuse_absurd(place)?;
         let (offset, length) = (u64::from(place.blob.offset), u64::from(place.blob.length));
         match self.storage.get_range(&FileKind::Pack.name(&place.pack), offset, length) {
             Ok(sealed) => {

@@ -20,6 +20,8 @@ use nix::fcntl::{AT_FDCWD, RenameFlags, renameat2};
 use nix::libc::O_NONBLOCK;
 use nix::sys::statfs::statfs;
 
+use crate::planted::{Bug, is_planted};
+
 use super::{Storage, StorageError, StorageErrorKind, StoredObject, check_name};
 
 /// Begins the name of a file that is being written.
@@ -65,7 +67,12 @@ impl LocalStorage {
             let name = root.to_string_lossy();
             return Err(StorageError::other("open", &name, "it is not a directory"));
         }
-        Ok(Self { root, directories: Mutex::default(), has_config: false.into(), sync: true })
+        Ok(Self {
+            root,
+            directories: Mutex::default(),
+            has_config: false.into(),
+            sync: !is_planted(Bug::NoSync),
+        })
     }
 
     /// The same without any sync: what a power cut leaves of it is left to chance. Only for tests

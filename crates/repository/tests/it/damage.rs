@@ -10,7 +10,7 @@ use crate::support::{Sandbox, backup_options, describe, noise, small_tree, walk}
 /// What a file's content becomes, given a place in it; `None` if the file is removed.
 type Damage = fn(&[u8], usize) -> Option<Vec<u8>>;
 
-const DAMAGES: [(&str, Damage); 4] = [
+const DAMAGES: [(&str, Damage); 5] = [
     ("flip", |content, at| {
         let mut content = content.to_vec();
         let at = at % content.len();
@@ -19,6 +19,7 @@ const DAMAGES: [(&str, Damage); 4] = [
     }),
     ("truncate", |content, at| Some(content[..at % content.len()].to_vec())),
     ("extend", |content, _| Some([content, b"x"].concat())),
+    ("empty", |_, _| Some(Vec::new())),
     ("remove", |_, _| None),
 ];
 
@@ -76,7 +77,9 @@ fn damaged_everywhere(directory: &str, spots: usize) {
     let files: Vec<_> =
         sandbox.repository_files().into_iter().filter(|name| name.starts_with(directory)).collect();
     assert!(!files.is_empty());
-    for name in files {
+    let contents: Vec<_> =
+        files.iter().map(|name| fs::read(sandbox.path("repo").join(name)).unwrap()).collect();
+    for name in files.clone() {
         let path = sandbox.path("repo").join(&name);
         let content = fs::read(&path).unwrap();
         for (what, damage) in DAMAGES {
@@ -87,6 +90,18 @@ fn damaged_everywhere(directory: &str, spots: usize) {
                 apply(&path, damage(&content, at));
                 found(&sandbox, &name, &format!("{what} at {at} of {name}"), &good, committed.id);
             }
+        }
+        // Each other file of its kind in its place, and one of another kind.
+        for (other, other_content) in files.iter().zip(&contents) {
+            if *other != name {
+                apply(&path, Some(other_content.clone()));
+                let case = format!("swap {other} for {name}");
+                found(&sandbox, &name, &case, &good, committed.id);
+            }
+        }
+        if name != "config" {
+            apply(&path, Some(fs::read(sandbox.path("repo/config")).unwrap()));
+            found(&sandbox, &name, &format!("swap config for {name}"), &good, committed.id);
         }
         apply(&path, Some(content));
     }
@@ -123,13 +138,21 @@ fn found(
     assert!(name != "config" && !name.starts_with("keys/"), "{case}: opened");
     let whole = restorable(&repository);
     assert!(whole.iter().all(|file| good.contains(file)), "{case}: wrong content came out");
-    let report = repository.check(CheckLevel::ReadData, &CancelFlag::new()).unwrap();
+    let check = |expected: &[_]| {
+        repository.check_expecting(CheckLevel::ReadData, expected, &CancelFlag::new()).unwrap()
+    };
+    let report = check(&[id]);
     if case.starts_with("remove") && name.starts_with("snapshots/") {
         // Only a catalog can tell that a snapshot is missing.
-        assert!(report.is_clean() && report.snapshots == 0, "{case}: {:?}", report.problems);
-        return;
+        let alone = check(&[]);
+        assert!(alone.is_clean() && alone.snapshots == 0, "{case}: {:?}", alone.problems);
+        assert!(matches!(report.problems[0].error, Error::SnapshotNotFound(other) if other == id));
     }
     assert!(!report.is_clean(), "{case} was not found");
+    if name.starts_with("snapshots/") {
+        assert_eq!((report.hurt.len(), report.hurt[0].snapshot), (1, id), "{case}");
+        assert!(whole.is_empty());
+    }
     // What the check calls unhurt is restorable, and what it calls hurt is not. (A damaged
     // snapshot is itself the problem; a pack's header may be damaged and no blob.)
     if !name.starts_with("snapshots/") {

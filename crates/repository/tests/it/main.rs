@@ -3,9 +3,9 @@
 // An unwrap that fails is how a test fails.
 #![allow(clippy::unwrap_used)]
 
+mod adoption;
 mod beside;
 mod care;
-mod adoption;
 mod concurrency;
 mod damage;
 mod dedup;
@@ -13,11 +13,12 @@ mod familiar;
 mod faults;
 mod foreign;
 mod hook;
+mod hostile;
 mod locks;
-mod proxy;
-mod prune;
 mod nbd;
 mod nbd_protocol;
+mod proxy;
+mod prune;
 mod reading;
 mod storage;
 mod storage_faults;
