@@ -121,6 +121,9 @@ impl Yard {
         let mut command: Command = clean_command(executable());
         command.args(["repository", "--quiet", "--repo"]).arg(self.repo());
         command.arg("--password-file").arg(self.sandbox.path("password")).args(args);
+        // The cache outlives a disk that is put back to its beginning, and may then know more than
+        // the repository.
+        command.env("XDG_CACHE_HOME", self.sandbox.path("cache"));
         for (name, value) in &self.environment {
             command.env(name, value);
         }

@@ -32,7 +32,7 @@ fn link(name: &str, target: &Path) -> String {
 
 #[test]
 fn nothing_is_written_outside_of_the_target() {
-    let sandbox = Sandbox::new();
+    let (sandbox, cache) = (Sandbox::new(), Sandbox::new());
     let outside = sandbox.directory("outside");
     fs::write(outside.join("victim"), "untouched").unwrap();
     fs::create_dir(outside.join("directory")).unwrap();
@@ -93,6 +93,7 @@ fn nothing_is_written_outside_of_the_target() {
         let target = sandbox.directory("around").join("target");
         let mut command = clean_command(executable());
         command.args(["repository", "restore", "latest"]).arg(&target).arg("--repo").arg(&repo);
+        command.env("XDG_CACHE_HOME", cache.root());
         let ended = Finished::of(command.env("RESTIC_PASSWORD", PASSWORD), "it was just there");
         match ended.code {
             Some(0) => whole += 1,

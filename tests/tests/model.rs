@@ -159,6 +159,7 @@ impl Crowd {
         let mut command = clean_command(executable());
         command.args(["repository", "--quiet", "--repo"]).arg(self.sandbox.path("repo"));
         command.arg("--password-file").arg(self.sandbox.path("password")).args(args);
+        command.env("XDG_CACHE_HOME", self.sandbox.path("cache"));
         Finished::of(&mut command, "it was just there")
     }
 

@@ -37,6 +37,7 @@ impl Repository {
         let mut command = Program::bare(&["repository"]);
         command.arg("--repo").arg(self.path("repo"));
         command.arg("--password-file").arg(self.path("password")).args(args);
+        command.env("XDG_CACHE_HOME", self.path("cache"));
         command
     }
 
@@ -62,8 +63,10 @@ impl Repository {
         all.as_array().unwrap().iter().map(id).collect()
     }
 
+    /// Whether there is no lock. A file under another name is one in the making.
     fn is_unlocked(&self) -> bool {
-        fs::read_dir(self.path("repo/locks")).is_ok_and(|mut locks| locks.next().is_none())
+        let Ok(locks) = fs::read_dir(self.path("repo/locks")) else { return true };
+        locks.flatten().all(|lock| lock.file_name().len() != 64)
     }
 
     /// Where a path of the sandbox lies in a whole restored snapshot.

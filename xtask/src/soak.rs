@@ -26,7 +26,15 @@ pub fn run(args: &[String]) -> Result<(), String> {
     let mut command = cargo(&[&test[..], &name[..]].concat());
     command.env("PROVAULT_WRECKS", count.to_string());
     command.env("PROVAULT_TEST_SEED", seed.to_string());
+    // A run that found no such test would succeed as well.
+    let done = std::env::temp_dir().join(format!("provault-soak-{}", std::process::id()));
+    command.env("PROVAULT_WRECKS_DONE", &done);
     run(&mut command, "a wreck")?;
+    let told = std::fs::read_to_string(&done).unwrap_or_default();
+    let _ = std::fs::remove_file(&done);
+    if told != count.to_string() {
+        return Err(format!("{count} wrecks were asked for, and the test tells of '{told}'"));
+    }
     println!("{count} wrecks, seed {seed}: nothing was lost");
     Ok(())
 }

@@ -140,14 +140,14 @@ fn base(directory: &Path, size: u64, block_size: u64) -> Outcome<Base> {
     let path = directory.join(format!("{}-{}", size / GIB, block_size / 1024));
     let storage = Arc::new(ObjectStorage::local(&path)?);
     let repository = Repository::init(storage, &Password::generate(), Options::default())?;
-    let blocks: Vec<Vec<u8>> = (0..PERIOD / block_size)
-        .map(|block| {
-            let pages = block_size / 4096;
-            (block * pages..(block + 1) * pages).flat_map(page).collect()
-        })
-        .collect();
+    let pages = block_size / 4096;
+    let block = |number: usize| -> Vec<u8> {
+        let first = number as u64 * pages;
+        (first..first + pages).flat_map(page).collect()
+    };
+    let count = usize::try_from(PERIOD / block_size)?;
     let mut writer = repository.backup(options(None))?;
-    writer.add_periodic_volume(b"disk", size, &blocks, &|block| {
+    writer.add_periodic_volume(b"disk", size, (count, &block), &|block| {
         usize::try_from(pattern(block, block_size)).unwrap_or(0)
     })?;
     let id = writer.finish(None)?.id;

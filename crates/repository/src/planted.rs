@@ -12,9 +12,6 @@ pub(crate) enum Bug {
     IndexBeforePack,
     /// Nothing is synced to disk.
     NoSync,
-    /// A prune deletes packs without waiting for the jobs that may rely on them.
-    #[allow(dead_code, reason = "for prune")]
-    PruneWithoutWait,
 }
 
 impl Bug {
@@ -23,7 +20,6 @@ impl Bug {
         match self {
             Self::IndexBeforePack => "index-before-pack",
             Self::NoSync => "no-sync",
-            Self::PruneWithoutWait => "prune-without-wait",
         }
     }
 }

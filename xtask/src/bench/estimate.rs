@@ -1,4 +1,4 @@
-//! How long a run will take: what the same took before, or else what it took when it was tried out.
+//! How long a run will take: what the same took before, or else a guess.
 
 use super::options::Options;
 use super::record;
@@ -7,11 +7,11 @@ use super::summary::median;
 use super::tool::Tool;
 use super::{INDEX, Setup};
 
-/// Seconds of a round with all increments, of one program, on two cores of a server: measuring,
+/// Seconds of the first round of one program, guessed for two cores of a server: measuring,
 /// warming and comparing. Only the first run on a machine needs them.
-const TRIED: [(&str, f64); 4] =
-    [("files", 150.0), ("volume", 500.0), ("random", 150.0), ("many", 700.0)];
-/// The part of it that a round without the later increments takes.
+const GUESSED: [(&str, f64); 4] =
+    [("files", 150.0), ("volume", 300.0), ("random", 60.0), ("many", 250.0)];
+/// The part of it that a round takes that leaves out the later increments.
 const SHORT: f64 = 0.5;
 /// Seconds of the index: building, filling, opening.
 const INDEX_SECONDS: f64 = 180.0;
@@ -55,12 +55,14 @@ fn tell(options: &Options, setup: &Setup, programs: &[(&str, Option<&str>)]) -> 
                     continue;
                 }
                 rounds += 1;
-                let all = does_all_increments(round);
-                let same = records
-                    .iter()
-                    .filter(|r| r.tool == *name && does_all_increments(r.round) == all);
-                let tried = TRIED.iter().find(|(known, _)| known == corpus).map_or(600.0, |t| t.1);
-                let guess = tried * if all { 1.0 } else { SHORT };
+                let all = does_all_increments(corpus, round);
+                let same = records.iter().filter(|record| {
+                    record.tool == *name && does_all_increments(corpus, record.round) == all
+                });
+                let known_guess =
+                    GUESSED.iter().find(|(known, _)| known == corpus).map_or(600.0, |t| t.1);
+                let is_short = !all && does_all_increments(corpus, 1);
+                let guess = known_guess * if is_short { SHORT } else { 1.0 };
                 seconds += median(same.map(|record| record.elapsed)).unwrap_or(guess);
             }
         }

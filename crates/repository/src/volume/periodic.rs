@@ -10,29 +10,29 @@ use super::layout::{self, GROUP_SEGMENTS, Geometry};
 
 impl SnapshotWriter {
     /// Adds a fully mapped volume that consists of a few blocks only, without reading it: the
-    /// block number `n` is `blocks[pattern(n)]`. Every list of blocks is written as it would be
+    /// block number `n` is `block(pattern(n))`. Every list of blocks is written as it would be
     /// for a volume of distinct blocks, so what an increment of it costs is true. For measurements;
-    /// `size` must be a whole number of blocks.
+    /// there are `count` blocks, and `size` must be a whole number of blocks.
     #[doc(hidden)]
     pub fn add_periodic_volume(
         &mut self,
         name: &[u8],
         size: u64,
-        blocks: &[Vec<u8>],
+        (count, block): (usize, &dyn Fn(usize) -> Vec<u8>),
         pattern: &dyn Fn(u64) -> usize,
     ) -> Result<()> {
         self.attempt(|writer| {
             let name = layout::directory_name(name);
             writer.check_new_name(&name)?;
-            let length = blocks.first().map_or(0, Vec::len);
+            let length = block(0).len();
             let geometry = Geometry::new(size, u32::try_from(length).unwrap_or(0))?;
             let mut worker = writer.blobs.worker()?;
             let mut store = |kind, plain: &[u8]| -> Result<Id> {
                 Ok(writer.blobs.store(&mut worker, kind, plain)?.id)
             };
             let mut ids = Vec::new();
-            for block in blocks {
-                ids.push(store(BlobKind::Data, block)?);
+            for number in 0..count {
+                ids.push(store(BlobKind::Data, &block(number))?);
             }
             let mut groups = Vec::new();
             for group in 0..geometry.groups() {
