@@ -217,6 +217,7 @@ fn resource(config: serde_json::Value) -> Result<Resource, Invalid> {
         rpo_seconds: None,
         rto_seconds: None,
         test_after_backup: false,
+        imported: false,
         created_at: jiff::Timestamp::now(),
     })
 }
