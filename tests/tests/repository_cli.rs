@@ -8,73 +8,12 @@ use std::process::{Command, Stdio};
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use provault_tests::{Finished, Manifest, Program, Sandbox, clean_command, until, write_tree};
+use provault_tests::{
+    Finished, LoneRepository as Repository, Manifest, Program, clean_command, until, write_tree,
+};
 use serde_json::Value;
 
 const INSTALL: &str = "restic is missing; install it: apt-get install restic";
-
-/// A repository, its password in a file, and a source.
-struct Repository {
-    sandbox: Sandbox,
-}
-
-impl Repository {
-    fn new() -> Self {
-        let this = Self { sandbox: Sandbox::new() };
-        this.run(0, &["init", "--generate-password"]);
-        this
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        self.sandbox.path(name)
-    }
-
-    fn text(&self, name: &str) -> String {
-        self.path(name).to_str().unwrap().to_owned()
-    }
-
-    fn command(&self, args: &[&str]) -> Command {
-        let mut command = Program::bare(&["repository"]);
-        command.arg("--repo").arg(self.path("repo"));
-        command.arg("--password-file").arg(self.path("password")).args(args);
-        command.env("XDG_CACHE_HOME", self.path("cache"));
-        command
-    }
-
-    fn run(&self, code: i32, args: &[&str]) -> Finished {
-        Finished::of(&mut self.command(args), "it was just there").expect(code)
-    }
-
-    fn json(&self, args: &[&str]) -> Value {
-        let mut command = self.command(args);
-        Finished::of(command.arg("--json"), "it was just there").expect(0).json()
-    }
-
-    fn restic(&self, args: &[&str]) -> Finished {
-        let mut command = clean_command("restic");
-        command.arg("--no-cache").arg("-r").arg(self.path("repo"));
-        command.arg("-p").arg(self.path("password"));
-        Finished::of(command.args(args), INSTALL).expect(0)
-    }
-
-    fn ids(&self) -> Vec<String> {
-        let all = self.json(&["snapshots"]);
-        let id = |snapshot: &Value| snapshot["id"].as_str().unwrap().to_owned();
-        all.as_array().unwrap().iter().map(id).collect()
-    }
-
-    /// Whether there is no lock. A file under another name is one in the making.
-    fn is_unlocked(&self) -> bool {
-        let Ok(locks) = fs::read_dir(self.path("repo/locks")) else { return true };
-        locks.flatten().all(|lock| lock.file_name().len() != 64)
-    }
-
-    /// Where a path of the sandbox lies in a whole restored snapshot.
-    fn within(&self, target: &str, name: &str) -> PathBuf {
-        let path = self.path(name);
-        self.path(target).join(path.strip_prefix("/").unwrap())
-    }
-}
 
 #[test]
 fn what_is_backed_up_comes_back_by_both_programs() {
@@ -172,7 +111,7 @@ fn what_is_backed_up_comes_back_by_both_programs() {
 
 #[test]
 fn a_repository_of_restic_is_read_and_written() {
-    let repo = Repository { sandbox: Sandbox::new() };
+    let repo = Repository::empty();
     fs::write(repo.path("password"), "  chosen by a person \n").unwrap();
     let source = repo.path("source");
     write_tree(&source);
@@ -215,7 +154,7 @@ fn exit_codes_tell_what_to_do() {
     code(12, "password", bare(&["-r", &here, "-p", &wrong, "snapshots"]));
     code(2, "--repo", bare(&["snapshots"]));
     code(2, "--password-file", bare(&["-r", &here, "snapshots"]));
-    code(2, "no storage called", bare(&["-r", "gopher://x", "-p", &wrong, "snapshots"]));
+    code(2, "no such storage", bare(&["-r", "gopher://x", "-p", &wrong, "snapshots"]));
     let failed = |c: i32, part: &str, args: &[&str]| {
         code(c, part, Finished::of(&mut repo.command(args), "it was just there"));
     };
@@ -270,7 +209,7 @@ fn a_backup_that_lacks_paths_is_3() {
 fn the_repository_is_left_out_of_its_own_backup() {
     let repo = Repository::new();
     fs::write(repo.path("beside"), "kept").unwrap();
-    let whole = repo.sandbox.root().to_str().unwrap().to_owned();
+    let whole = repo.root().to_str().unwrap().to_owned();
     let ended = repo.run(0, &["backup", &whole]);
     assert!(ended.stderr.contains("left out"), "{ended}");
     repo.run(0, &["restore", &format!("latest:{whole}"), &repo.text("out")]);
@@ -395,7 +334,7 @@ fn packs(data: &Path) -> Vec<(u64, PathBuf)> {
 
 #[test]
 fn passwords_come_from_files_and_are_changed() {
-    let repo = Repository { sandbox: Sandbox::new() };
+    let repo = Repository::empty();
     fs::write(repo.path("password"), "first\n").unwrap();
     repo.run(0, &["init"]);
     // A password that somebody chose is made hard to guess at.

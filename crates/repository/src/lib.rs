@@ -108,7 +108,7 @@ pub use seal::WrappingKey;
 pub use snapshot::Snapshot;
 pub use storage::{
     LocalStorage, ObjectStorage, S3Options, S3Storage, Storage, StorageError, StorageErrorKind,
-    StorageOptions, StoredObject, guard_storage, open_directory, open_storage,
+    StorageOptions, StoredObject, guard_storage, local_directory, open_directory, open_storage,
 };
 pub use survey::{Survey, Surveyed, Usage};
 pub use totals::{Totals, TreeTotals};

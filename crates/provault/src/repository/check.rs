@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use provault_repository::{CheckLevel, CheckReport};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::context::{Context, repository_flag};
 use super::failure::Failure;
@@ -34,56 +34,18 @@ pub(crate) fn run(args: &CheckArgs, context: &Context<'_>) -> Result<(), Failure
 }
 
 fn tell(context: &Context<'_>, report: &CheckReport, seconds: f64) -> Result<(), Failure> {
-    let problems: Vec<_> = report
-        .problems
-        .iter()
-        .map(|problem| json!({ "object": problem.object, "error": problem.error.to_string() }))
-        .collect();
-    let hurt: Vec<_> = report
-        .hurt
-        .iter()
-        .map(|hurt| {
-            json!({
-                "snapshot": hurt.snapshot.to_string(),
-                "path": format!("/{}", String::from_utf8_lossy(&hurt.path)),
-            })
-        })
-        .collect();
-    let value = json!({
-        "message_type": "summary",
-        "num_errors": report.problems.len(),
-        "problems": problems,
-        "hurt": hurt,
-        "hurt_total": report.hurt_total,
-        "snapshots": report.snapshots,
-        "trees": report.trees,
-        "packs": report.packs,
-        "blobs": report.blobs,
-        "unreferenced_packs": report.unreferenced_packs,
-        "bytes_read": report.bytes_read,
-        "seconds_elapsed": seconds,
-    });
+    let mut value = to_json(report);
+    value["message_type"] = json!("summary");
+    value["seconds_elapsed"] = json!(seconds);
     if !context.out.is_json() {
-        for problem in &report.problems {
-            context.warn(&format!("{}: {}", problem.object, problem.error));
-        }
-        for hurt in &report.hurt {
-            context.warn(&format!(
-                "cannot be restored whole: snapshot {} /{}",
-                &hurt.snapshot.to_string()[..8],
-                String::from_utf8_lossy(&hurt.path)
-            ));
-        }
-        let more = report.hurt_total.saturating_sub(report.hurt.len() as u64);
-        if more > 0 {
-            context.warn(&format!("and {more} more files and directories"));
-        }
+        list(context, report);
         if report.unreferenced_packs > 0 {
-            context.note(&format!(
-                "{} packs that nothing refers to are left from interrupted backups; they are \
-                 harmless, and 'prune' removes them",
-                report.unreferenced_packs
-            ));
+            let advice = if report.is_clean() {
+                "they are left from interrupted backups and harmless, and 'prune' removes them"
+            } else {
+                "'repair' lists those of them again that snapshots need"
+            };
+            context.note(&format!("{} packs are in no index; {advice}", report.unreferenced_packs));
         }
     }
     let found = match report.problems.len() {
@@ -106,7 +68,57 @@ fn tell(context: &Context<'_>, report: &CheckReport, seconds: f64) -> Result<(),
     }
     Err(Failure::Damaged(format!(
         "the repository is damaged: {found}, {} files and directories hurt. All others can be \
-         restored; a new backup stores again what is missing and still there at the source",
+         restored. 'repair' mends what can be had, and a new backup stores again what is still \
+         there at the source",
         report.hurt_total
     )))
+}
+
+/// What a check found, by restic's names where it has them.
+pub(crate) fn to_json(report: &CheckReport) -> Value {
+    let problems: Vec<_> = report
+        .problems
+        .iter()
+        .map(|problem| json!({ "object": problem.object, "error": problem.error.to_string() }))
+        .collect();
+    let hurt: Vec<_> = report
+        .hurt
+        .iter()
+        .map(|hurt| {
+            json!({
+                "snapshot": hurt.snapshot.to_string(),
+                "path": format!("/{}", String::from_utf8_lossy(&hurt.path)),
+            })
+        })
+        .collect();
+    json!({
+        "num_errors": report.problems.len(),
+        "problems": problems,
+        "hurt": hurt,
+        "hurt_total": report.hurt_total,
+        "snapshots": report.snapshots,
+        "trees": report.trees,
+        "packs": report.packs,
+        "blobs": report.blobs,
+        "unreferenced_packs": report.unreferenced_packs,
+        "bytes_read": report.bytes_read,
+    })
+}
+
+/// Lists for people what is wrong, and who suffers.
+pub(crate) fn list(context: &Context<'_>, report: &CheckReport) {
+    for problem in &report.problems {
+        context.warn(&format!("{}: {}", problem.object, problem.error));
+    }
+    for hurt in &report.hurt {
+        context.warn(&format!(
+            "cannot be restored whole: snapshot {} /{}",
+            &hurt.snapshot.to_string()[..8],
+            String::from_utf8_lossy(&hurt.path)
+        ));
+    }
+    let more = report.hurt_total.saturating_sub(report.hurt.len() as u64);
+    if more > 0 {
+        context.warn(&format!("and {more} more files and directories"));
+    }
 }

@@ -1,6 +1,6 @@
 //! What a command works with: the options, the output, the opened repository.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use provault_cli::Output;
@@ -9,7 +9,7 @@ use provault_repository::{Options, Password, Repository, Storage};
 
 use super::failure::Failure;
 use super::location::Location;
-use super::{RepositoryOptions, password};
+use super::{RepositoryOptions, password, usage};
 
 /// How commands call themselves in snapshots.
 pub(crate) const PROGRAM: &str = concat!("provault ", env!("CARGO_PKG_VERSION"));
@@ -51,6 +51,24 @@ impl<'a> Context<'a> {
         let password = password::find(self.options.password_file.as_deref())?;
         let options = Options { cache_dir: self.cache_dir(), ..options };
         Ok(Repository::open(storage, &password, options)?)
+    }
+
+    /// Opens another repository than that of `--repo`, to read from it.
+    pub(crate) fn open_other(
+        &self,
+        repo: &str,
+        password_file: &Path,
+    ) -> Result<Repository, Failure> {
+        let location = Location::parse(repo)?;
+        if location.is_same(&self.location()?) {
+            return Err(usage("--from-repo and --repo are the same repository"));
+        }
+        let is_stdin = |file: &Path| file == Path::new("-");
+        if is_stdin(password_file) && self.options.password_file.as_deref().is_some_and(is_stdin) {
+            return Err(usage("only one of the two passwords can come from standard input"));
+        }
+        let password = password::read(password_file)?;
+        Ok(Repository::open(location.existing()?, &password, Options::default())?)
     }
 
     /// Where this machine remembers what is only there to save time.

@@ -46,6 +46,9 @@ pub(crate) enum Failure {
     /// Ctrl-C.
     #[error("stopped; nothing was changed")]
     Interrupted,
+    /// Ctrl-C, after a part was done.
+    #[error("stopped; {0}")]
+    Stopped(&'static str),
     /// The result could not be printed.
     #[error(transparent)]
     Output(#[from] CliError),
@@ -61,7 +64,7 @@ impl Failure {
             {
                 None
             }
-            Self::Interrupted => Some(format!("provault: {self}")),
+            Self::Interrupted | Self::Stopped(_) => Some(format!("provault: {self}")),
             _ => Some(format!("error: {self}")),
         }
     }
@@ -74,7 +77,15 @@ impl Failure {
             Self::NoRepository(_) => 10,
             Self::Locked(_) => 11,
             Self::WrongPassword(_) => 12,
-            Self::Interrupted => 130,
+            Self::Interrupted | Self::Stopped(_) => 130,
+        }
+    }
+
+    /// The same for a command that may have done a part of its work when it was stopped.
+    pub(crate) fn after(self, what_stays: &'static str) -> Self {
+        match self {
+            Self::Interrupted => Self::Stopped(what_stays),
+            other => other,
         }
     }
 
@@ -174,6 +185,7 @@ mod tests {
             Failure::Locked(text()),
             Failure::WrongPassword(text()),
             Failure::Interrupted,
+            Failure::Stopped(""),
         ];
         for failure in all {
             let line = format!("  {:<5}", failure.code());

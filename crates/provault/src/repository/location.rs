@@ -3,7 +3,10 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use provault_repository::{LocalStorage, Storage};
+use provault_repository::{
+    S3Options, Storage, StorageErrorKind, StorageOptions, local_directory, open_directory,
+    open_storage,
+};
 
 use super::failure::Failure;
 use super::usage;
@@ -13,6 +16,8 @@ use super::usage;
 pub(crate) enum Location {
     /// A directory of this machine, absolute.
     Directory(PathBuf),
+    /// `s3://BUCKET/PREFIX`.
+    Bucket(String),
 }
 
 impl Location {
@@ -24,71 +29,80 @@ impl Location {
             .or_else(|| variable("PROVAULT_REPOSITORY"))
             .or_else(|| variable("RESTIC_REPOSITORY"))
             .ok_or_else(|| {
-                usage("say where the repository is: --repo PATH, or PROVAULT_REPOSITORY")
+                usage("say where the repository is: --repo PATH|URL, or PROVAULT_REPOSITORY")
             })?;
         Self::parse(&text)
     }
 
     /// A path, or a URL of a kind that we know.
     pub(crate) fn parse(text: &str) -> Result<Self, Failure> {
-        let path = match text.split_once(':') {
-            Some(("local", path)) => path,
-            Some(("file", path)) => path
-                .strip_prefix("//")
-                .filter(|path| path.starts_with('/'))
-                .ok_or_else(|| usage(format!("'{text}' is no URL of a file: file:///PATH")))?,
-            // A name with a colon in it is still a path when it is written as one.
-            Some((scheme, _)) if !scheme.contains('/') && !scheme.is_empty() => {
-                return Err(usage(format!(
-                    "'{text}': there is no storage called '{scheme}'; use a path (./{text} if it is one)"
-                )));
-            }
-            _ => text,
-        };
-        if path.is_empty() {
+        let given = text;
+        // restic's way of writing a path.
+        let text = text.strip_prefix("local:").unwrap_or(text);
+        if text.is_empty() {
             return Err(usage("--repo is empty; say where the repository is"));
         }
-        let path = std::path::absolute(path)
-            .map_err(|error| usage(format!("'{path}' is no usable path: {error}")))?;
+        let directory = if given == text {
+            local_directory(text).map_err(|error| usage(error.to_string()))?
+        } else {
+            Some(PathBuf::from(text))
+        };
+        let Some(path) = directory else {
+            return Ok(Self::Bucket(text.trim_end_matches('/').to_owned()));
+        };
+        let path = std::path::absolute(&path)
+            .map_err(|error| usage(format!("'{text}' is no usable path: {error}")))?;
         Ok(Self::Directory(path))
     }
 
     /// The directory, for a repository in one.
-    #[allow(clippy::unnecessary_wraps)] // Only one kind of place is a directory.
     pub(crate) fn directory(&self) -> Option<&Path> {
         match self {
             Self::Directory(path) => Some(path),
+            Self::Bucket(_) => None,
+        }
+    }
+
+    /// Whether both are the same place, however it is written.
+    pub(crate) fn is_same(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Directory(one), Self::Directory(other)) => {
+                let real = |path: &PathBuf| path.canonicalize().unwrap_or_else(|_| path.clone());
+                real(one) == real(other)
+            }
+            _ => self == other,
         }
     }
 
     /// The storage of a repository that must be there already: nothing is made.
     pub(crate) fn existing(&self) -> Result<Arc<dyn Storage>, Failure> {
-        match self {
-            Self::Directory(path) => {
-                if let Err(error) = std::fs::metadata(path.join("config")) {
-                    let path = path.display();
-                    if error.kind() != std::io::ErrorKind::NotFound {
-                        return Err(Failure::Failed(format!("cannot open {path}: {error}")));
-                    }
-                    return Err(Failure::NoRepository(format!(
-                        "there is no repository at {path}: its file 'config' is missing. Is the \
-                         disk mounted? A new repository is made with 'provault repository init'"
-                    )));
-                }
-                self.storage()
+        if let Self::Directory(path) = self
+            && let Err(error) = std::fs::metadata(path.join("config"))
+        {
+            let path = path.display();
+            if error.kind() != std::io::ErrorKind::NotFound {
+                return Err(Failure::Failed(format!("cannot open {path}: {error}")));
             }
+            return Err(Failure::NoRepository(format!(
+                "there is no repository at {path}: its file 'config' is missing. Is the disk \
+                 mounted? A new repository is made with 'provault repository init'"
+            )));
         }
+        self.storage()
     }
 
-    /// The storage, made where it is missing.
+    /// The storage, made where it is missing, with deadlines and retries.
     pub(crate) fn storage(&self) -> Result<Arc<dyn Storage>, Failure> {
-        match self {
-            Self::Directory(path) => {
-                let storage = LocalStorage::local(path)
-                    .map_err(|error| Failure::Failed(error.to_string()))?;
-                Ok(Arc::new(storage))
-            }
-        }
+        let options =
+            StorageOptions { s3: S3Options::from_environment(), ..StorageOptions::default() };
+        let opened = match self {
+            Self::Directory(path) => open_directory(path, &options),
+            Self::Bucket(url) => open_storage(url, &options),
+        };
+        opened.map_err(|error| match error.kind {
+            StorageErrorKind::Invalid => usage(error.to_string()),
+            _ => Failure::Failed(error.to_string()),
+        })
     }
 }
 
@@ -96,6 +110,7 @@ impl std::fmt::Display for Location {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Directory(path) => path.display().fmt(f),
+            Self::Bucket(url) => url.fmt(f),
         }
     }
 }
@@ -110,9 +125,15 @@ mod tests {
         assert_eq!(directory("/srv/repo"), Some("/srv/repo".into()));
         assert_eq!(directory("local:/srv/repo"), Some("/srv/repo".into()));
         assert_eq!(directory("file:///srv/repo"), Some("/srv/repo".into()));
+        assert_eq!(directory("file:///srv/my%20repo"), Some("/srv/my repo".into()));
+        assert_eq!(directory("s3://bucket/prefix"), None);
+        let bucket = |text: &str| Location::parse(text).unwrap();
+        assert!(bucket("s3://bucket/a/").is_same(&bucket("s3://bucket/a")));
+        assert!(!bucket("s3://bucket/a").is_same(&bucket("s3://bucket/b")));
+        assert!(bucket("/tmp/../tmp").is_same(&bucket("file:///tmp")));
         assert_eq!(directory("/srv/a:b"), Some("/srv/a:b".into()));
         assert_eq!(directory("./a:b"), Some(std::env::current_dir().unwrap().join("a:b")));
-        for bad in ["", "file:relative", "file://host/path", "sftp:host:/repo", "a:b"] {
+        for bad in ["", "file:relative", "file://host/path", "sftp:host:/repo", "a:b", "s3:x/y"] {
             let error = Location::parse(bad).unwrap_err();
             assert!(matches!(error, Failure::Usage(_)), "{bad}: {error}");
         }

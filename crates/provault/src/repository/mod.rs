@@ -17,8 +17,10 @@
 mod backup;
 mod check;
 mod context;
+mod copy;
 mod dump;
 mod failure;
+mod forget;
 mod init;
 mod key;
 mod location;
@@ -28,8 +30,11 @@ mod password;
 mod patterns;
 mod pick;
 mod progress;
+mod prune;
+mod repair;
 mod restore;
 mod signals;
+mod size;
 mod snapshots;
 mod sources;
 mod stats;
@@ -46,7 +51,7 @@ use failure::{EXIT_CODES, Failure};
 
 /// Back up, restore and check a repository without a server.
 ///
-/// A repository is a directory in the format of restic: the storage of one vault, or one made by
+/// A repository is a directory or an S3 bucket in the format of restic: the storage of one vault, or one made by
 /// 'init' or by restic itself. No server has to run; one that does is not disturbed.
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXIT_CODES)]
@@ -60,7 +65,8 @@ pub struct RepositoryArgs {
 /// What all commands of `repository` need.
 #[derive(Debug, clap::Args)]
 pub(crate) struct RepositoryOptions {
-    /// Where the repository is: a directory, or a URL [default: PROVAULT_REPOSITORY, else
+    /// Where the repository is: a directory, file:///PATH, or s3://BUCKET/PREFIX with AWS's
+    /// environment variables [default: PROVAULT_REPOSITORY, else
     /// RESTIC_REPOSITORY]
     #[arg(short = 'r', long, global = true, value_name = "PATH|URL")]
     repo: Option<String>,
@@ -99,6 +105,14 @@ enum RepositoryCommand {
     Check(check::CheckArgs),
     /// Tell how much the repository holds, and how much space that takes
     Stats(stats::StatsArgs),
+    /// Forget snapshots, by a policy or one by one
+    Forget(Box<forget::ForgetArgs>),
+    /// Free the space of what no snapshot needs
+    Prune(prune::PruneArgs),
+    /// Copy snapshots from another repository
+    Copy(copy::CopyArgs),
+    /// Mend what is damaged, as far as it can be had anywhere
+    Repair(repair::RepairArgs),
     /// List, add, change and remove the passwords that open the repository
     Key(key::KeyArgs),
     /// Remove the locks of programs that are gone
@@ -126,6 +140,10 @@ pub fn run(args: &RepositoryArgs, global: &GlobalOptions) -> ExitCode {
         RepositoryCommand::Dump(args) => dump::run(args, &context),
         RepositoryCommand::Check(args) => check::run(args, &context),
         RepositoryCommand::Stats(args) => stats::run(args, &context),
+        RepositoryCommand::Forget(args) => forget::run(args, &context),
+        RepositoryCommand::Prune(args) => prune::run(args, &context),
+        RepositoryCommand::Copy(args) => copy::run(args, &context),
+        RepositoryCommand::Repair(args) => repair::run(args, &context),
         RepositoryCommand::Key(args) => key::run(args, &context),
         RepositoryCommand::Unlock(args) => unlock::run(args, &context),
         RepositoryCommand::Mount(args) => mount::run(args, &context),

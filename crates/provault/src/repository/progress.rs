@@ -22,6 +22,20 @@ impl Progress {
         Self(bar)
     }
 
+    /// So many things are done (packs, directories), of so many where that is known.
+    pub(crate) fn count(&self, doing: &'static str, done: u64, total: Option<u64>) {
+        let line = match total {
+            Some(total) => {
+                self.0.set_length(total);
+                style("{spinner} {msg} [{bar:30}] {human_pos} of {human_len}  {elapsed}")
+            }
+            None => style("{spinner} {msg} {human_pos}  {elapsed}"),
+        };
+        self.0.set_style(line);
+        self.0.set_message(doing);
+        self.0.set_position(done);
+    }
+
     /// So many bytes are done, of so many where that is known.
     pub(crate) fn set(&self, done: u64, total: Option<u64>) {
         if let Some(total) = total

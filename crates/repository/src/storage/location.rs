@@ -33,6 +33,14 @@ pub fn open_storage(
     }
 }
 
+/// The directory that [`open_storage`] would open, or nothing for a bucket.
+pub fn local_directory(location: &str) -> Result<Option<PathBuf>, StorageError> {
+    Ok(match parse(location)? {
+        Location::Directory(path) => Some(path),
+        Location::S3 { .. } => None,
+    })
+}
+
 /// [`open_storage`] of a local directory.
 pub fn open_directory(
     path: &Path,
