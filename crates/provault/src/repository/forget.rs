@@ -146,9 +146,7 @@ pub(crate) fn run(args: &ForgetArgs, context: &Context<'_>) -> Result<(), Failur
              tells it then",
         );
     }
-    if let Some(pruned) = pruned.map_err(|failure| {
-        failure.after("the snapshots are forgotten; the next prune frees their space")
-    })? {
+    if let Some(pruned) = pruned? {
         pruned.result(context)?;
     }
     left_damaged(&all, &choice, context)
