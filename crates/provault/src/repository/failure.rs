@@ -99,7 +99,7 @@ impl From<Error> for Failure {
         match error {
             Error::Cancelled => Self::Interrupted,
             Error::NotARepository => Self::NoRepository(format!(
-                "{error}. Make a new one with 'provault repository init'"
+                "{error} Make a new one with 'provault repository init'"
             )),
             Error::Locked { .. } => Self::Locked(format!(
                 "{error}. If that program is gone, 'provault repository unlock' removes its lock"
