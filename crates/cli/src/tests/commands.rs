@@ -557,6 +557,7 @@ fn vaults_and_topics_print_what_a_script_takes() {
         }
         (_, "/provault/v1/vaults/v/repository") => ok(&json!({ "Format": "restic", "Version": 2,
             "Location": "/data/v", "RepositoryId": "ab" })),
+        (_, "/provault/v1/vaults/v/care") => ok(&super::vault_care()),
         (_, "/provault/v1/vaults/v/export-password") => {
             ok(&json!({ "BackupVaultName": "v", "Password": "p w" }))
         }

@@ -5,3 +5,16 @@ mod commands;
 mod discovery;
 mod evidence;
 mod server;
+
+/// How the vault `v` is looked after, as the server tells it.
+fn vault_care() -> serde_json::Value {
+    serde_json::json!({
+        "BackupVaultName": "v", "PruneEveryDays": 7, "CheckEveryDays": 7, "VerifyWithinDays": 0,
+        "VerifyMaxBytesPerSecond": 1, "CatalogBackupEveryDays": 1, "Alarms": [], "Imported": false,
+        "Verification": {
+            "Packs": 0, "Bytes": 0, "VerifiedPacks": 0, "VerifiedBytes": 0,
+            "NeverVerifiedPacks": 0, "OverduePacks": 0, "DamagedPacks": 0,
+            "BytesPerSecond": 0, "NeededBytesPerSecond": 0,
+        },
+    })
+}
