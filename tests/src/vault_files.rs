@@ -44,3 +44,10 @@ fn collect(directory: &Path, files: &mut Vec<PathBuf>) {
         }
     }
 }
+
+/// What the files of a vault take, in bytes.
+pub fn size(data_dir: &Path, vault: &str) -> u64 {
+    let mut files = Vec::new();
+    collect(&directory(data_dir, vault), &mut files);
+    files.iter().map(|path| fs::metadata(path).unwrap().len()).sum()
+}

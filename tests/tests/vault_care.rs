@@ -4,7 +4,7 @@
 use std::fs;
 
 use provault_tests::restic::Vault;
-use provault_tests::{Sandbox, TestServer, encode, vault_files, write_tree};
+use provault_tests::{Manifest, Random, Sandbox, TestServer, encode, vault_files, write_tree};
 use serde_json::{Value, json};
 
 fn point(server: &TestServer, arn: &str) -> Value {
@@ -58,6 +58,56 @@ fn a_check_names_what_is_hurt_and_a_forgotten_snapshot_is_noticed() {
 }
 
 #[test]
+fn a_deleted_recovery_point_frees_space_when_the_vault_is_pruned() {
+    let sandbox = Sandbox::new();
+    let server = TestServer::start(&sandbox.path("server"));
+    let source = sandbox.path("source");
+    write_tree(&source);
+    let noise = Random(7).bytes(3_000_000);
+    fs::write(source.join("noise"), &noise).unwrap();
+    let resource = server.add_directory("source", &source);
+    let first = server.back_up(&resource);
+    fs::remove_file(source.join("noise")).unwrap();
+    let kept = server.back_up(&resource);
+    let program = server.program();
+    let used = || vault_files::size(server.data_dir(), "Default");
+    let full = used();
+
+    let path = format!("/backup-vaults/Default/recovery-points/{}", encode(&first));
+    assert_eq!(server.api().call("DELETE", &path, None).status, 200);
+    let told = program.json(&["vault", "prune", "Default", "--dry-run", "--watch"]);
+    let frees = told["Report"]["Figures"]["freedBytes"].as_u64().unwrap();
+    assert!(frees >= noise.len() as u64 && told["DryRun"] == true, "{told}");
+    assert_eq!(used(), full, "only told");
+    let run = program.json(&["vault", "prune", "Default", "--watch"]);
+    assert_eq!(run["State"], "COMPLETED", "{run}");
+    // A prune keeps a reserve of a megabyte for a full disk; the rest is free.
+    assert!(
+        used() + noise.len() as u64 - (1 << 20) - 65_536 <= full,
+        "{} of {full}: {run}",
+        used()
+    );
+    let vault = Vault::of(&server, "Default");
+    assert_eq!(vault.snapshots(), 1);
+    vault.check();
+    server.restore(&kept, &sandbox.path("out"));
+    Manifest::of(&source).assert_same(&Manifest::of(&sandbox.path("out")), "after the prune");
+
+    // Damage that nothing else has: named by the repair, mended by the next backup.
+    vault_files::flip_a_byte(server.data_dir(), "Default");
+    let run = program.json_with(1, &["vault", "repair", "Default", "--read-data", "--watch"]);
+    assert_eq!(run["State"], "COMPLETED", "{run}");
+    assert_ne!(run["Report"]["Figures"]["lostBlobs"], 0, "{run}");
+    assert_eq!(run["Report"]["Hurt"][0]["RecoveryPointArn"], kept.as_str(), "{run}");
+    server.back_up(&resource);
+    let run = program.json(&["vault", "check", "Default", "--read-data", "--watch"]);
+    assert_eq!(run["Report"]["Clean"], true, "{run}");
+    assert_eq!(point(&server, &kept)["Status"], "COMPLETED");
+    program.json(&["vault", "prune", "Default", "--watch"]);
+    vault.check();
+}
+
+#[test]
 fn bad_input_changes_nothing() {
     let sandbox = Sandbox::new();
     let server = TestServer::start(&sandbox.path("server"));
@@ -73,15 +123,19 @@ fn bad_input_changes_nothing() {
     refuse("POST", runs, json!({ "Operation": "POLISH" }), INVALID);
     refuse("POST", runs, json!({ "Operation": "CHECK", "DryRun": true }), INVALID);
     refuse("POST", runs, json!({ "Operation": "VERIFY", "ReadData": true }), INVALID);
-    refuse("POST", runs, json!({ "Operation": "REPAIR" }), INVALID);
-    refuse("POST", runs, json!({ "Operation": "PRUNE" }), INVALID);
+    refuse("POST", runs, json!({ "Operation": "PRUNE", "ReadData": true }), INVALID);
+    refuse("POST", runs, json!({ "Operation": "PRUNE", "FromVault": "Default" }), INVALID);
+    let repair = |from: &str| json!({ "Operation": "REPAIR", "FromVault": from });
+    refuse("POST", runs, json!({ "Operation": "REPAIR", "DryRun": true }), INVALID);
+    refuse("POST", runs, repair("Default"), INVALID);
+    refuse("POST", runs, repair("nowhere"), UNKNOWN);
     refuse("POST", runs, json!({}), "MissingParameterValueException");
     refuse("POST", "/vaults/nowhere/care-runs", json!({ "Operation": "CHECK" }), UNKNOWN);
     refuse("POST", "/care-runs/none/stop", json!({}), UNKNOWN);
     let care = "/vaults/Default/care";
     refuse("POST", care, json!({ "VerifyWithinDays": 4000 }), INVALID);
     refuse("POST", care, json!({ "VerifyMaxBytesPerSecond": 0 }), INVALID);
-    refuse("POST", care, json!({ "PruneEveryDays": 1 }), INVALID);
+    refuse("POST", care, json!({ "PruneEveryDays": 4000 }), INVALID);
     let import = "/vaults/adopted/import";
     let at = |location: &str| json!({ "Location": location, "Password": "x" });
     refuse("POST", import, at("relative"), INVALID);
@@ -109,7 +163,7 @@ fn settings_are_shown_as_they_were_set() {
         "--verify-within-days",
         "14",
     ]);
-    assert_eq!(set["CatalogBackupEveryDays"], 0);
+    assert_eq!(set["PruneEveryDays"], 0);
     assert_eq!(set["VerifyWithinDays"], 14);
     assert_eq!(set["CheckEveryDays"], 7, "what was not given stays: {set}");
     assert_eq!(program.json(&["vault", "care", "Default"]), set);

@@ -117,9 +117,6 @@ impl App {
                     format!("'{operation}' is none; use one of {}.", known.join(", ")),
                 )
             })?;
-            if matches!(operation, CareOperation::Prune | CareOperation::Repair) {
-                return Err(AppError::not_supported(format!("Operation {operation}")));
-            }
             options.validate(operation)?;
             let vault = self.vault_named(caller, vault).await?;
             if let Some(from) = &options.from_vault {
@@ -256,9 +253,6 @@ impl App {
         let arn = self.vault_arn(caller, vault);
         self.audited(caller, ACTION, &arn, async {
             self.permit(caller, ACTION, &arn)?;
-            if update.prune_every_days.is_some_and(|days| days > 0) {
-                return Err(AppError::not_supported("PruneEveryDays"));
-            }
             let mut vault = self.vault_named(caller, vault).await?;
             vault.care = update.applied_to(vault.care);
             vault.care.validate()?;

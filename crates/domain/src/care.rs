@@ -40,6 +40,15 @@ state_names!(CareOperation {
     CatalogBackup = "CATALOG_BACKUP",
 });
 
+impl CareOperation {
+    /// Whether the two cannot be at work on one vault at a time. A repair takes packs out of the
+    /// index, and a prune would delete them.
+    pub fn excludes(self, other: Self) -> bool {
+        let shrinks = |operation| matches!(operation, Self::Prune | Self::Repair);
+        self == other || (shrinks(self) && shrinks(other))
+    }
+}
+
 /// Where a care run stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum CareState {
@@ -89,9 +98,9 @@ state_names!(CareTrigger {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct CareOptions {
-    /// CHECK: every pack is read to the last byte.
+    /// CHECK and REPAIR: every pack is read to the last byte.
     pub read_data: bool,
-    /// PRUNE and REPAIR: only tell what would be done.
+    /// PRUNE: only tell what would be done.
     pub dry_run: bool,
     /// REPAIR: take what is missing from this vault.
     pub from_vault: Option<String>,
@@ -105,8 +114,8 @@ impl CareOptions {
     pub fn validate(&self, operation: CareOperation) -> Result<(), Invalid> {
         use CareOperation as O;
         let alien = [
-            ("ReadData", self.read_data, operation == O::Check),
-            ("DryRun", self.dry_run, matches!(operation, O::Prune | O::Repair)),
+            ("ReadData", self.read_data, matches!(operation, O::Check | O::Repair)),
+            ("DryRun", self.dry_run, operation == O::Prune),
             ("FromVault", self.from_vault.is_some(), operation == O::Repair),
             ("Own", self.own, operation == O::Import),
         ];
@@ -138,8 +147,7 @@ pub struct CareSettings {
 impl Default for CareSettings {
     fn default() -> Self {
         Self {
-            // Nothing prunes by itself yet.
-            prune_every_days: None,
+            prune_every_days: Some(7),
             check_every_days: Some(7),
             verify_within_days: Some(30),
             verify_max_bytes_per_second: 50_000_000,
@@ -279,7 +287,7 @@ pub struct CareRun {
     pub stop_requested: Option<String>,
     /// What came of it, or why not, for people.
     pub status_message: Option<String>,
-    /// Bytes gone through.
+    /// Bytes gone through; packs where a repair is told of.
     pub bytes_done: u64,
     /// Bytes there are, where known.
     pub bytes_total: Option<u64>,

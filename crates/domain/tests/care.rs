@@ -79,6 +79,10 @@ fn a_setting_that_the_operation_does_not_have_is_refused_by_name() {
     }
     let thorough = CareOptions { read_data: true, ..CareOptions::default() };
     assert!(thorough.validate(CareOperation::Check).is_ok());
+    assert!(thorough.validate(CareOperation::Repair).is_ok());
+    let dry = CareOptions { dry_run: true, ..CareOptions::default() };
+    assert!(dry.validate(CareOperation::Prune).is_ok());
+    assert_eq!(dry.validate(CareOperation::Repair).unwrap_err().member, "DryRun");
     assert_eq!(thorough.validate(CareOperation::Prune).unwrap_err().member, "ReadData");
 }
 
@@ -90,6 +94,7 @@ fn what_is_due_follows_the_last_time_and_no_clock_that_was_ahead() {
     assert_eq!(due(Some(at(5)), at(6)), at(12));
     assert_eq!(due(Some(at(500)), at(6)), at(7), "a mark in the future does not count");
     assert_eq!(due_at(&care, CareOperation::Verify, None, at(0), at(1)), None);
+    assert_eq!(due_at(&care, CareOperation::Prune, None, at(0), at(1)), Some(at(7)));
     let off = CareSettings { check_every_days: None, ..care };
     assert_eq!(due_at(&off, CareOperation::Check, None, at(0), at(100)), None);
 }

@@ -14,7 +14,9 @@ use provault_driver::CancelFlag;
 use crate::heartbeat::{Heartbeat, Progress};
 use crate::pause::pause;
 use crate::shared::{Shared, blocking};
-use crate::{EngineError, Result, care_check, catalog_backup, import, verification};
+use crate::{
+    EngineError, Result, care_check, care_prune, care_repair, catalog_backup, import, verification,
+};
 
 /// What an operation works with.
 pub(crate) struct Work {
@@ -112,10 +114,11 @@ async fn attempt(
     let work = Work { shared: Arc::clone(shared), run, vault, cancel: cancel.clone(), progress };
     let done = match work.run.operation {
         CareOperation::Check => care_check::check(&work).await,
+        CareOperation::Prune => care_prune::prune(&work).await,
+        CareOperation::Repair => care_repair::repair(&work).await,
         CareOperation::Verify => verification::catch_up(&work).await,
         CareOperation::Import => import::import(&work).await,
         CareOperation::CatalogBackup => catalog_backup::back_up(&work).await,
-        other => Err(EngineError::Refused(format!("{other} is not available yet."))),
     };
     let detail = match &done {
         Ok((report, _)) => report.summary.clone(),

@@ -4,7 +4,8 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 use provault_catalog::{Change, PackRead};
-use provault_domain::care::VaultAlarm;
+use provault_domain::RecoveryPoint;
+use provault_domain::care::{CareReport, VaultAlarm};
 use provault_repository::{CheckLevel, CheckReport, Id, PackVerdict, Repository};
 
 use crate::Result;
@@ -40,26 +41,38 @@ pub(crate) async fn check(work: &Work) -> Result<Done> {
     }
     let missing = gone(shared, &work.vault, &repository, &points).await?;
     let hurt = hurt(&found, &points, &missing);
-    let now = shared.now();
-    let mut changes: Vec<Change> = conditions(&points, &hurt, now)
+    let report = of_check(&found, hurt, read_data);
+    let changes = findings(work, &points, &found, &report, !missing.is_empty());
+    Ok((report, changes))
+}
+
+/// What is entered with the report of a look at the whole vault: the condition of every recovery
+/// point, and the alarms that stand or no longer do.
+pub(crate) fn findings(
+    work: &Work,
+    points: &[RecoveryPoint],
+    found: &CheckReport,
+    report: &CareReport,
+    any_missing: bool,
+) -> Vec<Change> {
+    let mut changes: Vec<Change> = conditions(points, &report.hurt, work.shared.now())
         .into_iter()
         .map(|(arn, condition)| Change::PointCondition(arn, condition))
         .collect();
-    let report = of_check(&found, hurt, read_data);
     // Damage that hurts nobody is damage still.
     let alarms = [
         (VaultAlarm::Damaged, !found.is_clean() || report.hurt.iter().any(|h| !h.gone)),
-        (VaultAlarm::PointsMissing, !missing.is_empty()),
+        (VaultAlarm::PointsMissing, any_missing),
     ];
     for (alarm, stands) in alarms {
         let message = stands.then(|| report.summary.clone());
         changes.push(Change::VaultAlarm(work.vault.arn.clone(), alarm, message));
     }
-    Ok((report, changes))
+    changes
 }
 
 /// Reads again each pack that was damaged when it was last read; gives those that still are.
-async fn still_damaged(work: &Work, repository: &Repository) -> Result<Vec<Id>> {
+pub(crate) async fn still_damaged(work: &Work, repository: &Repository) -> Result<Vec<Id>> {
     let mut damaged = Vec::new();
     for id in damaged_packs(&work.shared, &work.vault).await? {
         let read = read_pack(&work.vault, repository, id).await?;

@@ -62,18 +62,10 @@ pub(crate) fn hurt(
 
 /// The report of a check.
 pub(crate) fn of_check(found: &CheckReport, hurt: Vec<HurtPoint>, read_data: bool) -> CareReport {
-    let mut problems: Vec<String> = found
-        .problems
-        .iter()
-        .take(MOST_PROBLEMS)
-        .map(|problem| format!("{}: {}", problem.object, problem.error))
-        .collect();
     let gone = hurt.iter().filter(|hurt| hurt.gone).count();
     let clean = found.is_clean() && hurt.is_empty();
     let problems_total = found.problems.len() as u64;
-    if problems_total > problems.len() as u64 {
-        problems.push(format!("and {} more", problems_total - problems.len() as u64));
-    }
+    let problems = found.problems.iter().map(|p| format!("{}: {}", p.object, p.error));
     let looked = if read_data { "every byte was read" } else { "the structure was checked" };
     let packs = count(found.packs, "pack");
     let snapshots = count(found.snapshots, "snapshot");
@@ -89,7 +81,7 @@ pub(crate) fn of_check(found: &CheckReport, hurt: Vec<HurtPoint>, read_data: boo
             count(found.hurt_total, "file"),
         )
     };
-    let figures = [
+    let counted = [
         ("snapshots", found.snapshots),
         ("trees", found.trees),
         ("packs", found.packs),
@@ -101,10 +93,42 @@ pub(crate) fn of_check(found: &CheckReport, hurt: Vec<HurtPoint>, read_data: boo
     CareReport {
         clean,
         summary,
-        figures: figures.into_iter().map(|(name, n)| (name.to_owned(), n)).collect(),
-        problems,
+        figures: figures(&counted),
+        problems: listed(problems, problems_total),
         problems_total,
         hurt,
+    }
+}
+
+/// The first hundred of so many problems, and how many more there are.
+pub(crate) fn listed(problems: impl Iterator<Item = String>, total: u64) -> Vec<String> {
+    let mut first: Vec<String> = problems.take(MOST_PROBLEMS).collect();
+    let more = total.saturating_sub(first.len() as u64);
+    if more > 0 {
+        first.push(format!("and {more} more"));
+    }
+    first
+}
+
+/// Counts by name.
+pub(crate) fn figures(named: &[(&str, u64)]) -> BTreeMap<String, u64> {
+    named.iter().map(|(name, n)| ((*name).to_owned(), *n)).collect()
+}
+
+/// `900 bytes`, `1.2 MiB`.
+pub(crate) fn bytes(n: u64) -> String {
+    const UNITS: [&str; 6] = ["KiB", "MiB", "GiB", "TiB", "PiB", "EiB"];
+    if n < 1024 {
+        return count(n, "byte");
+    }
+    let mut tenths = u128::from(n) * 10;
+    let mut unit = 0;
+    loop {
+        tenths = (tenths + 512) / 1024;
+        if tenths < 10_240 || unit + 1 == UNITS.len() {
+            return format!("{}.{} {}", tenths / 10, tenths % 10, UNITS[unit]);
+        }
+        unit += 1;
     }
 }
 

@@ -3,6 +3,7 @@
 use std::sync::{Arc, PoisonError};
 
 use jiff::{SignedDuration, Timestamp};
+use provault_catalog::{JobFilter, Page};
 use provault_domain::care::{CareOptions, CareTrigger, VaultAlarm, due_at};
 use provault_domain::{BackupVault, CareOperation, CareRun};
 
@@ -12,7 +13,8 @@ use crate::{EngineError, Result, catalog_backup, missing, verification};
 /// Packs and snapshots of a vault are listed so often.
 const LIST_EVERY: SignedDuration = SignedDuration::from_mins(15);
 /// What runs by itself.
-const SCHEDULED: [CareOperation; 2] = [CareOperation::Check, CareOperation::CatalogBackup];
+const SCHEDULED: [CareOperation; 3] =
+    [CareOperation::Check, CareOperation::Prune, CareOperation::CatalogBackup];
 
 /// When a vault was last listed, and whether that was possible.
 #[derive(Debug, Clone, Copy)]
@@ -95,6 +97,10 @@ async fn schedule(shared: &Shared, vault: &BackupVault) -> Result<()> {
         if impossible || due.is_none_or(|due| due > now) {
             continue;
         }
+        // It would only fail; its turn comes when the other has ended.
+        if operation == CareOperation::Prune && prune_has_to_wait(shared, vault).await? {
+            continue;
+        }
         let id = uuid::Uuid::new_v4().to_string();
         let trigger = CareTrigger::Schedule;
         let run = CareRun::new(id, vault, operation, CareOptions::default(), trigger, now);
@@ -104,4 +110,16 @@ async fn schedule(shared: &Shared, vault: &BackupVault) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// Whether a prune or a repair of the vault waits or is at work already.
+async fn prune_has_to_wait(shared: &Shared, vault: &BackupVault) -> Result<bool> {
+    let filter = JobFilter {
+        account: Some(vault.account.clone()),
+        vault_name: Some(vault.name.clone()),
+        unfinished_only: true,
+        ..JobFilter::default()
+    };
+    let open = shared.catalog.list_jobs::<CareRun>(&filter, Page::all()).await?.items;
+    Ok(open.iter().any(|run| CareOperation::Prune.excludes(run.operation)))
 }

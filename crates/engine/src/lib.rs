@@ -19,6 +19,8 @@
 mod backup;
 mod care;
 mod care_check;
+mod care_prune;
+mod care_repair;
 mod care_report;
 mod care_schedule;
 mod catalog_backup;

@@ -24,7 +24,8 @@ pub struct VaultCareView {
 
 impl Engine {
     /// Enters a care run that waits for its turn. Refused while one of the same operation on the
-    /// same vault has not ended: it would do the same again.
+    /// same vault has not ended: it would do the same again. A prune and a repair exclude each
+    /// other as well.
     pub async fn start_care(
         &self,
         vault: &BackupVault,
@@ -39,11 +40,11 @@ impl Engine {
             ..JobFilter::default()
         };
         let open = self.shared.catalog.list_jobs::<CareRun>(&filter, Page::all()).await?.items;
-        if let Some(run) = open.iter().find(|run| run.operation == operation) {
+        if let Some(run) = open.iter().find(|run| operation.excludes(run.operation)) {
             return Err(EngineError::Refused(format!(
-                "{operation} of vault {} is {} already: {}. Wait for its end, or stop it with \
-                 `provault vault stop-run {}`.",
-                vault.name, run.state, run.id, run.id
+                "{} of vault {} is {} already: {}. Wait for its end, or stop it with `provault \
+                 vault stop-run {}`.",
+                run.operation, vault.name, run.state, run.id, run.id
             )));
         }
         let id = uuid::Uuid::new_v4().to_string();

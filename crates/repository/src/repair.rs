@@ -45,6 +45,8 @@ pub struct RepairOptions {
     /// Read every pack to the last byte to find what is damaged; else only packs that are gone or
     /// have the wrong size, and those of trees that do not open.
     pub read_data: bool,
+    /// Packs that are read to the last byte in any case, such as those that a check found damaged.
+    pub suspects: Vec<Id>,
     /// Stops it.
     pub cancel: CancelFlag,
     /// Hears how it goes.
@@ -203,6 +205,7 @@ fn find_bad(
         let places = slot.map(|slot| survey.ledger.places(slot)).unwrap_or_default();
         suspects.extend(places.iter().filter_map(|place| survey.ledger.pack(&place.pack)));
     }
+    suspects.extend(options.suspects.iter().filter_map(|pack| survey.ledger.pack(pack)));
     let packs = (0u32..).zip(&survey.ledger.packs);
     suspects.extend(
         packs.filter(|(_, pack)| options.read_data || !pack.present).map(|(number, _)| number),

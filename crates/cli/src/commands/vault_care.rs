@@ -31,6 +31,34 @@ pub enum VaultCareCommand {
         #[command(flatten)]
         watch: WatchArgs,
     },
+    /// Free the space of what no recovery point needs any more
+    #[command(after_help = crate::exit::EXIT_CODES_HELP)]
+    Prune {
+        /// The vault's name
+        name: String,
+        /// Only tell what would go and how much it frees
+        #[arg(long)]
+        dry_run: bool,
+        #[command(flatten)]
+        watch: WatchArgs,
+    },
+    /// Put back what is damaged or missing, as far as it can be had
+    ///
+    /// What nobody has any more, the next backup of the same resource reads again if it still
+    /// exists there.
+    #[command(after_help = crate::exit::EXIT_CODES_HELP)]
+    Repair {
+        /// The vault's name
+        name: String,
+        /// The vault to take from what is missing here
+        #[arg(long, value_name = "VAULT")]
+        from: Option<String>,
+        /// Read every pack to the last byte first, not only those known or seen to be damaged
+        #[arg(long)]
+        read_data: bool,
+        #[command(flatten)]
+        watch: WatchArgs,
+    },
     /// Read now what was not verified within the vault's period, or show how far verification is
     #[command(after_help = crate::exit::EXIT_CODES_HELP)]
     Verify {
@@ -110,6 +138,9 @@ pub struct WatchArgs {
 pub struct CareArgs {
     /// The vault's name
     name: String,
+    /// Days between two prunes; 0 for never by itself
+    #[arg(long, value_name = "DAYS")]
+    prune_every_days: Option<u32>,
     /// Days between two checks of the structure; 0 for never by itself
     #[arg(long, value_name = "DAYS")]
     check_every_days: Option<u32>,
@@ -135,6 +166,13 @@ impl VaultCareCommand {
         match self {
             Self::Check { name, read_data, watch } => {
                 start(context, &name, &StartCareRunInput { read_data, ..plain("CHECK") }, watch)
+            }
+            Self::Prune { name, dry_run, watch } => {
+                start(context, &name, &StartCareRunInput { dry_run, ..plain("PRUNE") }, watch)
+            }
+            Self::Repair { name, from, read_data, watch } => {
+                let input = StartCareRunInput { read_data, from_vault: from, ..plain("REPAIR") };
+                start(context, &name, &input, watch)
             }
             Self::Verify { name, status: true, .. } => status(context, &name),
             Self::Verify { name, watch, .. } => start(context, &name, &plain("VERIFY"), watch),
@@ -315,7 +353,7 @@ fn status(context: &Context<'_>, vault: &str) -> Result<Exit, CliError> {
 impl CareArgs {
     fn run(self, context: &Context<'_>) -> Result<Exit, CliError> {
         let input = UpdateVaultCareInput {
-            prune_every_days: None,
+            prune_every_days: self.prune_every_days,
             check_every_days: self.check_every_days,
             verify_within_days: self.verify_within_days,
             verify_max_bytes_per_second: self.verify_max_bytes_per_second,
@@ -344,6 +382,7 @@ pub(super) fn views(care: &VaultCare) -> Vec<View> {
     let settings = View::fields()
         .titled("Care")
         .field("Check", every(care.check_every_days))
+        .field("Prune", every(care.prune_every_days))
         .field("Copy of the catalog", every(care.catalog_backup_every_days))
         .field("Verification", verification(care.verify_within_days, &care.verification));
     let alarms = care

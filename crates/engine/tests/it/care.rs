@@ -61,7 +61,7 @@ impl World {
         care.alarms.into_keys().collect()
     }
 
-    async fn point_now(&self, arn: &Arn) -> RecoveryPoint {
+    pub async fn point_now(&self, arn: &Arn) -> RecoveryPoint {
         self.engine.catalog().recovery_point(&self.account, arn).await.unwrap().unwrap()
     }
 }

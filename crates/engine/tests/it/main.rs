@@ -8,6 +8,7 @@ mod adoption;
 mod care;
 mod expiry;
 mod jobs;
+mod mending;
 mod schedule;
 mod support;
 mod tests_of_restores;

@@ -51,6 +51,7 @@ pub(crate) fn run(args: &RepairArgs, context: &Context<'_>) -> Result<(), Failur
             progress: Some(Arc::new(move |done, total| {
                 heard.count("looking into packs", done, Some(total));
             })),
+            ..RepairOptions::default()
         };
         repository.repair(&others, &options).map_err(|error| Failure::from(error).after(STOPPED))?
     };

@@ -11,10 +11,10 @@ message! {
     StartCareRunInput {
         /// `CHECK`, `PRUNE`, `REPAIR`, `VERIFY`, `IMPORT` or `CATALOG_BACKUP`.
         operation: String,
-        /// `CHECK`: read every pack to the last byte.
+        /// `CHECK` and `REPAIR`: read every pack to the last byte.
         #[serde(default)]
         read_data: bool,
-        /// `PRUNE` and `REPAIR`: only tell what would be done.
+        /// `PRUNE`: only tell what would be done.
         #[serde(default)]
         dry_run: bool,
         /// `REPAIR`: take what is missing from this vault.
