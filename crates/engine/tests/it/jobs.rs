@@ -37,6 +37,8 @@ async fn what_is_backed_up_is_what_is_restored() {
 async fn a_second_backup_reads_only_what_changed() {
     let world = World::new(START).await;
     let running = world.start().await;
+    // What changed less than two seconds before a backup is read again by the next.
+    tokio::time::sleep(std::time::Duration::from_millis(2_100)).await;
     world.back_up().await;
     std::fs::write(world.source().join("data/a.txt"), "changed\n").unwrap();
     let second = world.back_up().await;

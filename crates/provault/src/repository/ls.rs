@@ -15,7 +15,7 @@ pub(crate) struct LsArgs {
     snapshot: Wanted,
     /// Only what is at or below this path
     #[arg(value_name = "PATH")]
-    path: Option<String>,
+    below: Option<String>,
     /// Tell modes, owners, sizes and times too
     #[arg(short, long)]
     long: bool,
@@ -27,7 +27,7 @@ pub(crate) fn run(args: &LsArgs, context: &Context<'_>) -> Result<(), Failure> {
     let repository = context.open()?;
     let warn = |text: &str| context.warn(text);
     let snapshot = args.snapshot.find(&repository, &args.filter, &warn)?;
-    let below = args.snapshot.join(args.path.as_deref())?;
+    let below = args.snapshot.join(args.below.as_deref())?;
     let reader = repository.reader()?;
     let mut damaged = 0_u64;
     let found = reader.entry(&snapshot, below.as_bytes())?;

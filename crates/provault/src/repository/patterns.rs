@@ -88,8 +88,8 @@ mod tests {
         assert_eq!(globs("a/b", "/srv/app"), ["**/a/b"]);
         assert_eq!(globs("/srv/app/cache", "/srv/app"), ["cache"]);
         assert_eq!(globs("/srv/*/cache/**/x", "/srv/app"), ["cache/**/x"]);
-        assert_eq!(globs("/srv/**/cache", "/srv/app"), ["**/cache", "cache"]);
-        assert_eq!(globs("/**/app/x", "/srv/app"), ["**/app/x", "app/x", "x"]);
+        assert_eq!(globs("/srv/**/cache", "/srv/app"), ["**/cache"]);
+        assert_eq!(globs("/**/app/x", "/srv/app"), ["**/app/x", "x"]);
         assert_eq!(globs("/etc/x", "/srv/app"), [""; 0]);
         assert_eq!(globs("/etc/x", "/"), ["etc/x"]);
         for bad in ["", "/", "!x", "../x", "a/./b", "[a"] {
