@@ -1,6 +1,5 @@
 //! What the measurement of the index needs (`examples/index_scale.rs`); no part of the interface.
 
-
 use crate::error::Result;
 use crate::id::Id;
 use crate::index::{IndexPack, to_json};
@@ -38,7 +37,9 @@ pub fn fill_index(repository: &Repository, blobs: u64) -> Result<()> {
             packs.push(IndexPack::new(Id::hash(&last.to_be_bytes()), &listed));
             next = last;
         }
-        repository.inner.save_unpacked(FileKind::Index, &to_json(&packs.iter().collect::<Vec<_>>())?)?;
+        repository
+            .inner
+            .save_unpacked(FileKind::Index, &to_json(&packs.iter().collect::<Vec<_>>())?)?;
     }
     Ok(())
 }
