@@ -108,7 +108,8 @@ fn what_is_planned_is_done_and_no_more() {
     let generous = PruneOptions { max_unused: MaxUnused::Percent(60.0), ..everything() };
     assert!(repository.plan_prune(&generous).unwrap().repack.is_empty());
     let plan = repository.plan_prune(&everything()).unwrap();
-    assert!(plan.frees >= 400_000 && !plan.repack.is_empty(), "{plan:?}");
+    // Whether its pack is copied or deleted depends on what came to lie beside it.
+    assert!(plan.frees >= 400_000 && plan.unused_after == 0, "{plan:?}");
     repository.prune(&everything()).unwrap();
     sandbox.assert_clean();
     restores(&sandbox, &repository, third.id, &describe(&sandbox.source()));
