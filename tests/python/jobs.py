@@ -1,6 +1,7 @@
 """Backup jobs, recovery points, protected resources."""
 
 import datetime
+import time
 
 from common import *
 
@@ -19,6 +20,8 @@ asked = dict(
     Lifecycle={"DeleteAfterDays": 1},
     RecoveryPointTags={"made": "by hand"},
 )
+# What changed less than two seconds before a backup is read again by the next.
+time.sleep(2.1)
 started = backup.start_backup_job(**asked)
 again = backup.start_backup_job(**asked)
 assert again["BackupJobId"] == started["BackupJobId"], (started, again)
