@@ -13,6 +13,8 @@ fn a_vault_is_checked_and_restored_with_the_exported_password_alone() {
     let server = TestServer::start(&sandbox.path("server"));
     let source = sandbox.path("source");
     write_tree(&source);
+    // What changed less than two seconds before a backup is read again by the next.
+    std::thread::sleep(std::time::Duration::from_millis(2_100));
     let resource = server.add_directory("source", &source);
     server.back_up(&resource);
     // A second one, so that parents and deduplication are looked at as well.
