@@ -54,6 +54,8 @@ killed_at! {
     expiry_deleting: deletion at "expiry:deleting";
     expiry_forgotten: deletion at "expiry:forgotten";
     delivery_sent: delivery at "delivery:sent";
+    care_started: care at "care:started";
+    care_done: care at "care:done";
 }
 
 /// A server with one resource, one recovery point of it, and somebody who is notified.
@@ -319,6 +321,28 @@ fn delivery(place: &str) {
             assert_eq!(first["Message"], other["Message"]);
         }
     }
+    scene.nothing_is_lost_or_left();
+}
+
+/// Whichever run of care comes there first, of those that are due and the one that is asked for.
+fn care(place: &str) {
+    let mut scene = Scene::new();
+    scene.pause_at(place);
+    let runs = format!("/provault/v1/vaults/{VAULT}/care-runs");
+    let asked = json!({ "Operation": "CHECK", "ReadData": true });
+    let answer = scene.server.api().call("POST", &runs, Some(&asked));
+    assert!(answer.status < 300, "{}", answer.text);
+    scene.wait_and_kill(place);
+    until("the end of every run", || {
+        let all = scene.server.api().get("/provault/v1/care-runs");
+        let all = all["CareRuns"].as_array().unwrap().clone();
+        let ended = |run: &Value| ["COMPLETED", "FAILED", "ABORTED"].contains(&text(run, "State"));
+        (!all.is_empty() && all.iter().all(ended)).then_some(())
+    });
+    // Nothing holds the vault: it can be checked again, and is clean.
+    let check = ["vault", "check", VAULT, "--read-data", "--watch"];
+    let run = scene.server.program().json(&check);
+    assert_eq!(run["Report"]["Clean"], true, "{run}");
     scene.nothing_is_lost_or_left();
 }
 
