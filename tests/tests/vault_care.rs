@@ -7,6 +7,9 @@ use provault_tests::restic::Vault;
 use provault_tests::{Manifest, Random, Sandbox, TestServer, encode, vault_files, write_tree};
 use serde_json::{Value, json};
 
+const INVALID: &str = "InvalidParameterValueException";
+
+const UNKNOWN: &str = "ResourceNotFoundException";
 fn point(server: &TestServer, arn: &str) -> Value {
     server.api().get(&format!("/backup-vaults/Default/recovery-points/{}", encode(arn)))
 }
@@ -119,8 +122,6 @@ fn bad_input_changes_nothing() {
         let answer = api.call(method, &format!("/provault/v1{path}"), Some(&body));
         assert_eq!(answer.error(), error, "{method} {path} {body}: {}", answer.text);
     };
-    const INVALID: &str = "InvalidParameterValueException";
-    const UNKNOWN: &str = "ResourceNotFoundException";
     let runs = "/vaults/Default/care-runs";
     refuse("POST", runs, json!({ "Operation": "POLISH" }), INVALID);
     refuse("POST", runs, json!({ "Operation": "CHECK", "DryRun": true }), INVALID);

@@ -1,4 +1,5 @@
 //! Care runs: what may happen when, and what is due.
+#![allow(clippy::unwrap_used, reason = "a test panics where an error surprises it")]
 
 use jiff::{SignedDuration, Timestamp};
 use provault_domain::care::*;
@@ -37,7 +38,8 @@ fn every_event_in_every_state() {
     use CareState as S;
     let report = |clean| Box::new(CareReport { clean, ..CareReport::default() });
     let message = || "why".to_owned();
-    let events: [(CareEvent, fn(S) -> Option<S>); 6] = [
+    type Follows = fn(S) -> Option<S>;
+    let events: [(CareEvent, Follows); 6] = [
         (CareEvent::Started, |s| (s == S::Pending).then_some(S::Running)),
         (CareEvent::Progressed { done: 1, total: None }, |s| (s == S::Running).then_some(s)),
         (CareEvent::StopRequested { reason: message() }, |s| match s {

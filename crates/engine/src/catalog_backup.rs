@@ -1,4 +1,4 @@
-//! CATALOG_BACKUP: a copy of the catalog as a snapshot in a vault.
+//! `CATALOG_BACKUP`: a copy of the catalog as a snapshot in a vault.
 //!
 //! The copy is made by the database itself and is one consistent state. It lies in the snapshot as
 //! `/provault-catalog/catalog.db`, so that stock restic restores it as any file, and it bears a tag

@@ -139,7 +139,10 @@ impl Kit {
         let sealed = hex::encode(key.seal(CONTEXT, &json));
         let mut text = self.instructions();
         text.push_str(BEGIN);
-        text.push_str(&format!("\nscrypt {} {}\n", WrappingKey::STRETCH, hex::encode(salt)));
+        for part in ["\nscrypt ", &WrappingKey::STRETCH.to_string(), " ", &hex::encode(salt), "\n"]
+        {
+            text.push_str(part);
+        }
         for line in sealed.as_bytes().chunks(76) {
             text.push_str(&String::from_utf8_lossy(line));
             text.push('\n');
@@ -150,11 +153,8 @@ impl Kit {
     }
 
     fn instructions(&self) -> String {
-        let vaults: String = self
-            .vaults
-            .iter()
-            .map(|vault| format!("    {:<20} {}\n", vault.name(), vault.location))
-            .collect();
+        let line = |vault: &KitVault| format!("    {:<20} {}\n", vault.name(), vault.location);
+        let vaults = self.vaults.iter().map(line).collect::<Vec<_>>().concat();
         format!(
             "PROVAULT RECOVERY KIT\n\
              =====================\n\n\
@@ -226,7 +226,7 @@ impl Kit {
         Ok(())
     }
 
-    fn repository(&self, vault: &KitVault) -> Result<Repository> {
+    fn repository(vault: &KitVault) -> Result<Repository> {
         crate::vaults::open_place(
             Path::new("/"),
             &vault.vault.name,
@@ -289,7 +289,7 @@ impl Kit {
             let kit = Arc::clone(self);
             let found = blocking(move || -> Result<_> {
                 let vault = &kit.vaults[index];
-                let repository = kit.repository(vault)?;
+                let repository = Self::repository(vault)?;
                 let copies = catalog_backup::copies_in(&repository)
                     .map_err(EngineError::repository(&vault.vault.name))?;
                 Ok((repository, copies))
@@ -374,7 +374,7 @@ impl Kit {
                     if self
                         .vaults
                         .iter()
-                        .any(|v| v.vault.name == vault.name && self.repository(v).is_ok())
+                        .any(|v| v.vault.name == vault.name && Self::repository(v).is_ok())
                     {
                         vault.notifications = None;
                         catalog.insert_vault(&vault, &Tags::new()).await?;

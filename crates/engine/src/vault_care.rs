@@ -123,12 +123,11 @@ impl Engine {
                 )));
             }
         }
-        let vault = match known {
-            Some(vault) => vault,
-            None => {
-                catalog.insert_vault(&vault, tags).await?;
-                vault
-            }
+        let vault = if let Some(known) = known {
+            known
+        } else {
+            catalog.insert_vault(&vault, tags).await?;
+            vault
         };
         self.start_care(&vault, CareOperation::Import, CareOptions::default()).await
     }

@@ -216,15 +216,11 @@ pub(crate) async fn tick(
 pub(crate) async fn list(shared: &Arc<Shared>, vault: &BackupVault) -> Result<()> {
     let repository = shared.repository(vault).await?;
     sync(shared, vault, &repository).await?;
-    match promise(&vault.care) {
-        Some(promise) => {
-            judge(shared, vault, &coverage_of(shared, vault, promise).await?, promise).await
-        }
-        None => {
-            shared.catalog.clear_alarm(&vault.arn, VaultAlarm::VerificationBehind).await?;
-            Ok(())
-        }
+    if let Some(promise) = promise(&vault.care) {
+        return judge(shared, vault, &coverage_of(shared, vault, promise).await?, promise).await;
     }
+    shared.catalog.clear_alarm(&vault.arn, VaultAlarm::VerificationBehind).await?;
+    Ok(())
 }
 
 /// VERIFY: reads now every pack that was not verified within the period, at full speed.

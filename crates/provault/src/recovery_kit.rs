@@ -64,14 +64,13 @@ impl KitArgs {
     fn open(&self) -> Result<Kit, String> {
         let shown = |path: &Path, error: std::io::Error| format!("{}: {error}", path.display());
         let text = std::fs::read_to_string(&self.file).map_err(|e| shown(&self.file, e))?;
-        let secret = match &self.passphrase_file {
-            Some(file) => std::fs::read_to_string(file).map_err(|e| shown(file, e))?,
-            None => {
-                eprint!("Recovery code or passphrase: ");
-                let mut line = String::new();
-                std::io::stdin().lock().read_line(&mut line).map_err(|e| e.to_string())?;
-                line
-            }
+        let secret = if let Some(file) = &self.passphrase_file {
+            std::fs::read_to_string(file).map_err(|e| shown(file, e))?
+        } else {
+            eprint!("Recovery code or passphrase: ");
+            let mut line = String::new();
+            std::io::stdin().lock().read_line(&mut line).map_err(|e| e.to_string())?;
+            line
         };
         let secret = secret.lines().next().unwrap_or_default().trim();
         Kit::open(&text, secret).map_err(|error| error.to_string())

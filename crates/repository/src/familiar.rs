@@ -165,7 +165,7 @@ fn write(file: &std::path::Path, content: &[u8]) -> io::Result<()> {
     if let Some(directory) = file.parent() {
         fs::DirBuilder::new().recursive(true).mode(0o700).create(directory)?;
     }
-    let staged = file.with_extension(format!("{}", Id::random().short()));
+    let staged = file.with_extension(Id::random().short());
     let written = fs::OpenOptions::new()
         .write(true)
         .create_new(true)

@@ -410,14 +410,14 @@ fn verification(days: u32, told: &Verification) -> String {
         bytes(told.bytes),
     );
     if told.overdue_packs > 0 {
-        text.push_str(&format!("; {} OVERDUE", told.overdue_packs));
+        text = format!("{text}; {} OVERDUE", told.overdue_packs);
     }
     if told.damaged_packs > 0 {
-        text.push_str(&format!("; {} DAMAGED", told.damaged_packs));
+        text = format!("{text}; {} DAMAGED", told.damaged_packs);
     }
     if told.kept == Some(false) {
         let needed = bytes(told.needed_bytes_per_second);
-        text.push_str(&format!("; the promise needs {needed}/s and cannot be kept"));
+        text = format!("{text}; the promise needs {needed}/s and cannot be kept");
     }
     text
 }

@@ -54,11 +54,11 @@ async fn every_pack_is_read_in_time_for_months_while_packs_come_and_go() {
         let packs = world.engine.catalog().verified_packs(&world.vault.arn).await.unwrap();
         assert_eq!(told.packs, packs.len() as u64);
         assert_eq!(
-            told.packs as usize,
+            usize::try_from(told.packs).unwrap(),
             files_below(&world.repository().join("data")).len() - dropped.len()
         );
         assert_eq!(told.overdue_packs, 0, "after {step} steps: {told:?}");
-        if step >= 30 * 6 && step < 40 * 6 {
+        if (30 * 6..40 * 6).contains(&step) {
             assert_eq!(told.verified_packs, told.packs, "after {step} steps: {told:?}");
         }
         match step {

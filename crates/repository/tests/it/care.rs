@@ -56,14 +56,14 @@ fn a_policy_keeps_what_restic_keeps() {
     let start: jiff::Timestamp = "2023-11-20T00:00:00Z".parse().unwrap();
     for _ in 0..70 {
         // Now close together, now far apart; over leap days, years and weeks of both.
-        let range = [3, 60, 24 * 60, 500 * 24 * 60][numbers.below(4) as usize];
+        let range = [3, 60, 24 * 60, 500 * 24 * 60][usize::try_from(numbers.below(4)).unwrap()];
         let minutes = i64::try_from(numbers.below(range)).unwrap();
         let time = start + minutes.minutes() + i64::try_from(numbers.below(60)).unwrap().seconds();
         let tags = ["a", "b", "c"].into_iter().filter(|_| numbers.below(3) == 0);
         let options = BackupOptions {
             time,
             tags: tags.map(str::to_owned).collect(),
-            hostname: ["one", "two"][numbers.below(2) as usize].to_owned(),
+            hostname: ["one", "two"][usize::try_from(numbers.below(2)).unwrap()].to_owned(),
             paths: [vec!["/x".to_owned()], vec!["/y".to_owned(), "/x".to_owned()]]
                 [usize::from(numbers.below(4) == 0)]
             .clone(),
@@ -90,7 +90,8 @@ fn a_policy_keeps_what_restic_keeps() {
             }
         }
         if numbers.below(2) == 0 {
-            let within = ["1d", "36h", "1m3d", "1y1m", "13m"][numbers.below(5) as usize];
+            let within =
+                ["1d", "36h", "1m3d", "1y1m", "13m"][usize::try_from(numbers.below(5)).unwrap()];
             policy.within = Some(within.parse().unwrap());
             args.extend(["--keep-within".to_owned(), within.to_owned()]);
         }
@@ -106,7 +107,7 @@ fn a_policy_keeps_what_restic_keeps() {
             ("paths,tags", false, true, true),
             ("", false, false, false),
         ];
-        let (names, host, paths, tags) = groups[numbers.below(4) as usize];
+        let (names, host, paths, tags) = groups[usize::try_from(numbers.below(4)).unwrap()];
         policy.group_by = GroupBy { host, paths, tags };
         if policy.is_empty() {
             continue;

@@ -20,7 +20,7 @@ fn survey_and_walk(writer: &mut SnapshotWriter, directory: &Path, doubt: Option<
     let paths: Vec<PathBuf> = names.iter().map(|name| directory.join(name)).collect();
     let (directories, files): (Vec<_>, Vec<_>) = paths.into_iter().partition(|path| path.is_dir());
     let seen: Vec<_> = files.iter().map(|path| metadata(path)).collect();
-    let text = files.iter().zip(&seen).map(|(path, meta)| format!("{path:?} {meta:?}"));
+    let text = files.iter().zip(&seen).map(|(path, meta)| format!("{} {meta:?}", path.display()));
     let leaves = Leaves {
         fingerprint: Id::hash(text.collect::<String>().as_bytes()).0,
         newest: seen.iter().map(|meta| meta.mtime.max(meta.ctime)).max().unwrap_or_default(),

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use nix::errno::Errno;
 use provault_repository::{
-    CancelFlag, CheckLevel, Error, Repository, Result, StorageOptions, guard_storage,
+    CancelFlag, CheckLevel, Error, Options, Repository, Result, StorageOptions, guard_storage,
 };
 
 use crate::support::{Sandbox, assert_same, describe, noise, options, restore, small_tree};
@@ -142,7 +142,7 @@ fn retries_end() {
     let unruly = Unruly::new(sandbox.storage(), Trouble::Errno(Errno::EMFILE as i32), 1, SEED);
     let options = StorageOptions { retry_for: Duration::from_millis(20), ..impatient() };
     let storage = guard_storage(unruly.clone(), &options);
-    let error = Repository::open(storage, &sandbox.password, Default::default()).unwrap_err();
+    let error = Repository::open(storage, &sandbox.password, Options::default()).unwrap_err();
     assert!(matches!(&error, Error::Storage(error) if error.is_transient()), "{error}");
     assert!(error.to_string().contains("ulimit -n"), "{error}");
     assert!(unruly.given() > 1);
