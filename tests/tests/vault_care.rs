@@ -8,8 +8,8 @@ use provault_tests::{Manifest, Random, Sandbox, TestServer, encode, vault_files,
 use serde_json::{Value, json};
 
 const INVALID: &str = "InvalidParameterValueException";
-
 const UNKNOWN: &str = "ResourceNotFoundException";
+
 fn point(server: &TestServer, arn: &str) -> Value {
     server.api().get(&format!("/backup-vaults/Default/recovery-points/{}", encode(arn)))
 }
