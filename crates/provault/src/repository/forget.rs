@@ -41,6 +41,7 @@ pub(crate) struct ForgetArgs {
 
 /// What is kept.
 #[derive(Debug, clap::Args)]
+#[allow(clippy::struct_field_names, reason = "the options are called so in restic")]
 pub(crate) struct Rules {
     /// Keep the newest N
     #[arg(short = 'l', long, value_name = "N", default_value_t = 0)]
