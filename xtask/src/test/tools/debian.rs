@@ -21,6 +21,7 @@ const TOOLS: &[Tool] = &[
     Tool { program: "nbdcopy", package: "libnbd-bin" },
     Tool { program: "nbdinfo", package: "libnbd-bin" },
     Tool { program: "qemu-img", package: "qemu-utils" },
+    Tool { program: "fusermount3", package: "fuse3" },
 ];
 
 /// Where Debian keeps the server programs of PostgreSQL, one directory a version.
