@@ -36,9 +36,9 @@ fn run(state: CareState) -> CareRun {
 #[test]
 fn every_event_in_every_state() {
     use CareState as S;
+    type Follows = fn(S) -> Option<S>;
     let report = |clean| Box::new(CareReport { clean, ..CareReport::default() });
     let message = || "why".to_owned();
-    type Follows = fn(S) -> Option<S>;
     let events: [(CareEvent, Follows); 6] = [
         (CareEvent::Started, |s| (s == S::Pending).then_some(S::Running)),
         (CareEvent::Progressed { done: 1, total: None }, |s| (s == S::Running).then_some(s)),

@@ -1,5 +1,7 @@
 //! PRUNE: freeing the space of what no snapshot needs any more.
 
+use std::fmt::Write as _;
+
 use provault_domain::care::CareReport;
 use provault_repository::{PruneOptions, PrunePlan, PruneReport};
 
@@ -52,10 +54,12 @@ fn planned(plan: &PrunePlan) -> CareReport {
         count(plan.sweep.len() as u64, "pack"),
     );
     if !plan.foreign.is_empty() {
-        summary.push_str(&format!(
+        // Writing to a String cannot fail.
+        let _ = write!(
+            summary,
             " Nothing can go while other programs are at work: {}.",
             plan.foreign.join("; ")
-        ));
+        );
     }
     let waiting: u64 = plan.waiting.iter().map(|pack| pack.size).sum();
     CareReport {
@@ -80,12 +84,14 @@ fn planned(plan: &PrunePlan) -> CareReport {
 /// Adds what has to wait for jobs that may still read it.
 fn waits(mut summary: String, packs: u64, size: u64, jobs: &[String]) -> String {
     if packs > 0 {
-        summary.push_str(&format!(
+        // Writing to a String cannot fail.
+        let _ = write!(
+            summary,
             " {} ({}) may still be read, and go with the next prune after these have ended: {}.",
             count(packs, "pack"),
             bytes(size),
             jobs.join("; ")
-        ));
+        );
     }
     summary
 }
@@ -105,10 +111,12 @@ fn pruned(done: &PruneReport) -> CareReport {
         summary.push_str(" The storage was too full for all of it; run it again.");
     }
     if !done.damaged.is_empty() {
-        summary.push_str(&format!(
+        // Writing to a String cannot fail.
+        let _ = write!(
+            summary,
             " {} stayed because of damage; check the vault, then repair it.",
             count(done.damaged.len() as u64, "pack")
-        ));
+        );
     }
     let problems = done
         .damaged

@@ -1,5 +1,7 @@
 //! REPAIR: putting back what is damaged or missing, as far as it can be had.
 
+use std::fmt::Write as _;
+
 use std::sync::Arc;
 
 use provault_domain::care::CareReport;
@@ -69,11 +71,13 @@ fn of_repair(mended: &RepairReport, checked: CareReport) -> CareReport {
         )
     };
     if lost > 0 {
-        summary.push_str(&format!(
+        // Writing to a String cannot fail.
+        let _ = write!(
+            summary,
             " {} lost: back up the same resources, which reads again what they still have, then \
              check.",
-            if lost == 1 { "1 blob is".to_owned() } else { format!("{lost} blobs are") },
-        ));
+            if lost == 1 { "1 blob is".to_owned() } else { format!("{lost} blobs are") }
+        );
     }
     summary.push(' ');
     summary.push_str(&checked.summary);

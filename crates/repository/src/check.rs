@@ -7,12 +7,13 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use crate::cancel::CancelFlag;
 use crate::error::{Error, Result};
 use crate::id::{Id, SnapshotId};
-use crate::index::{Location, MemoryIndex};
+use crate::index::MemoryIndex;
 use crate::limits;
 use crate::lock::{JobGuard, begin_job};
 use crate::node::Node;
 use crate::opener::BlobOpener;
 use crate::pack::{self, BlobKind};
+use crate::pack_check::read_pack;
 use crate::repository::{FileKind, Inner, Repository};
 use crate::snapshot::Snapshot;
 use crate::tree::Tree;
@@ -153,36 +154,6 @@ impl Repository {
         job.settled()?;
         Ok(check.report)
     }
-}
-
-/// Looks at every byte of a pack that should hold so many blobs: its size, or what is wrong.
-pub(crate) fn read_pack(
-    inner: &Inner,
-    index: &MemoryIndex,
-    id: &Id,
-    blobs: usize,
-    opener: &mut BlobOpener,
-) -> std::result::Result<u64, String> {
-    let name = FileKind::Pack.name(id);
-    let file = limits::get(inner.storage.as_ref(), &name, limits::file(FileKind::Pack))
-        .map_err(|error| error.to_string())?;
-    if Id::hash(&file) != *id {
-        return Err("its content does not match its name".to_owned());
-    }
-    let header = pack::parse(&inner.key, &file)?;
-    if header.len() != blobs {
-        return Err(format!("its header lists {} blobs, the index {blobs}", header.len()));
-    }
-    for blob in header {
-        let place = Location { pack: *id, blob };
-        if !index.locations(blob.kind, &blob.id).contains(&place) {
-            return Err(format!("blob {} is not in the index as in the header", blob.id));
-        }
-        let start = blob.offset as usize;
-        let sealed = &file[start..start + blob.length as usize];
-        opener.open(&inner.key, &place, sealed).map_err(|error| error.to_string())?;
-    }
-    Ok(file.len() as u64)
 }
 
 /// What is wrong with a node.

@@ -57,6 +57,7 @@ mod lock_file;
 mod node;
 mod opener;
 mod pack;
+mod pack_check;
 mod packer;
 mod pipeline;
 mod planted;
