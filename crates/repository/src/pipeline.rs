@@ -304,7 +304,10 @@ impl Pipeline {
 impl Drop for Pipeline {
     fn drop(&mut self) {
         self.given_up.store(true, Ordering::Relaxed);
-        self.batch = None;
+        // Whoever builds trees may be waiting for files that nobody will hand over any more.
+        if let Some(batch) = self.batch.take() {
+            batch.outcome.set(Err(Error::Cancelled));
+        }
         self.queue = None;
         for thread in self.threads.drain(..) {
             // Its panic, if any, was told to whoever waited for its chunks.

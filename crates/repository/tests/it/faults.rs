@@ -235,6 +235,25 @@ fn a_dropped_writer_leaves_nothing() {
 }
 
 /// What a kill amid a write leaves behind: of this version, and of one that wrote `NAME#1`.
+/// Many small files are on their way together when the writer is dropped: it ends nevertheless.
+#[test]
+fn a_writer_dropped_amid_small_files_ends() {
+    let sandbox = Sandbox::new();
+    for number in 0..200 {
+        fs::write(sandbox.source().join(format!("{number:03}")), noise(number, 100)).unwrap();
+    }
+    let repository = sandbox.init();
+    for _ in 0..3 {
+        let mut writer = repository.backup(backup_options(&sandbox.source(), None)).unwrap();
+        walk(&mut writer, &sandbox.source()).unwrap();
+        drop(writer);
+    }
+    assert_eq!(repository.snapshots().unwrap().snapshots.len(), 0);
+    assert!(!sandbox.repository_files().iter().any(|name| name.starts_with("locks/")));
+    sandbox.backup(&repository);
+    sandbox.assert_clean();
+}
+
 #[test]
 fn leftovers_of_interrupted_writes_are_ignored_and_reaped() {
     let sandbox = Sandbox::new();
