@@ -208,21 +208,23 @@ impl Packer {
         dependencies: &Mutex<Dependencies>,
         cancel: &CancelFlag,
     ) -> Result<()> {
-        let depend = || dependencies.lock().unwrap_or_else(PoisonError::into_inner);
+        // First what it depends on, then the open packs among these: chunks of a file that broke off
+        // may still be arriving, and nobody would ever fill and store the pack that they open.
+        let pending = {
+            let mut depend = dependencies.lock().unwrap_or_else(PoisonError::into_inner);
+            std::mem::take(&mut depend.pending)
+        };
         for kind in [BlobKind::Data, BlobKind::Tree] {
             let mut state = inner.packer.state();
-            let needed = state
-                .open
-                .get(&kind)
-                .is_some_and(|open| depend().pending.contains_key(&open.ticket.number));
+            let needed = |open: &OpenPack| pending.contains_key(&open.ticket.number);
+            let needed = state.open.get(&kind).is_some_and(needed);
             let open = if needed { state.open.remove(&kind) } else { None };
             drop(state);
             if let Some(open) = open {
                 store(inner, open)?;
             }
         }
-        let pending: Vec<_> = depend().pending.drain().map(|(_, ticket)| ticket).collect();
-        pending.iter().try_for_each(|ticket| ticket.wait(cancel))
+        pending.values().try_for_each(|ticket| ticket.wait(cancel))
     }
 
     /// Keeps a pack's memory for the next one: fresh buffers of this size cost page faults, and
