@@ -37,7 +37,7 @@ pub struct BackupOptions {
     pub hostname: String,
     /// User that made the backup.
     pub username: String,
-    /// Tags, such as the job's id: see [`Repository::find_snapshot_by_tag`].
+    /// Tags, such as the job's id: see `Repository::find_snapshot_by_tag`.
     pub tags: Vec<String>,
     /// When the backup was made.
     pub time: jiff::Timestamp,
