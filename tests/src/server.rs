@@ -120,9 +120,14 @@ impl TestServer {
 
     /// Kills the process, as a crash or a power cut does: nothing gets a chance to clean up.
     pub fn kill9(&mut self) {
+        self.child.as_mut().unwrap().kill().unwrap();
+        self.is_killed();
+    }
+
+    /// Waits for its end, which must be that of a kill, by somebody else or [`Self::kill9`].
+    pub fn is_killed(&mut self) {
         let mut child = self.child.take().unwrap();
-        child.kill().unwrap();
-        let status = child.wait().unwrap();
+        let status = until("the server's death", || child.try_wait().unwrap());
         assert_eq!(status.signal(), Some(9), "it was gone before: {status}\n{}", self.log_tail());
     }
 

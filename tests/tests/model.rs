@@ -17,8 +17,8 @@ use std::thread;
 use std::time::Duration;
 
 use provault_repository::{
-    BackupOptions, CancelFlag, CheckLevel, Error, Metadata, ObjectStorage, Options, Password,
-    Repository, Storage,
+    BackupOptions, CancelFlag, CheckLevel, Error, MaxUnused, Metadata, ObjectStorage, Options,
+    Password, PruneOptions, Repository, Storage,
 };
 use provault_tests::restic::Vault;
 use provault_tests::{Finished, Random, Sandbox, clean_command, executable};
@@ -48,6 +48,11 @@ struct Crowd {
     model: Mutex<BTreeMap<String, Wanted>>,
     numbers: AtomicU64,
     counts: Mutex<BTreeMap<String, u64>>,
+}
+
+/// Leaves nothing that is not needed.
+fn everything() -> PruneOptions {
+    PruneOptions { max_unused: MaxUnused::Bytes(0), ..PruneOptions::default() }
 }
 
 fn open(sandbox: &Sandbox) -> Repository {
@@ -88,7 +93,7 @@ impl Crowd {
     fn work(&self, worker: usize, random: &mut Random) {
         for _ in 0..OPERATIONS {
             let repository = &self.opened[worker % self.opened.len()];
-            match random.below(20) {
+            match random.below(24) {
                 0..8 => self.back_up(repository, random),
                 8 | 9 => self.program_backs_up(random),
                 10 | 11 => self.restic_backs_up(random),
@@ -96,6 +101,8 @@ impl Crowd {
                 14 => self.restic_forgets(random),
                 15 => self.check(repository),
                 16 => self.program_checks(),
+                17 | 18 => self.prune(repository),
+                19 | 20 => self.program_prunes(),
                 _ => self.read(repository, random),
             }
         }
@@ -248,6 +255,29 @@ impl Crowd {
         self.count("program check", ended.code == Some(0));
     }
 
+    fn prune(&self, repository: &Repository) {
+        match repository.prune(&everything()) {
+            Ok(report) => {
+                assert!(report.damaged.is_empty() && !report.out_of_space, "{report:?}");
+                self.count("prune", report.postponed.is_empty());
+                if report.deleted_packs > 0 {
+                    self.count("prune that deletes", true);
+                }
+                if report.waiting_packs > 0 {
+                    self.count("prune that waits", true);
+                }
+            }
+            Err(Error::Locked { .. }) => self.count("prune", false),
+            Err(error) => panic!("a prune failed: {error}"),
+        }
+    }
+
+    fn program_prunes(&self) {
+        let ended = self.program(&["prune", "--max-unused", "0"]);
+        assert!(matches!(ended.code, Some(0 | 11)), "{ended}");
+        self.count("program prune", ended.code == Some(0));
+    }
+
     fn read(&self, repository: &Repository, random: &mut Random) {
         let mut model = self.model.lock().unwrap();
         if model.is_empty() {
@@ -305,6 +335,13 @@ impl Crowd {
         }
         let report = fresh.check(CheckLevel::ReadData, &CancelFlag::new()).unwrap();
         assert!(report.is_clean(), "{:?}", report.problems);
+        // Nobody is at work any more: what nobody needs goes at once.
+        let pruned = fresh.prune(&everything()).unwrap();
+        assert!(pruned.waiting_packs == 0 && pruned.postponed.is_empty(), "{pruned:?}");
+        assert_eq!(fresh.plan_prune(&everything()).unwrap().unused_bytes, 0);
+        for (tag, wanted) in &model {
+            assert!(self.whole(&fresh, tag, wanted));
+        }
         let locks = fs::read_dir(self.sandbox.path("repo/locks")).unwrap().count();
         assert_eq!(locks, 0, "locks are left");
         Vault::at(self.sandbox.path("repo").to_str().unwrap(), SECRET).check();

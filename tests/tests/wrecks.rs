@@ -6,7 +6,7 @@ use std::io::Write as _;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use provault_tests::Random;
-use provault_tests::disk::{Doom, Loss};
+use provault_tests::disk::{Count, Doom, Fate, Loss};
 use provault_tests::wreck::{Work, Yard};
 
 /// The yard, or nothing and a line that says so where the host allows no FUSE.
@@ -37,7 +37,7 @@ fn count(default: u64) -> u64 {
 #[test]
 fn nothing_is_lost_in_a_wreck() {
     let Some(yard) = yard("nothing_is_lost_in_a_wreck", &[]) else { return };
-    let (seed, count) = (Random::seed(), count(10));
+    let (seed, count) = (Random::seed(), count(14));
     for number in 0..count {
         let told = yard.wreck(seed.wrapping_add(number));
         println!("wreck {number} of {count}, seed {}: whole: {told}", seed.wrapping_add(number));
@@ -65,13 +65,17 @@ fn finds_the_bug(bug: &str, wrecks: impl Fn(&Yard, u64) -> String) {
     panic!("no wreck found the planted bug {bug}");
 }
 
+fn death(at: u64, after: bool) -> Doom {
+    Doom { at, of: Count::Changes, after, fate: Fate::Dies }
+}
+
 #[test]
 fn a_skipped_sync_is_found() {
     finds_the_bug("no-sync", |yard, seed| {
         let mut random = Random(seed);
         // Late in a backup, where there is most to lose.
-        let at = yard.changes(Work::Backup) - random.below(10) as u64;
-        yard.wreck_at(Work::Backup, Doom { at, after: true }, Loss::Content, &mut random)
+        let at = yard.length(Work::Backup) - random.below(10) as u64;
+        yard.wreck_at(Work::Backup, death(at, true), Loss::Content, &mut random)
     });
 }
 
@@ -79,8 +83,17 @@ fn a_skipped_sync_is_found() {
 fn an_index_before_its_pack_is_found() {
     finds_the_bug("index-before-pack", |yard, seed| {
         let mut random = Random(seed);
-        let total = usize::try_from(yard.changes(Work::Backup)).unwrap();
-        let doom = Doom { at: 1 + random.below(total) as u64, after: false };
+        let total = usize::try_from(yard.length(Work::Backup)).unwrap();
+        let doom = death(1 + random.below(total) as u64, false);
         yard.wreck_at(Work::Backup, doom, Loss::Nothing, &mut random)
+    });
+}
+
+#[test]
+fn a_prune_that_does_not_wait_is_found() {
+    finds_the_bug("prune-without-waiting", |yard, seed| {
+        let mut random = Random(seed);
+        let work = [Work::Backup, Work::Restore][random.below(2)];
+        yard.wreck_beside_of(work, false, &mut random)
     });
 }

@@ -137,6 +137,7 @@ fn pruned(done: &PruneReport) -> CareReport {
             ("waitingPacks", done.waiting_packs),
             ("waitingBytes", done.waiting_bytes),
             ("relistedPacks", done.taken_back),
+            ("leftoverFiles", done.leftovers),
         ]),
         problems: listed(problems, done.damaged.len() as u64),
         problems_total: done.damaged.len() as u64,

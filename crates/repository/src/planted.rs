@@ -12,6 +12,8 @@ pub(crate) enum Bug {
     IndexBeforePack,
     /// Nothing is synced to disk.
     NoSync,
+    /// A prune deletes at once what running jobs may still rely on.
+    PruneWithoutWaiting,
 }
 
 impl Bug {
@@ -20,6 +22,7 @@ impl Bug {
         match self {
             Self::IndexBeforePack => "index-before-pack",
             Self::NoSync => "no-sync",
+            Self::PruneWithoutWaiting => "prune-without-waiting",
         }
     }
 }

@@ -274,13 +274,6 @@ impl Repository {
         }
         Ok(())
     }
-
-    /// Deletes what interrupted writes left in the storage, if older than `min_age`; returns how
-    /// many. With an age of a day it is safe beside running writers; without one only when no
-    /// other program writes here.
-    pub fn reap_leftovers(&self, min_age: Duration) -> Result<u64> {
-        Ok(self.inner.storage.reap_leftovers(min_age)?)
-    }
 }
 
 impl std::fmt::Debug for Repository {

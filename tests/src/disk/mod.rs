@@ -12,9 +12,11 @@
 //!
 //! Real file systems promise more, each in its own way. Which of these things happen is drawn from
 //! a seed.
+//!
+//! Instead of dying, a process can be made to stand still amid its work while others go on.
 
 mod image;
 mod mount;
 
 pub use image::{Image, Loss};
-pub use mount::{Disk, Doom};
+pub use mount::{Count, Disk, Doom, Fate};

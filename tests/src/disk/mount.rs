@@ -17,21 +17,45 @@ use nix::unistd::Pid;
 use super::image::{Content, Image, Loss, ROOT};
 use crate::Random;
 
-/// When the machine dies.
+/// What is counted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Count {
+    /// Changes of the disk. (A sync counts as one.)
+    Changes,
+    /// Those, and everything that is only looked at.
+    Operations,
+}
+
+/// What happens to whoever asks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fate {
+    /// The machine dies, and nothing is done any more.
+    Dies,
+    /// The process stands still until [`Disk::resume`]; for all others the disk works on.
+    Stops,
+}
+
+/// What happens, and when.
 #[derive(Clone, Copy, Debug)]
 pub struct Doom {
-    /// At this change of the disk, counted from 1. (A sync counts as one.)
+    /// At the operation of this number, from 1.
     pub at: u64,
-    /// Whether that change is done first.
+    /// What is counted.
+    pub of: Count,
+    /// Whether that operation is done first. (One at which a process stops is done.)
     pub after: bool,
+    /// What happens.
+    pub fate: Fate,
 }
 
 #[derive(Default)]
 struct State {
     image: Image,
     changes: u64,
+    operations: u64,
     doom: Option<Doom>,
     dead: bool,
+    stopped: Option<Pid>,
 }
 
 /// A mounted disk. Unmounted when dropped.
@@ -72,14 +96,31 @@ impl Disk {
         *self.state() = State { image, ..State::default() };
     }
 
-    /// How many changes there were since the last [`Self::insert`].
-    pub fn changes(&self) -> u64 {
-        self.state().changes
+    /// How many there were since the last [`Self::insert`].
+    pub fn count(&self, of: Count) -> u64 {
+        let state = self.state();
+        match of {
+            Count::Changes => state.changes,
+            Count::Operations => state.operations,
+        }
     }
 
-    /// Lets the machine die later on.
+    /// Lets something happen later on; counting begins now.
     pub fn doom(&self, doom: Doom) {
-        self.state().doom = Some(doom);
+        let mut state = self.state();
+        (state.changes, state.operations, state.doom) = (0, 0, Some(doom));
+    }
+
+    /// Whether a process stands still.
+    pub fn has_stopped(&self) -> bool {
+        self.state().stopped.is_some()
+    }
+
+    /// Lets it go on.
+    pub fn resume(&self) {
+        if let Some(pid) = self.state().stopped.take() {
+            kill(pid, Signal::SIGCONT).unwrap();
+        }
     }
 
     /// Whether the machine died.
@@ -101,6 +142,41 @@ impl Drop for Disk {
             && let Err(error) = session.umount_and_join()
         {
             eprintln!("{} is still mounted: {error}", self.root.display());
+        }
+    }
+}
+
+impl State {
+    /// Counts an operation, and fails if it is not to be done.
+    fn enter(&mut self, request: &Request, changes: bool) -> std::result::Result<(), Errno> {
+        if self.dead {
+            return Err(Errno::EIO);
+        }
+        self.operations += 1;
+        self.changes += u64::from(changes);
+        let Some(doom) = self.doom else { return Ok(()) };
+        let (now, counted) = match doom.of {
+            Count::Changes => (self.changes, changes),
+            Count::Operations => (self.operations, true),
+        };
+        if !counted || now != doom.at {
+            return Ok(());
+        }
+        // The thread that asks is enough: the signal is for its whole process.
+        let victim = Pid::from_raw(i32::try_from(request.pid()).unwrap_or(0));
+        assert!(victim.as_raw() > 0 && victim != Pid::this(), "the victim is {victim}");
+        self.doom = None;
+        match doom.fate {
+            Fate::Dies => {
+                self.dead = true;
+                kill(victim, Signal::SIGKILL).unwrap();
+                if doom.after { Ok(()) } else { Err(Errno::EIO) }
+            }
+            Fate::Stops => {
+                kill(victim, Signal::SIGSTOP).unwrap();
+                self.stopped = Some(victim);
+                Ok(())
+            }
         }
     }
 }
@@ -148,11 +224,13 @@ impl Mounted {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn look<T>(&self, what: impl FnOnce(&Image) -> Result<T>) -> std::result::Result<T, Errno> {
-        let state = self.state();
-        if state.dead {
-            return Err(Errno::EIO);
-        }
+    fn look<T>(
+        &self,
+        request: &Request,
+        what: impl FnOnce(&Image) -> Result<T>,
+    ) -> std::result::Result<T, Errno> {
+        let mut state = self.state();
+        state.enter(request, false)?;
         what(&state.image).map_err(errno)
     }
 
@@ -163,20 +241,7 @@ impl Mounted {
         what: impl FnOnce(&mut Image) -> Result<T>,
     ) -> std::result::Result<T, Errno> {
         let mut state = self.state();
-        if state.dead {
-            return Err(Errno::EIO);
-        }
-        state.changes += 1;
-        let doom = state.doom.filter(|doom| doom.at == state.changes);
-        if let Some(doom) = doom {
-            state.dead = true;
-            // The thread that asks is enough: the signal is for its whole process.
-            let victim = i32::try_from(request.pid()).unwrap_or(0);
-            assert!(victim > 0 && kill(Pid::from_raw(victim), Signal::SIGKILL).is_ok());
-            if !doom.after {
-                return Err(Errno::EIO);
-            }
-        }
+        state.enter(request, true)?;
         what(&mut state.image).map_err(errno)
     }
 }
@@ -192,13 +257,19 @@ macro_rules! answer {
 }
 
 impl Filesystem for Mounted {
-    fn lookup(&self, _: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
-        let found = self.look(|image| attributes(image, image.find(parent.0, name)?));
+    fn lookup(&self, request: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
+        let found = self.look(request, |image| attributes(image, image.find(parent.0, name)?));
         answer!(reply, found, found => reply.entry(&TTL, &found, GENERATION));
     }
 
-    fn getattr(&self, _: &Request, ino: INodeNo, _: Option<FileHandle>, reply: ReplyAttr) {
-        let found = self.look(|image| attributes(image, ino.0));
+    fn getattr(
+        &self,
+        request: &Request,
+        ino: INodeNo,
+        _: Option<FileHandle>,
+        reply: ReplyAttr,
+    ) {
+        let found = self.look(request, |image| attributes(image, ino.0));
         answer!(reply, found, found => reply.attr(&TTL, &found));
     }
 
@@ -282,7 +353,7 @@ impl Filesystem for Mounted {
 
     fn read(
         &self,
-        _: &Request,
+        request: &Request,
         ino: INodeNo,
         _: FileHandle,
         offset: u64,
@@ -291,7 +362,7 @@ impl Filesystem for Mounted {
         _: Option<LockOwner>,
         reply: ReplyData,
     ) {
-        let read = self.look(|image| match &image.inode(ino.0)?.content {
+        let read = self.look(request, |image| match &image.inode(ino.0)?.content {
             Content::File { bytes, .. } => {
                 let start = usize::try_from(offset).unwrap_or(usize::MAX).min(bytes.len());
                 Ok(bytes[start..(start + size as usize).min(bytes.len())].to_vec())
@@ -379,13 +450,13 @@ impl Filesystem for Mounted {
 
     fn readdir(
         &self,
-        _: &Request,
+        request: &Request,
         ino: INodeNo,
         _: FileHandle,
         offset: u64,
         mut reply: ReplyDirectory,
     ) {
-        let listed = self.look(|image| {
+        let listed = self.look(request, |image| {
             let mut all = vec![(ino.0, FileType::Directory, ".".into())];
             all.push((ROOT, FileType::Directory, "..".into()));
             for (name, ino) in image.names(ino.0)? {

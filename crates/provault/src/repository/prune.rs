@@ -139,6 +139,7 @@ impl Pruned {
             "waiting_bytes": report.waiting_bytes,
             "waiting_for": report.waiting_for,
             "taken_back_packs": report.taken_back,
+            "leftover_files": report.leftovers,
             "postponed_for": report.postponed,
             "damaged": damaged,
             "out_of_space": report.out_of_space,

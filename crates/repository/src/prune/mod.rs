@@ -26,6 +26,9 @@
 //! copied from hold nothing needed then), a mark without names is an unfinished switch and is made
 //! anew, and a sweep deletes what is left of it.
 //!
+//! Files that a writer had begun and did not end, because its machine died, are deleted at the end,
+//! when they are so old that nobody can still be at it.
+//!
 //! On a full disk the reserve is given up for lock, mark and index (`reserve`); nothing is
 //! copied; index files that shrink most go first. What is deleted then makes room for the rest.
 
@@ -37,6 +40,7 @@ pub(crate) mod repack;
 pub(crate) mod survey;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::cancel::CancelFlag;
 use crate::error::{Error, Result};
@@ -86,6 +90,9 @@ pub struct PruneOptions {
     pub cancel: CancelFlag,
     /// Hears how it goes.
     pub progress: Option<Arc<PruneProgressFn>>,
+    /// Begun and never ended files of this age are deleted. Nothing else tells a dead writer from
+    /// one that is slow, so it is a day unless it is known that nobody writes.
+    pub leftovers_after: Duration,
 }
 
 impl Default for PruneOptions {
@@ -94,6 +101,7 @@ impl Default for PruneOptions {
             max_unused: MaxUnused::Percent(5.0),
             max_repack: None,
             merge_small: true,
+            leftovers_after: Duration::from_hours(24),
             cancel: CancelFlag::new(),
             progress: None,
         }
@@ -204,6 +212,8 @@ pub struct PruneReport {
     pub waiting_for: Vec<String>,
     /// Packs that a snapshot needed and no index listed any more: they are in the index again.
     pub taken_back: u64,
+    /// Files deleted that a writer had begun and never ended.
+    pub leftovers: u64,
     /// Who kept it from taking anything out of the index: other programs than this one. Try again
     /// when they have ended.
     pub postponed: Vec<String>,
@@ -246,6 +256,11 @@ impl Repository {
             let next = execute::round(&self.inner, &job, options)?;
             freed = next.deleted_bytes;
             report.add(next);
+        }
+        match self.inner.storage.reap_leftovers(options.leftovers_after) {
+            Ok(reaped) => report.leftovers = reaped,
+            // They cost room and nothing else; the next prune looks again.
+            Err(error) => tracing::warn!(%error, "cannot delete what broken-off writes have left"),
         }
         Ok(report)
     }

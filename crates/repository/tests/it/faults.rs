@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use provault_repository::{
-    CancelFlag, CheckLevel, Repository, Storage, StorageError, StoredObject,
+    CancelFlag, CheckLevel, PruneOptions, Repository, Storage, StorageError, StoredObject,
 };
 
 use crate::support::{
@@ -234,7 +234,6 @@ fn a_dropped_writer_leaves_nothing() {
     sandbox.assert_clean();
 }
 
-/// What a kill amid a write leaves behind: of this version, and of one that wrote `NAME#1`.
 /// Many small files are on their way together when the writer is dropped: it ends nevertheless.
 #[test]
 fn a_writer_dropped_amid_small_files_ends() {
@@ -254,8 +253,9 @@ fn a_writer_dropped_amid_small_files_ends() {
     sandbox.assert_clean();
 }
 
+/// What a kill amid a write leaves behind: of this version, and of one that wrote `NAME#1`.
 #[test]
-fn leftovers_of_interrupted_writes_are_ignored_and_reaped() {
+fn leftovers_of_interrupted_writes_are_ignored_and_pruned() {
     let sandbox = Sandbox::new();
     small_tree(&sandbox.source());
     let repository = sandbox.init();
@@ -275,9 +275,10 @@ fn leftovers_of_interrupted_writes_are_ignored_and_reaped() {
     let report = reopened.check(CheckLevel::ReadData, &CancelFlag::new()).unwrap();
     assert!(report.is_clean() && report.unreferenced_packs == 0, "{:?}", report.problems);
     sandbox.restore(&reopened, snapshot.id, "out");
-    assert_eq!(reopened.reap_leftovers(Duration::from_hours(1)).unwrap(), 0);
-    let reaped = reopened.reap_leftovers(Duration::ZERO).unwrap();
-    assert_eq!(reaped, leftovers.len() as u64);
+    let prune = |leftovers_after| PruneOptions { leftovers_after, ..PruneOptions::default() };
+    let prune = |age| reopened.prune(&prune(age)).unwrap().leftovers;
+    assert_eq!(prune(Duration::from_hours(1)), 0, "somebody may be at it yet");
+    assert_eq!(prune(Duration::ZERO), leftovers.len() as u64);
     assert!(leftovers.iter().all(|path| !path.exists()) && stranger.exists());
     fs::remove_file(stranger).unwrap();
     sandbox.assert_clean();
