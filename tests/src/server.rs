@@ -138,6 +138,11 @@ impl TestServer {
         self.launch(&Start::default());
     }
 
+    /// The same, with options.
+    pub fn start_again_with(&mut self, start: &Start) {
+        self.launch(start);
+    }
+
     /// Stops it in order and starts it with options.
     pub fn restart_with(&mut self, start: &Start) {
         let status = self.stop();

@@ -59,6 +59,8 @@ mod opener;
 mod pack;
 mod pack_check;
 mod packer;
+#[doc(hidden)]
+pub mod pause;
 mod pipeline;
 mod planted;
 mod prune;
