@@ -14,6 +14,7 @@ use provault_domain::{AccountId, Region};
 use provault_driver_filesystem::FilesystemDriver;
 use provault_engine::{Engine, Parts, Running};
 use provault_proof::HelperCommand;
+use provault_repository::StorageOptions;
 use provault_server::{Server, ServerOptions};
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
@@ -32,6 +33,8 @@ pub struct InstanceOptions {
     pub region: Option<Region>,
     /// See `serve --missing-vault-not-found`.
     pub missing_vault_not_found: bool,
+    /// How patiently the storage of vaults is asked.
+    pub storage: StorageOptions,
 }
 
 /// A server that could not be started, in words for people.
@@ -72,6 +75,7 @@ impl Instance {
             drivers: vec![Arc::new(FilesystemDriver::reserving(vec![data_dir.clone()]))],
             helper: HelperCommand::this_program(["__isolate"]),
             hostname: hostname(),
+            storage: options.storage,
         })
         .map_err(|error| StartError::new("the engine", error))?;
         let app = App::open(Setup {

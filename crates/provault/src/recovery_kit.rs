@@ -12,6 +12,7 @@ use provault_cli::{ExportKitArgs, GlobalOptions};
 use provault_driver_filesystem::FilesystemDriver;
 use provault_engine::{Kit, Parts, Restored};
 use provault_proof::HelperCommand;
+use provault_repository::StorageOptions;
 
 use crate::clock::SystemClock;
 use crate::instance::{hold, hostname};
@@ -131,6 +132,7 @@ fn restore(
         drivers: vec![Arc::new(FilesystemDriver::reserving(vec![data_dir.clone()]))],
         helper: HelperCommand::this_program(["__isolate"]),
         hostname: hostname(),
+        storage: StorageOptions::default(),
     };
     let restored = runtime
         .block_on(kit.restore(&data_dir.join("catalog.db"), parts))

@@ -17,4 +17,4 @@ mod image;
 mod mount;
 
 pub use image::{Image, Loss};
-pub use mount::{Disk, Doom};
+pub use mount::{Disk, Doom, Silence};
