@@ -40,6 +40,12 @@ pub struct ServeArgs {
 /// Runs the server until SIGINT or SIGTERM.
 pub fn run(args: &ServeArgs, global: &GlobalOptions) -> ExitCode {
     start_logging("info");
+    if cfg!(debug_assertions) {
+        tracing::warn!(
+            "this is a debug build: slow, and able to lose data on purpose for tests. Not for \
+             production: build it with --release"
+        );
+    }
     let Some(data_dir) = global.data_dir() else {
         return fail("there is no HOME to keep data below; name a directory with --data-dir.");
     };

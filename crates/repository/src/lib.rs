@@ -62,7 +62,8 @@ mod packer;
 #[doc(hidden)]
 pub mod pause;
 mod pipeline;
-mod planted;
+#[doc(hidden)]
+pub mod planted;
 mod prune;
 mod rabin;
 mod reader;
