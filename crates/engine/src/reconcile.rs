@@ -296,15 +296,25 @@ fn orphaned_repositories(root: &Path, named: &HashSet<PathBuf>, too_late: &Atomi
     }
 }
 
-/// Whether there is nothing but what initialising a repository makes: its directories, its config
-/// and its keys.
+/// Whether there is nothing but what initialising a repository makes: its directories, its config,
+/// its keys and its reserve for a full disk.
 fn is_unused_repository(path: &Path) -> bool {
-    const DIRECTORIES: [&str; 5] = ["data", "index", "keys", "locks", "snapshots"];
+    const DIRECTORIES: [&str; 6] = ["data", "index", "keys", "locks", "provault", "snapshots"];
     let Ok(entries) = std::fs::read_dir(path) else { return false };
     let names: Vec<_> = entries.flatten().map(|entry| entry.file_name()).collect();
     names.iter().any(|name| name == "config" || name == "keys")
         && names.iter().all(|name| name == "config" || DIRECTORIES.iter().any(|d| name == d))
         && ["data", "index", "snapshots"].iter().all(|d| holds_no_file(&path.join(d)))
+        && holds_at_most(&path.join("provault"), "reserve")
+}
+
+fn holds_at_most(directory: &Path, name: &str) -> bool {
+    match std::fs::read_dir(directory) {
+        Ok(entries) => {
+            entries.into_iter().all(|entry| entry.is_ok_and(|entry| entry.file_name() == name))
+        }
+        Err(error) => error.kind() == std::io::ErrorKind::NotFound,
+    }
 }
 
 fn holds_no_file(directory: &Path) -> bool {
