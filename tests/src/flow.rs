@@ -17,6 +17,7 @@ pub const DEFAULT_ROLE: &str =
 pub const VAULT: &str = "Default";
 
 const BACKUP_ENDS: [&str; 5] = ["COMPLETED", "PARTIAL", "FAILED", "ABORTED", "EXPIRED"];
+const CARE_ENDS: [&str; 3] = ["COMPLETED", "FAILED", "ABORTED"];
 const RESTORE_ENDS: [&str; 3] = ["COMPLETED", "FAILED", "ABORTED"];
 
 impl TestServer {
@@ -103,6 +104,31 @@ impl TestServer {
         let job = self.ended_restore(&self.start_restore(point_arn, target));
         assert_eq!(job["Status"], "COMPLETED", "{job}");
         job
+    }
+
+    /// Asks for a care run of the vault `Default`; gives its id.
+    pub fn start_care(&self, asked: &Value) -> String {
+        let started = self.api().post(&format!("/provault/v1/vaults/{VAULT}/care-runs"), asked);
+        started["CareRunId"].as_str().unwrap().to_owned()
+    }
+
+    /// A care run as it stands.
+    pub fn care_now(&self, id: &str) -> Value {
+        self.api().get(&format!("/provault/v1/care-runs/{id}"))
+    }
+
+    /// Waits for the end of a care run.
+    pub fn ended_care(&self, id: &str) -> Value {
+        until(&format!("the end of care run {id}"), || {
+            Some(self.care_now(id)).filter(|run| CARE_ENDS.iter().any(|end| run["State"] == *end))
+        })
+    }
+
+    /// Deletes a recovery point of the vault `Default`.
+    pub fn delete_point(&self, arn: &str) {
+        let path = format!("/backup-vaults/{VAULT}/recovery-points/{}", encode(arn));
+        let answer = self.api().call("DELETE", &path, None);
+        assert_eq!(answer.status, 200, "{}", answer.text);
     }
 
     /// Asks for a restore test of a resource's newest recovery point; gives its id.

@@ -1,7 +1,7 @@
 //! Stock restic: the oracle for what lies in a vault.
 
 use std::path::Path;
-use std::process::Command;
+use std::process::{Child, Command, Stdio};
 
 use crate::{Finished, TestServer, clean_command, encode};
 
@@ -84,6 +84,15 @@ impl Vault {
     /// `restic backup`: a snapshot that the server does not know.
     pub fn back_up(&self, path: &Path) {
         let _ = Finished::of(self.command().arg("backup").arg(path), INSTALL).expect(0);
+    }
+
+    /// `restic backup` of what it is given on its standard input: it works on the vault until that
+    /// ends.
+    pub fn begin_backup(&self) -> Child {
+        let mut command = self.command();
+        command.args(["backup", "--stdin"]).stdin(Stdio::piped());
+        command.stdout(Stdio::null()).stderr(Stdio::null());
+        command.spawn().unwrap_or_else(|error| panic!("{INSTALL} ({error})"))
     }
 
     /// `restic restore latest`; the source comes to lie at its own path below `target`.

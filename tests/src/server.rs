@@ -32,6 +32,14 @@ impl Start {
             ],
         }
     }
+
+    /// The same, and the server goes on when the file `until` appears.
+    pub fn held_at(place: &str, file: &Path, until: &Path) -> Self {
+        let mut start = Self::paused_at(place, file);
+        let until = until.to_str().unwrap().to_owned();
+        start.environment.push(("PROVAULT_PAUSE_UNTIL".to_owned(), until));
+        start
+    }
 }
 
 /// A server of its own. It is killed when this is dropped; after a failure the end of its log is
@@ -141,6 +149,11 @@ impl TestServer {
     /// Starts again on the same directory, after [`TestServer::kill9`] or [`TestServer::stop`].
     pub fn start_again(&mut self) {
         self.launch(&Start::default());
+    }
+
+    /// The same, with options.
+    pub fn start_again_with(&mut self, start: &Start) {
+        self.launch(start);
     }
 
     /// Stops it in order and starts it with options.

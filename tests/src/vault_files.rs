@@ -20,8 +20,7 @@ pub fn directory(data_dir: &Path, vault: &str) -> PathBuf {
 /// Flips one bit in the middle of the largest pack: with a file of incompressible bytes in the
 /// source that is one of file content, not one of directories.
 pub fn flip_a_byte(data_dir: &Path, vault: &str) -> PathBuf {
-    let mut packs = Vec::new();
-    collect(&directory(data_dir, vault).join("data"), &mut packs);
+    let packs = packs(data_dir, vault);
     let pack = packs.into_iter().max_by_key(|path| fs::metadata(path).unwrap().len()).unwrap();
     let mut content = fs::read(&pack).unwrap();
     let middle = content.len() / 2;
@@ -32,6 +31,13 @@ pub fn flip_a_byte(data_dir: &Path, vault: &str) -> PathBuf {
     fs::set_permissions(&pack, permissions).unwrap();
     fs::write(&pack, content).unwrap();
     pack
+}
+
+/// The packs of a vault.
+pub fn packs(data_dir: &Path, vault: &str) -> Vec<PathBuf> {
+    let mut packs = Vec::new();
+    collect(&directory(data_dir, vault).join("data"), &mut packs);
+    packs
 }
 
 fn collect(directory: &Path, files: &mut Vec<PathBuf>) {

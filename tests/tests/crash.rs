@@ -1,6 +1,7 @@
 //! The server dies with SIGKILL at every place between two steps of a job. After the next start
 //! every job ends in a truthful state, every recovery point that is offered can be restored, the
-//! vault is clean for stock restic, and nothing is left behind.
+//! vault is clean for stock restic, and nothing is left behind. Prunes and repairs die between all
+//! their phases.
 //!
 //! The server is asked to wait for ever at a place (`PROVAULT_PAUSE_AT`) and killed when it is
 //! there: no luck with timing is involved.
@@ -11,9 +12,11 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use provault_engine::pause::PLACES;
+use provault_repository::pause;
 use provault_tests::restic::Vault;
 use provault_tests::{
-    Manifest, Receiver, Sandbox, Start, TestServer, VAULT, encode, processes, until, write_tree,
+    Manifest, Random, Receiver, Sandbox, Start, TestServer, VAULT, encode, processes, until,
+    vault_files, write_tree,
 };
 use serde_json::{Value, json};
 
@@ -29,8 +32,10 @@ macro_rules! killed_at {
         #[test]
         fn every_place_has_its_test() {
             let mut tested = vec![$($place),*];
-            let mut places = PLACES.to_vec();
+            let mut places = [PLACES, pause::PLACES].concat();
             tested.sort_unstable();
+            // Some places are passed by several kinds of jobs.
+            tested.dedup();
             places.sort_unstable();
             assert_eq!(tested, places, "a place to die at without a test, or the other way round");
         }
@@ -56,6 +61,20 @@ killed_at! {
     delivery_sent: delivery at "delivery:sent";
     care_started: care at "care:started";
     care_done: care at "care:done";
+    prune_copied: prune at "prune:copied";
+    prune_marked: prune at "retire:marked";
+    prune_replacing: prune at "retire:replacing";
+    prune_switched: prune at "retire:switched";
+    prune_named: prune at "retire:named";
+    prune_sweeping: prune at "prune:sweeping";
+    repair_listed: repair at "repair:listed";
+    repair_rescued: repair at "repair:rescued";
+    repair_fetched: repair at "repair:fetched";
+    repair_marked: repair at "retire:marked";
+    repair_replacing: repair at "retire:replacing";
+    repair_switched: repair at "retire:switched";
+    repair_named: repair at "retire:named";
+    repair_retired: repair at "repair:retired";
 }
 
 /// A server with one resource, one recovery point of it, and somebody who is notified.
@@ -94,6 +113,51 @@ impl Scene {
         fs::write(self.source.join("small.txt"), "changed\n").unwrap();
         fs::write(self.source.join("added.bin"), vec![42; 1_234_567]).unwrap();
         self.manifests.push(Manifest::of(&self.source));
+    }
+
+    /// Leaves packs in the vault that nothing needs, and some of which a part is needed.
+    fn leave_garbage(&mut self) {
+        let noise = self.source.join("garbage.bin");
+        for n in 0..GARBAGE {
+            fs::write(&noise, Random(n).bytes(400_000)).unwrap();
+            let kept = self.source.join(format!("kept-{n}.bin"));
+            fs::write(kept, Random(100 + n).bytes(KEPT)).unwrap();
+            let point = self.server.back_up(&self.resource);
+            self.server.delete_point(&point);
+        }
+        fs::remove_file(noise).unwrap();
+        self.manifests.push(Manifest::of(&self.source));
+        let point = self.server.back_up(&self.resource);
+        self.holds.insert(point, self.manifests.len() - 1);
+    }
+
+    fn packs_size(&self) -> u64 {
+        let packs = vault_files::packs(self.server.data_dir(), VAULT);
+        packs.iter().map(|pack| fs::metadata(pack).unwrap().len()).sum()
+    }
+
+    /// A care run that died with the server: told as what it is.
+    fn care_was_broken_off(&self, id: &str) {
+        let run = self.server.ended_care(id);
+        assert_eq!(run["State"], "FAILED", "{run}");
+        assert!(text(&run, "StatusMessage").contains("server stopped"), "{run}");
+    }
+
+    /// Prunes, after which nothing is left that no recovery point needs.
+    fn prune_leaves_nothing(&self) {
+        let program = self.server.program();
+        let run = program.json(&["vault", "prune", VAULT, "--watch"]);
+        assert_eq!(run["State"], "COMPLETED", "{run}");
+        let run = program.json(&["vault", "prune", VAULT, "--dry-run", "--watch"]);
+        let figures = &run["Report"]["Figures"];
+        for left in ["packsToDelete", "waitingPacks"] {
+            assert_eq!(figures[left], 0, "{left}: {run}");
+        }
+        let marks = vault_files::directory(self.server.data_dir(), VAULT).join("provault/prune");
+        assert_eq!(entries(&marks), 0, "marks that were left");
+        let run = program.json(&["vault", "check", VAULT, "--read-data", "--watch"]);
+        assert_eq!(run["Report"]["Clean"], true, "{run}");
+        assert_eq!(run["Report"]["Figures"]["unreferencedPacks"], 0, "{run}");
     }
 
     fn pause_at(&mut self, place: &str) {
@@ -344,6 +408,74 @@ fn care(place: &str) {
     let run = scene.server.program().json(&check);
     assert_eq!(run["Report"]["Clean"], true, "{run}");
     scene.nothing_is_lost_or_left();
+}
+
+/// Recovery points whose space is to be freed; enough for a sweep by several threads.
+const GARBAGE: u64 = 5;
+/// What later recovery points need of each, in bytes.
+const KEPT: usize = 60_000;
+
+fn prune(place: &str) {
+    let mut scene = Scene::new();
+    let before = scene.packs_size();
+    scene.leave_garbage();
+    scene.pause_at(place);
+    let id = scene.server.start_care(&json!({ "Operation": "PRUNE" }));
+    scene.wait_and_kill(place);
+    scene.care_was_broken_off(&id);
+    // No step needs a later one to make the vault whole.
+    scene.nothing_is_lost_or_left();
+    scene.prune_leaves_nothing();
+    let kept = GARBAGE * KEPT as u64;
+    let (now, slack) = (scene.packs_size(), 200_000);
+    assert!(now < before + kept + slack, "{now} bytes, where {before} and {kept} are needed");
+    Vault::of(&scene.server, VAULT).check();
+    for (n, (point, source)) in scene.holds.iter().enumerate() {
+        let target = scene.sandbox.path(&format!("pruned-{n}"));
+        scene.server.restore(point, &target);
+        scene.manifests[*source].assert_same(&Manifest::of(&target), "after the prune");
+    }
+}
+
+/// A vault of which an index file is gone, and a pack is damaged that also holds what is whole.
+fn repair(place: &str) {
+    let mut scene = Scene::new();
+    scene.change_source();
+    // More than is in any other pack, so that this is the one that is damaged.
+    fs::write(scene.source.join("more.bin"), Random(1).bytes(6_000_000)).unwrap();
+    scene.manifests[1] = Manifest::of(&scene.source);
+    let index = vault_files::directory(scene.server.data_dir(), VAULT).join("index");
+    let first_index: Vec<_> = fs::read_dir(&index).unwrap().map(|e| e.unwrap().path()).collect();
+    let first = scene.server.points().remove(0);
+    let second = scene.server.back_up(&scene.resource);
+    scene.holds.insert(second, 1);
+    scene.settle();
+    assert!(scene.server.stop().success());
+    for file in first_index {
+        fs::remove_file(file).unwrap();
+    }
+    let damaged = vault_files::flip_a_byte(scene.server.data_dir(), VAULT);
+    scene.server.start_again_with(&Start::paused_at(place, &scene.arrived));
+    let id = scene.server.start_care(&json!({ "Operation": "REPAIR", "ReadData": true }));
+    scene.wait_and_kill(place);
+    scene.care_was_broken_off(&id);
+    // Of what was whole nothing is lost; what no index listed is back since the first step.
+    let target = scene.sandbox.path("first");
+    scene.server.restore(&first, &target);
+    scene.manifests[0].assert_same(&Manifest::of(&target), "what was not damaged");
+    // Begun anew, it ends, and names what only the source still has; a backup stores that again.
+    let program = scene.server.program();
+    let run = program.json_with(1, &["vault", "repair", VAULT, "--read-data", "--watch"]);
+    assert_eq!(run["State"], "COMPLETED", "{run}");
+    assert_eq!(run["Report"]["Figures"]["lostBlobs"], 1, "{run}");
+    let third = scene.server.back_up(&scene.resource);
+    scene.holds.insert(third, 1);
+    let run = program.json(&["vault", "check", VAULT, "--read-data", "--watch"]);
+    assert_eq!(run["Report"]["Clean"], true, "{run}");
+    scene.nothing_is_lost_or_left();
+    scene.prune_leaves_nothing();
+    assert!(!damaged.exists(), "the damaged pack is still there");
+    Vault::of(&scene.server, VAULT).check();
 }
 
 /// The same in the middle of a step: while the application of a copy runs in its isolation.

@@ -4,7 +4,10 @@
 use std::fs;
 use std::path::Path;
 
-use provault_tests::{Manifest, Sandbox, TestServer, vault_files, write_tree};
+use provault_tests::{
+    Finished, Manifest, Program, Sandbox, TestServer, clean_command, executable, vault_files,
+    write_tree,
+};
 
 fn kit(server: &TestServer, file: &Path) -> String {
     let made = server.program().run(0, &["recovery-kit", "export", file.to_str().unwrap()]);
@@ -56,7 +59,7 @@ fn recovered(before: &Before, expected: &str) {
     let data_dir = sandbox.path("server");
     let (file, code) = (sandbox.path("kit"), sandbox.path("code"));
     let (file, code) = (file.to_str().unwrap(), code.to_str().unwrap());
-    let program = provault_tests::Program::of(&data_dir);
+    let program = Program::of(&data_dir);
     let wrong = sandbox.path("wrong");
     fs::write(&wrong, "not the code").unwrap();
     let wrong = wrong.to_str().unwrap();
@@ -102,4 +105,38 @@ fn from_a_copy_of_the_catalog_and_what_is_newer_in_the_vault() {
 #[test]
 fn from_the_records_in_the_vault_alone() {
     recovered(&lost(None), "it was made anew from the vaults");
+}
+
+/// What is typed at a terminal does not show, for kits as for repositories.
+#[test]
+fn a_secret_that_is_typed_does_not_show() {
+    let before = lost(None);
+    let code = fs::read_to_string(before.sandbox.path("code")).unwrap();
+    let kit = before.sandbox.path("kit");
+    let kit = kit.to_str().unwrap();
+    let shown = typed(&code, &["recovery-kit", "show", kit, "--passwords"]);
+    assert!(shown.contains("Recovery code or passphrase:"), "{shown}");
+    assert!(shown.contains("Default") && !shown.contains(&code), "{shown}");
+    let password = shown.split_whitespace().last().unwrap().to_owned();
+    let storage = before.sandbox.path("storage");
+    let repo = storage.to_str().unwrap();
+    let shown = typed(&password, &["repository", "--no-cache", "--repo", repo, "snapshots"]);
+    assert!(shown.contains("password:") && !shown.contains(&password), "{shown}");
+    assert!(shown.contains("source"), "{shown}");
+
+    // Without a terminal it is read from standard input, as scripts do it.
+    let mut command = Program::bare(&["recovery-kit", "show", kit]);
+    command.stdin(fs::File::open(before.sandbox.path("code")).unwrap());
+    let output = command.output().unwrap();
+    assert!(output.status.success(), "{output:?}");
+    assert!(String::from_utf8_lossy(&output.stdout).contains("Default"), "{output:?}");
+}
+
+/// Runs the program at a terminal, types a secret where it asks for one, and gives all that the
+/// terminal showed. The script fails when the terminal would show what is typed.
+fn typed(secret: &str, args: &[&str]) -> String {
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("python/terminal.py");
+    let mut command = clean_command("python3");
+    command.arg(script).arg(secret).arg(executable()).args(args);
+    Finished::of(&mut command, "python3 is missing; install it").expect(0).stdout
 }

@@ -248,3 +248,28 @@ fn the_data_directory_is_nobodys_resource_and_strangers_in_it_stay() {
     assert_eq!(fs::read_to_string(stranger.join("precious")).unwrap(), "precious");
     assert!(inside.join("lost+found").is_dir());
 }
+
+/// What is planted for tests never comes near anybody's backups, and a debug build says what it is.
+#[cfg(debug_assertions)]
+#[test]
+fn a_debug_build_says_so_and_a_planted_bug_is_not_served() {
+    let sandbox = Sandbox::new();
+    let data_dir = sandbox.path("server");
+    let mut command = TestServer::command(&data_dir);
+    command.env("PROVAULT_PLANTED_BUG", "no-sync");
+    let refused = Finished::of(&mut command, "it was just there").expect(1);
+    assert!(refused.stderr.contains("PROVAULT_PLANTED_BUG=no-sync is set"), "{refused}");
+    assert!(!data_dir.exists(), "a refusal changes nothing");
+    // A misspelled bug is no reason to start either.
+    let mut command = TestServer::command(&data_dir);
+    command.env("PROVAULT_PLANTED_BUG", "no-such-bug");
+    let _ = Finished::of(&mut command, "it was just there").expect(1);
+
+    let environment =
+        [("PROVAULT_PLANTED_BUG", "no-sync"), ("PROVAULT_TEST_SERVES_PLANTED_BUG", "1")]
+            .map(|(name, value)| (name.to_owned(), value.to_owned()))
+            .to_vec();
+    let insisting = Start { environment, ..Start::default() };
+    let server = TestServer::start_with(&data_dir, &insisting);
+    assert!(server.log_tail().contains("debug build"), "{}", server.log_tail());
+}

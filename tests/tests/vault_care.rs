@@ -2,9 +2,12 @@
 #![allow(clippy::unwrap_used, reason = "a test panics where an error surprises it")]
 
 use std::fs;
+use std::io::Write as _;
 
 use provault_tests::restic::Vault;
-use provault_tests::{Manifest, Random, Sandbox, TestServer, encode, vault_files, write_tree};
+use provault_tests::{
+    Manifest, Random, Sandbox, Start, TestServer, encode, until, vault_files, write_tree,
+};
 use serde_json::{Value, json};
 
 const INVALID: &str = "InvalidParameterValueException";
@@ -110,6 +113,157 @@ fn a_deleted_recovery_point_frees_space_when_the_vault_is_pruned() {
     assert_eq!(point(&server, &kept)["Status"], "COMPLETED");
     program.json(&["vault", "prune", "Default", "--watch"]);
     vault.check();
+}
+
+/// A server whose vault holds recovery points, and packs of others that were deleted.
+struct Deleted {
+    server: TestServer,
+    kept: String,
+    manifest: Manifest,
+    /// What the packs take that are needed, in bytes.
+    needed: u64,
+    sandbox: Sandbox,
+}
+
+/// Deleted recovery points: more packs than are deleted at a time.
+const DELETED: u64 = 6;
+/// What is in each, in bytes.
+const NOISE: usize = 300_000;
+
+impl Deleted {
+    fn new() -> Self {
+        let sandbox = Sandbox::new();
+        let server = TestServer::start(&sandbox.path("server"));
+        let source = sandbox.path("source");
+        write_tree(&source);
+        let resource = server.add_directory("source", &source);
+        server.back_up(&resource);
+        let packs = vault_files::packs(server.data_dir(), "Default");
+        let needed = packs.iter().map(|pack| fs::metadata(pack).unwrap().len()).sum();
+        for n in 0..DELETED {
+            fs::write(source.join("garbage"), Random(n).bytes(NOISE)).unwrap();
+            let point = server.back_up(&resource);
+            server.delete_point(&point);
+        }
+        fs::remove_file(source.join("garbage")).unwrap();
+        let kept = server.back_up(&resource);
+        let manifest = Manifest::of(&source);
+        Self { server, kept, manifest, needed, sandbox }
+    }
+
+    fn packs_size(&self) -> u64 {
+        let packs = vault_files::packs(self.server.data_dir(), "Default");
+        packs.iter().map(|pack| fs::metadata(pack).unwrap().len()).sum()
+    }
+
+    /// The recovery point gives back what it holds, and stock restic finds no fault.
+    fn is_whole(&self, when: &str) {
+        let target = self.sandbox.path(&format!("restored {when}"));
+        self.server.restore(&self.kept, &target);
+        self.manifest.assert_same(&Manifest::of(&target), when);
+        Vault::of(&self.server, "Default").check();
+    }
+
+    /// The next prune does what the one before it could not.
+    fn prune_completes(&self) {
+        let run = self.server.program().json(&["vault", "prune", "Default", "--watch"]);
+        assert_eq!(run["State"], "COMPLETED", "{run}");
+        // What was there before the points that were deleted, and little beside it.
+        assert!(self.packs_size() < self.needed + 200_000, "{} bytes: {run}", self.packs_size());
+        let run = self.server.program().json(&["vault", "check", "Default", "--watch"]);
+        assert_eq!(run["Report"]["Figures"]["unreferencedPacks"], 0, "{run}");
+        self.is_whole("after the next prune");
+    }
+}
+
+#[test]
+fn a_prune_beside_a_running_restic_is_postponed_and_says_for_whom() {
+    let scene = Deleted::new();
+    let program = scene.server.program();
+    let vault = Vault::of(&scene.server, "Default");
+    let locks = vault_files::directory(scene.server.data_dir(), "Default").join("locks");
+    let full = scene.packs_size();
+    let mut restic = vault.begin_backup();
+    let _ = until("restic's lock", || fs::read_dir(&locks).ok()?.next());
+
+    let told = program.json(&["vault", "prune", "Default", "--dry-run", "--watch"]);
+    let process = format!("process {} of", restic.id());
+    let says = |text: &Value| {
+        let text = text.as_str().unwrap_or_else(|| panic!("{text}"));
+        text.contains("other programs are at work") && text.contains(&process)
+    };
+    assert!(says(&told["Report"]["Summary"]), "{told}");
+    let run = program.json_with(1, &["vault", "prune", "Default", "--watch"]);
+    assert_eq!(run["State"], "FAILED", "{run}");
+    assert!(says(&run["StatusMessage"]), "{run}");
+    assert!(run["StatusMessage"].as_str().unwrap().contains("Prune again"), "{run}");
+    assert!(scene.packs_size() >= full, "something went beside restic");
+    // Whoever waits for the space is told, not only whoever asked.
+    let alarms = || program.json(&["vault", "care", "Default"])["Alarms"].take();
+    assert_eq!(alarms()[0]["Alarm"], "CARE_FAILED", "{}", alarms());
+    // Backups and restores go on beside it.
+    let target = scene.sandbox.path("beside");
+    scene.server.restore(&scene.kept, &target);
+
+    let mut input = restic.stdin.take().unwrap();
+    input.write_all(b"what restic backs up").unwrap();
+    drop(input);
+    assert!(until("restic's end", || restic.try_wait().unwrap()).success());
+    assert_eq!(vault.snapshots(), 3, "restic's own is there");
+    scene.prune_completes();
+    assert_eq!(vault.snapshots(), 3, "restic's own is still there");
+    assert_eq!(alarms(), json!([]));
+}
+
+/// Stops a prune in the middle, by the API or the command line.
+fn stopped_at(place: &str, by_api: bool) {
+    let mut scene = Deleted::new();
+    let (arrived, go_on) = (scene.sandbox.path("arrived"), scene.sandbox.path("go-on"));
+    scene.server.restart_with(&Start::held_at(place, &arrived, &go_on));
+    let server = &scene.server;
+    let id = server.start_care(&json!({ "Operation": "PRUNE" }));
+    until(place, || fs::read_to_string(&arrived).ok().filter(|text| text == place));
+    assert_eq!(server.care_now(&id)["State"], "RUNNING");
+    if by_api {
+        server.api().post(&format!("/provault/v1/care-runs/{id}/stop"), &json!({}));
+    } else {
+        let told = server.program().run(0, &["vault", "stop-run", &id]);
+        assert!(told.stderr.contains("to stop") || told.stdout.contains("to stop"), "{told}");
+    }
+    // It has not ended before it has noticed.
+    assert_eq!(server.care_now(&id)["State"], "RUNNING");
+    fs::write(&go_on, "").unwrap();
+    let run = server.ended_care(&id);
+    assert_eq!(run["State"], "ABORTED", "{run}");
+    assert!(run["StatusMessage"].as_str().is_some_and(|text| !text.is_empty()), "{run}");
+    assert_eq!(run["Report"], Value::Null, "nothing is said to be done: {run}");
+    // Nor is it said to be an alarm: it was asked for.
+    let care = server.api().get("/provault/v1/vaults/Default/care");
+    assert_eq!(care["Alarms"], json!([]));
+    let again = server.api().call("POST", &format!("/provault/v1/care-runs/{id}/stop"), None);
+    assert!(again.status >= 400, "{}", again.text);
+    scene.is_whole("after the stop");
+    scene.prune_completes();
+}
+
+#[test]
+fn a_prune_that_is_stopped_before_its_work_is_aborted() {
+    stopped_at("care:started", true);
+}
+
+#[test]
+fn a_prune_that_is_stopped_before_the_index_is_switched_is_aborted() {
+    stopped_at("retire:marked", false);
+}
+
+#[test]
+fn a_prune_that_is_stopped_after_the_index_is_switched_is_aborted() {
+    stopped_at("retire:named", true);
+}
+
+#[test]
+fn a_prune_that_is_stopped_in_its_sweep_is_aborted() {
+    stopped_at("prune:sweeping", false);
 }
 
 #[test]

@@ -5,11 +5,10 @@ use std::fmt::Debug;
 
 use jiff::Timestamp;
 use provault_domain::{
-    AccountId, Arn, BackupJob, BackupJobEvent, BackupJobState, Effect, IllegalTransition,
-    RestoreJob, RestoreJobEvent, RestoreJobState, RestoreTest, RestoreTestEvent, RestoreTestState,
-    StepRecord, backup_job, care, restore_job, restore_test,
+    AccountId, Arn, BackupJob, BackupJobEvent, CareEvent, CareRun, Effect, IllegalTransition,
+    RestoreJob, RestoreJobEvent, RestoreTest, RestoreTestEvent, RestoreTestState, StepRecord,
+    backup_job, care, restore_job, restore_test,
 };
-use provault_domain::{CareEvent, CareRun, CareState};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -78,6 +77,27 @@ impl EventNote {
     }
 }
 
+/// The methods that give fields which every job has under the same name.
+macro_rules! what_every_job_has {
+    () => {
+        fn id(&self) -> &str {
+            &self.id
+        }
+        fn account(&self) -> &AccountId {
+            &self.account
+        }
+        fn created_at(&self) -> Timestamp {
+            self.created_at
+        }
+        fn completed_at(&self) -> Option<Timestamp> {
+            self.completed_at
+        }
+        fn state_name(&self) -> &'static str {
+            self.state.as_str()
+        }
+    };
+}
+
 impl Job for BackupJob {
     type Event = BackupJobEvent;
     const TYPE: &'static str = "BACKUP";
@@ -85,21 +105,7 @@ impl Job for BackupJob {
     const WAITING: &'static str = "CREATED";
     const ONE_PER_RESOURCE: bool = true;
 
-    fn id(&self) -> &str {
-        &self.id
-    }
-    fn account(&self) -> &AccountId {
-        &self.account
-    }
-    fn created_at(&self) -> Timestamp {
-        self.created_at
-    }
-    fn completed_at(&self) -> Option<Timestamp> {
-        self.completed_at
-    }
-    fn state_name(&self) -> &'static str {
-        BackupJobState::as_str(self.state)
-    }
+    what_every_job_has!();
     fn is_final(&self) -> bool {
         self.state.is_final()
     }
@@ -151,21 +157,7 @@ impl Job for RestoreJob {
     const WAITING: &'static str = "PENDING";
     const ONE_PER_RESOURCE: bool = false;
 
-    fn id(&self) -> &str {
-        &self.id
-    }
-    fn account(&self) -> &AccountId {
-        &self.account
-    }
-    fn created_at(&self) -> Timestamp {
-        self.created_at
-    }
-    fn completed_at(&self) -> Option<Timestamp> {
-        self.completed_at
-    }
-    fn state_name(&self) -> &'static str {
-        RestoreJobState::as_str(self.state)
-    }
+    what_every_job_has!();
     fn is_final(&self) -> bool {
         self.state.is_final()
     }
@@ -223,21 +215,7 @@ impl Job for RestoreTest {
     const WAITING: &'static str = "PENDING";
     const ONE_PER_RESOURCE: bool = false;
 
-    fn id(&self) -> &str {
-        &self.id
-    }
-    fn account(&self) -> &AccountId {
-        &self.account
-    }
-    fn created_at(&self) -> Timestamp {
-        self.created_at
-    }
-    fn completed_at(&self) -> Option<Timestamp> {
-        self.completed_at
-    }
-    fn state_name(&self) -> &'static str {
-        RestoreTestState::as_str(self.state)
-    }
+    what_every_job_has!();
     fn is_final(&self) -> bool {
         self.state == RestoreTestState::Finished
     }
@@ -301,21 +279,7 @@ impl Job for CareRun {
     const WAITING: &'static str = "PENDING";
     const ONE_PER_RESOURCE: bool = false;
 
-    fn id(&self) -> &str {
-        &self.id
-    }
-    fn account(&self) -> &AccountId {
-        &self.account
-    }
-    fn created_at(&self) -> Timestamp {
-        self.created_at
-    }
-    fn completed_at(&self) -> Option<Timestamp> {
-        self.completed_at
-    }
-    fn state_name(&self) -> &'static str {
-        CareState::as_str(self.state)
-    }
+    what_every_job_has!();
     fn is_final(&self) -> bool {
         self.state.is_final()
     }

@@ -55,6 +55,7 @@ pub use error::{EngineError, Result};
 pub use import::Imported;
 pub use keyring::Keyring;
 pub use provault_notify::{Message, render};
+pub use provault_repository::StorageOptions;
 pub use recovery_kit::{Kit, KitVault, Restored, SHORTEST_PASSPHRASE, check_passphrase};
 pub use shared::Parts;
 pub use vault_care::VaultCareView;

@@ -16,6 +16,7 @@
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use provault_catalog::{Claimed, Job, Page, PointFilter};
 use provault_domain::recovery_point::Payload;
@@ -214,8 +215,18 @@ async fn orphans(shared: &Arc<Shared>) -> Result<()> {
         }
     }
     let root = shared.data_dir.join("vaults");
-    blocking(move || orphaned_repositories(&root, &locations)).await?;
-    Ok(())
+    // A start does not wait for a dead mount. What lies there is left for the next one: from now on
+    // there may be a repository that is about to become a vault.
+    let too_late = Arc::new(AtomicBool::new(false));
+    let late = Arc::clone(&too_late);
+    let looked = blocking(move || orphaned_repositories(&root, &locations, &late));
+    if let Ok(looked) = tokio::time::timeout(shared.storage_timeout, looked).await {
+        return looked;
+    }
+    too_late.store(true, Ordering::Release);
+    Err(EngineError::Refused(
+        "the directory of the vaults was not looked through in time. Is its disk well?".to_owned(),
+    ))
 }
 
 pub(crate) async fn orphaned_snapshots(shared: &Arc<Shared>, vault: &BackupVault) -> Result<()> {
@@ -263,13 +274,16 @@ pub(crate) async fn orphaned_snapshots(shared: &Arc<Shared>, vault: &BackupVault
 /// A crash between making a repository and entering its vault, or while the repository of a
 /// deleted vault is removed, leaves one that nobody names. Removed is only what cannot be anything
 /// else: what its name says is being deleted, and a repository into which nothing was stored.
-fn orphaned_repositories(root: &Path, named: &HashSet<PathBuf>) {
+fn orphaned_repositories(root: &Path, named: &HashSet<PathBuf>, too_late: &AtomicBool) {
     let Ok(entries) = std::fs::read_dir(root) else { return };
     for path in entries.flatten().map(|entry| entry.path()) {
         let deleted =
             path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(DELETED));
         if named.contains(&path) || !(deleted || is_unused_repository(&path)) {
             continue;
+        }
+        if too_late.load(Ordering::Acquire) {
+            return;
         }
         match std::fs::remove_dir_all(&path) {
             Ok(()) => {
@@ -282,15 +296,25 @@ fn orphaned_repositories(root: &Path, named: &HashSet<PathBuf>) {
     }
 }
 
-/// Whether there is nothing but what initialising a repository makes: its directories, its config
-/// and its keys.
+/// Whether there is nothing but what initialising a repository makes: its directories, its config,
+/// its keys and its reserve for a full disk.
 fn is_unused_repository(path: &Path) -> bool {
-    const DIRECTORIES: [&str; 5] = ["data", "index", "keys", "locks", "snapshots"];
+    const DIRECTORIES: [&str; 6] = ["data", "index", "keys", "locks", "provault", "snapshots"];
     let Ok(entries) = std::fs::read_dir(path) else { return false };
     let names: Vec<_> = entries.flatten().map(|entry| entry.file_name()).collect();
     names.iter().any(|name| name == "config" || name == "keys")
         && names.iter().all(|name| name == "config" || DIRECTORIES.iter().any(|d| name == d))
         && ["data", "index", "snapshots"].iter().all(|d| holds_no_file(&path.join(d)))
+        && holds_at_most(&path.join("provault"), "reserve")
+}
+
+fn holds_at_most(directory: &Path, name: &str) -> bool {
+    match std::fs::read_dir(directory) {
+        Ok(entries) => {
+            entries.into_iter().all(|entry| entry.is_ok_and(|entry| entry.file_name() == name))
+        }
+        Err(error) => error.kind() == std::io::ErrorKind::NotFound,
+    }
 }
 
 fn holds_no_file(directory: &Path) -> bool {

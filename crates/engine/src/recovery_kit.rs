@@ -14,7 +14,7 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use provault_catalog::{AccessKeyRow, Catalog, CatalogError};
 use provault_domain::{AccountId, BackupVault, Key, Role, Tags};
-use provault_repository::{Password, Repository, WrappingKey};
+use provault_repository::{Password, Repository, StorageOptions, WrappingKey};
 use serde::{Deserialize, Serialize};
 
 use crate::shared::{Parts, blocking};
@@ -228,10 +228,10 @@ impl Kit {
 
     fn repository(vault: &KitVault) -> Result<Repository> {
         crate::vaults::open_place(
-            Path::new("/"),
+            Path::new(&vault.location),
             &vault.vault.name,
-            &vault.location,
             &Password::from_text(vault.password.clone()),
+            &StorageOptions::default(),
         )
     }
 

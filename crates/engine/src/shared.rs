@@ -11,7 +11,7 @@ use provault_catalog::Catalog;
 use provault_domain::{BackupVault, Key, Kind, StepRecord};
 use provault_driver::{CancelFlag, Driver};
 use provault_proof::HelperCommand;
-use provault_repository::Repository;
+use provault_repository::{Repository, StorageOptions};
 use tokio::sync::Notify;
 
 use crate::clock::{Clock, millis_since};
@@ -37,6 +37,8 @@ pub struct Parts {
     pub helper: HelperCommand,
     /// Name of this host, recorded in snapshots and locks.
     pub hostname: String,
+    /// How patiently the storage of vaults is asked.
+    pub storage: StorageOptions,
 }
 
 pub(crate) struct Shared {
@@ -48,6 +50,8 @@ pub(crate) struct Shared {
     pub(crate) hostname: String,
     pub(crate) keyring: Keyring,
     pub(crate) vaults: Vaults,
+    /// How long a storage may keep silent.
+    pub(crate) storage_timeout: Duration,
     /// Names this process in leases.
     pub(crate) owner: String,
     /// Rung when there may be something to do.
@@ -70,7 +74,8 @@ impl Shared {
     pub(crate) fn new(parts: Parts) -> Result<Self> {
         let keyring = Keyring::open(&parts.data_dir)?;
         Ok(Self {
-            vaults: Vaults::new(parts.data_dir.clone(), keyring.clone()),
+            vaults: Vaults::new(parts.data_dir.clone(), keyring.clone(), parts.storage.clone()),
+            storage_timeout: parts.storage.timeout,
             keyring,
             catalog: parts.catalog,
             data_dir: parts.data_dir,

@@ -101,7 +101,10 @@ impl Engine {
         let id = repository.config().id;
         let mut known = None;
         for other in catalog.all_vaults().await? {
-            let same_place = shared.vaults.is_same_place(&other, &vault);
+            let same_place = {
+                let (shared, other, vault) = (Arc::clone(shared), other.clone(), vault.clone());
+                blocking(move || shared.vaults.is_same_place(&other, &vault)).await?
+            };
             let same_name = other.account == vault.account && other.name == vault.name;
             if same_name && same_place && other.imported {
                 known = Some(other);

@@ -5,7 +5,9 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use provault_domain::{BackupVault, Key};
-use provault_repository::{LocalStorage, Options, Password, Repository, Storage};
+use provault_repository::{
+    Error, Options, Password, Repository, Storage, StorageOptions, open_directory, real_directory,
+};
 
 use crate::keyring::Keyring;
 use crate::{EngineError, Result};
@@ -13,17 +15,22 @@ use crate::{EngineError, Result};
 /// Begins the name of a repository that is being removed.
 pub(crate) const DELETED: &str = ".deleted-";
 
-/// Opens each vault's repository once. Its methods block.
+/// A repository, once it is opened.
+type Opened = Arc<Mutex<Option<Repository>>>;
+
+/// Opens each vault's repository once. Its methods block, but not for ever: whatever is asked of a
+/// storage has a deadline.
 pub struct Vaults {
     data_dir: PathBuf,
     keyring: Keyring,
+    storage: StorageOptions,
     /// By location, which no two vaults ever share; names and ARNs are used again.
-    open: Mutex<HashMap<String, Repository>>,
+    open: Mutex<HashMap<String, Opened>>,
 }
 
 impl Vaults {
-    pub(crate) fn new(data_dir: PathBuf, keyring: Keyring) -> Self {
-        Self { data_dir, keyring, open: Mutex::default() }
+    pub(crate) fn new(data_dir: PathBuf, keyring: Keyring, storage: StorageOptions) -> Self {
+        Self { data_dir, keyring, storage, open: Mutex::default() }
     }
 
     /// Where the vault's repository lies.
@@ -32,11 +39,12 @@ impl Vaults {
         self.data_dir.join(&vault.location)
     }
 
-    /// Whether two vaults lie at the same place, however it is written.
+    /// Whether two vaults lie at the same place, however it is written. One that does not answer
+    /// is compared as it is written.
     pub fn is_same_place(&self, one: &BackupVault, other: &BackupVault) -> bool {
         let place = |vault: &BackupVault| {
             let path = self.path(vault);
-            path.canonicalize().unwrap_or(path)
+            real_directory(&path, &self.storage).unwrap_or(path)
         };
         place(one) == place(other)
     }
@@ -73,7 +81,7 @@ impl Vaults {
         key: &Key,
         password: &Password,
     ) -> Result<Repository> {
-        let repository = open_place(&self.data_dir, &vault.name, &vault.location, password)?;
+        let repository = open_place(&self.path(vault), &vault.name, password, &self.storage)?;
         vault.sealed_password = self.keyring.seal(
             Keyring::file_of(key),
             vault.arn.as_str(),
@@ -84,8 +92,11 @@ impl Vaults {
 
     /// The vault's repository, opened on first use.
     pub fn open(&self, vault: &BackupVault, key: &Key) -> Result<Repository> {
-        let mut open = self.lock();
-        if let Some(repository) = open.get(&vault.location) {
+        let place = Arc::clone(self.lock().entry(vault.location.clone()).or_default());
+        // Held while it is opened. On a storage that does not answer that takes its time, and only
+        // those who want the same vault are to wait.
+        let mut opened = place.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(repository) = &*opened {
             return Ok(repository.clone());
         }
         let password = Password::from_text(self.password(vault, key)?);
@@ -93,7 +104,7 @@ impl Vaults {
             Options { cache_dir: Some(self.data_dir.join("cache")), ..Options::default() };
         let repository = Repository::open(self.storage(vault)?, &password, options)
             .map_err(EngineError::repository(&vault.name))?;
-        open.insert(vault.location.clone(), repository.clone());
+        *opened = Some(repository.clone());
         Ok(repository)
     }
 
@@ -130,12 +141,11 @@ impl Vaults {
     }
 
     fn storage(&self, vault: &BackupVault) -> Result<Arc<dyn Storage>> {
-        let storage = LocalStorage::local(&self.path(vault))
-            .map_err(|error| EngineError::repository(&vault.name)(error.into()))?;
-        Ok(Arc::new(storage))
+        open_directory(&self.path(vault), &self.storage)
+            .map_err(|error| EngineError::repository(&vault.name)(error.into()))
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<String, Repository>> {
+    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<String, Opened>> {
         // The map is whole at every await-free step; a panic elsewhere does not spoil it.
         self.open.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -143,22 +153,19 @@ impl Vaults {
 
 /// Opens a repository that has to be there already.
 pub(crate) fn open_place(
-    data_dir: &Path,
+    path: &Path,
     vault: &str,
-    location: &str,
     password: &Password,
+    storage: &StorageOptions,
 ) -> Result<Repository> {
-    let path = data_dir.join(location);
-    // Opening a local place makes its directory; one that is not there stays so.
-    if !path.join("config").is_file() {
-        return Err(EngineError::Refused(format!(
+    let failed = EngineError::repository(vault);
+    let storage = open_directory(path, storage).map_err(|error| failed(error.into()))?;
+    match Repository::open(storage, password, Options::default()) {
+        Err(Error::NotARepository) => Err(EngineError::Refused(format!(
             "vault {vault}: there is no repository at {}: it has no file config. Is its disk \
              mounted?",
             path.display()
-        )));
+        ))),
+        other => other.map_err(failed),
     }
-    let storage =
-        LocalStorage::local(&path).map_err(|error| EngineError::repository(vault)(error.into()))?;
-    Repository::open(Arc::new(storage), password, Options::default())
-        .map_err(EngineError::repository(vault))
 }

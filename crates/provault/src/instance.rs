@@ -14,6 +14,7 @@ use provault_domain::{AccountId, Region};
 use provault_driver_filesystem::FilesystemDriver;
 use provault_engine::{Engine, Parts, Running};
 use provault_proof::HelperCommand;
+use provault_repository::StorageOptions;
 use provault_server::{Server, ServerOptions};
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
@@ -32,6 +33,8 @@ pub struct InstanceOptions {
     pub region: Option<Region>,
     /// See `serve --missing-vault-not-found`.
     pub missing_vault_not_found: bool,
+    /// How patiently the storage of vaults is asked.
+    pub storage: StorageOptions,
 }
 
 /// A server that could not be started, in words for people.
@@ -61,6 +64,7 @@ impl Instance {
     /// Starts a server. The first start makes the directory and what belongs in it; the next one
     /// finds everything again. A second server on the same directory is refused.
     pub async fn start(options: InstanceOptions) -> Result<Self, StartError> {
+        refuse_planted_bug()?;
         let (data_dir, lock) = hold(&options.data_dir)?;
         let url = format!("sqlite:{}", data_dir.join("catalog.db").display());
         let catalog =
@@ -72,6 +76,7 @@ impl Instance {
             drivers: vec![Arc::new(FilesystemDriver::reserving(vec![data_dir.clone()]))],
             helper: HelperCommand::this_program(["__isolate"]),
             hostname: hostname(),
+            storage: options.storage,
         })
         .map_err(|error| StartError::new("the engine", error))?;
         let app = App::open(Setup {
@@ -151,6 +156,29 @@ impl Instance {
         }
         self.engine.catalog().close().await;
     }
+}
+
+/// A bug that is planted for tests must never come near anybody's backups. Tests of the server that
+/// want one say so with a variable that nobody else sets.
+#[cfg(debug_assertions)]
+fn refuse_planted_bug() -> Result<(), StartError> {
+    use provault_repository::planted;
+    const INSIST: &str = "PROVAULT_TEST_SERVES_PLANTED_BUG";
+    match planted::wanted() {
+        Some(bug) if std::env::var_os(INSIST).is_none() => Err(StartError(format!(
+            "{}={bug} is set, which makes this debug build lose data on purpose. Unset it; only \
+             tests of Provault itself set it, together with {INSIST}.",
+            planted::VARIABLE
+        ))),
+        _ => Ok(()),
+    }
+}
+
+/// There are no planted bugs in this build.
+#[cfg(not(debug_assertions))]
+#[allow(clippy::unnecessary_wraps, reason = "the other builds have something to refuse")]
+const fn refuse_planted_bug() -> Result<(), StartError> {
+    Ok(())
 }
 
 /// Makes a data directory if it is missing, and locks it for this process.

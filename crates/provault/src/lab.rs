@@ -6,6 +6,8 @@ use std::process::ExitCode;
 use provault_cli::{CommandLine, GlobalOptions, ProbeSpec};
 use provault_wire::provault as wire;
 
+use provault_repository::StorageOptions;
+
 use crate::instance::{Instance, InstanceOptions};
 use crate::serve::{DEFAULT_LISTEN, LAST_PATIENCE, fail, region_of, start_logging};
 use crate::story::{Outcome, Story, Subject};
@@ -76,6 +78,7 @@ fn play(args: &LabArgs, global: &GlobalOptions, directory: &Path) -> Result<Exit
             account_id: None,
             region,
             missing_vault_not_found: false,
+            storage: StorageOptions::default(),
         };
         runtime.block_on(Instance::start(options)).map_err(|error| error.to_string())
     })?;

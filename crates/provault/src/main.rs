@@ -10,6 +10,7 @@ mod receiver;
 mod recovery_kit;
 mod repository;
 mod sample_app;
+mod secret;
 mod serve;
 mod story;
 

@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
-use std::io::BufRead as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -12,9 +11,11 @@ use provault_cli::{ExportKitArgs, GlobalOptions};
 use provault_driver_filesystem::FilesystemDriver;
 use provault_engine::{Kit, Parts, Restored};
 use provault_proof::HelperCommand;
+use provault_repository::StorageOptions;
 
 use crate::clock::SystemClock;
 use crate::instance::{hold, hostname};
+use crate::secret;
 use crate::serve::{fail, start_logging};
 
 /// Subcommands of `recovery-kit`.
@@ -46,7 +47,8 @@ pub enum RecoveryKitCommand {
 pub struct KitArgs {
     /// The kit's file
     file: PathBuf,
-    /// The file with the recovery code or passphrase [default: asked for on standard input]
+    /// The file with the recovery code or passphrase, - for standard input [default: asked for on the
+    /// terminal, else standard input]
     #[arg(long, value_name = "FILE")]
     passphrase_file: Option<PathBuf>,
 }
@@ -64,14 +66,15 @@ impl KitArgs {
     fn open(&self) -> Result<Kit, String> {
         let shown = |path: &Path, error: std::io::Error| format!("{}: {error}", path.display());
         let text = std::fs::read_to_string(&self.file).map_err(|e| shown(&self.file, e))?;
-        let secret = if let Some(file) = &self.passphrase_file {
-            std::fs::read_to_string(file).map_err(|e| shown(file, e))?
-        } else {
-            eprint!("Recovery code or passphrase: ");
-            let mut line = String::new();
-            std::io::stdin().lock().read_line(&mut line).map_err(|e| e.to_string())?;
-            line
+        let what = "passphrase";
+        let secret = match &self.passphrase_file {
+            Some(file) => secret::read(file, what)?,
+            None => match secret::ask("Recovery code or passphrase: ", what)? {
+                Some(typed) => typed,
+                None => secret::read(Path::new("-"), what)?,
+            },
         };
+        // Below it, a file may say what it is for.
         let secret = secret.lines().next().unwrap_or_default().trim();
         Kit::open(&text, secret).map_err(|error| error.to_string())
     }
@@ -131,6 +134,7 @@ fn restore(
         drivers: vec![Arc::new(FilesystemDriver::reserving(vec![data_dir.clone()]))],
         helper: HelperCommand::this_program(["__isolate"]),
         hostname: hostname(),
+        storage: StorageOptions::default(),
     };
     let restored = runtime
         .block_on(kit.restore(&data_dir.join("catalog.db"), parts))

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use provault_cli::GlobalOptions;
 use provault_domain::{AccountId, Region};
+use provault_repository::StorageOptions;
 
 use crate::instance::{Instance, InstanceOptions};
 
@@ -29,11 +30,22 @@ pub struct ServeArgs {
     /// does not exist is described
     #[arg(long)]
     missing_vault_not_found: bool,
+    /// A vault's storage that makes no progress for so long has failed, and so has what it was asked
+    /// for, after trying again for twice as long
+    #[arg(long, value_name = "SECONDS", default_value_t = 60,
+          value_parser = clap::value_parser!(u64).range(1..=86_400))]
+    storage_timeout: u64,
 }
 
 /// Runs the server until SIGINT or SIGTERM.
 pub fn run(args: &ServeArgs, global: &GlobalOptions) -> ExitCode {
     start_logging("info");
+    if cfg!(debug_assertions) {
+        tracing::warn!(
+            "this is a debug build: slow, and able to lose data on purpose for tests. Not for \
+             production: build it with --release"
+        );
+    }
     let Some(data_dir) = global.data_dir() else {
         return fail("there is no HOME to keep data below; name a directory with --data-dir.");
     };
@@ -47,6 +59,7 @@ pub fn run(args: &ServeArgs, global: &GlobalOptions) -> ExitCode {
         account_id: args.account_id.clone(),
         region,
         missing_vault_not_found: args.missing_vault_not_found,
+        storage: StorageOptions::with_timeout(Duration::from_secs(args.storage_timeout)),
     };
     let runtime = match tokio::runtime::Runtime::new() {
         Ok(runtime) => runtime,

@@ -59,8 +59,11 @@ mod opener;
 mod pack;
 mod pack_check;
 mod packer;
+#[doc(hidden)]
+pub mod pause;
 mod pipeline;
-mod planted;
+#[doc(hidden)]
+pub mod planted;
 mod prune;
 mod rabin;
 mod reader;
@@ -110,6 +113,7 @@ pub use snapshot::Snapshot;
 pub use storage::{
     LocalStorage, ObjectStorage, S3Options, S3Storage, Storage, StorageError, StorageErrorKind,
     StorageOptions, StoredObject, guard_storage, local_directory, open_directory, open_storage,
+    real_directory,
 };
 pub use survey::{Survey, Surveyed, Usage};
 pub use totals::{Totals, TreeTotals};

@@ -3,7 +3,9 @@
 //! A test that has never failed proves little. Each bug here is one of those that the order of
 //! writing exists to prevent; `tests/tests/wrecks.rs` switches them on, one at a time, in the real
 //! program, and demands that something breaks. `PROVAULT_PLANTED_BUG` names one. A build without
-//! debug assertions, and so every release, has none of this: there the question is a constant.
+//! debug assertions, and so every release, has none of this: there the question is a constant. A
+//! server with a planted bug does not start unless a test insists, and `cargo xtask test` looks that
+//! the release does not even know the variable.
 
 /// A bug that can be planted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -27,12 +29,22 @@ impl Bug {
     }
 }
 
+/// The variable that names a bug.
+#[cfg(debug_assertions)]
+pub const VARIABLE: &str = "PROVAULT_PLANTED_BUG";
+
+/// The name of the bug that this process was started with, whether there is such a bug or not.
+#[cfg(debug_assertions)]
+pub fn wanted() -> Option<&'static str> {
+    static WANTED: std::sync::OnceLock<Option<String>> = std::sync::OnceLock::new();
+    let wanted = WANTED.get_or_init(|| std::env::var(VARIABLE).ok());
+    wanted.as_deref().filter(|name| !name.is_empty())
+}
+
 /// Whether the bug is planted in this process.
 #[cfg(debug_assertions)]
 pub(crate) fn is_planted(bug: Bug) -> bool {
-    static PLANTED: std::sync::OnceLock<Option<String>> = std::sync::OnceLock::new();
-    let planted = PLANTED.get_or_init(|| std::env::var("PROVAULT_PLANTED_BUG").ok());
-    planted.as_deref() == Some(bug.name())
+    wanted() == Some(bug.name())
 }
 
 /// Never.

@@ -27,6 +27,7 @@ use crate::index::{IndexFile, IndexPack, Location};
 use crate::lock::begin_prune_job;
 use crate::opener::BlobOpener;
 use crate::pack::{self, BlobKind, PackedBlob};
+use crate::pause::pause;
 use crate::prune::repack::{NewPacks, repack};
 use crate::prune::survey::{Survey, workers};
 use crate::prune::{PruneOptions, execute};
@@ -92,6 +93,7 @@ impl Repository {
         let listed = survey.ledger.index_packs(&survey.unlisted);
         report.listed_packs = listed.len() as u64;
         self.inner.save_index(&listed.iter().collect::<Vec<_>>())?;
+        pause("repair:listed");
 
         let bad = find_bad(&mut survey, options)?;
         let retired: HashSet<u32> = bad.keys().copied().collect();
@@ -104,10 +106,13 @@ impl Repository {
             repack(&mut survey, &sources)?;
             report.rescued_blobs = (survey.ledger.len() - before) as u64;
         }
+        pause("repair:rescued");
         self.fetch(&mut survey, others, &mut report)?;
+        pause("repair:fetched");
         if !retired.is_empty() {
             execute::retire(&self.inner, &job, survey, &retired)?;
         }
+        pause("repair:retired");
         // What they listed is listed by others now, as far as anybody needs it.
         for id in &damaged_files {
             self.inner.storage.delete(&FileKind::Index.name(id))?;

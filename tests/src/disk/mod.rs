@@ -19,4 +19,4 @@ mod image;
 mod mount;
 
 pub use image::{Image, Loss};
-pub use mount::{Count, Disk, Doom, Fate};
+pub use mount::{Count, Disk, Doom, Fate, Silence};

@@ -2,7 +2,7 @@
 
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use fuser::{
@@ -58,9 +58,38 @@ struct State {
     stopped: Option<Pid>,
 }
 
+/// Where every question waits while the disk does not answer.
+#[derive(Default)]
+struct Gate {
+    shut: Mutex<bool>,
+    opened: Condvar,
+}
+
+impl Gate {
+    fn set(&self, shut: bool) {
+        *self.shut.lock().unwrap_or_else(PoisonError::into_inner) = shut;
+        self.opened.notify_all();
+    }
+
+    fn pass(&self) {
+        let shut = self.shut.lock().unwrap_or_else(PoisonError::into_inner);
+        drop(self.opened.wait_while(shut, |shut| *shut).unwrap_or_else(PoisonError::into_inner));
+    }
+}
+
+/// A disk answers nothing while this lives.
+pub struct Silence(Arc<Gate>);
+
+impl Drop for Silence {
+    fn drop(&mut self) {
+        self.0.set(false);
+    }
+}
+
 /// A mounted disk. Unmounted when dropped.
 pub struct Disk {
     state: Arc<Mutex<State>>,
+    gate: Arc<Gate>,
     root: PathBuf,
     session: Option<BackgroundSession>,
 }
@@ -71,8 +100,19 @@ impl Disk {
         let state = Arc::new(Mutex::new(State::default()));
         let mut config = Config::default();
         config.mount_options = vec![MountOption::FSName("provault-test-disk".to_owned())];
-        let session = fuser::spawn_mount(Mounted(Arc::clone(&state)), root, &config)?;
-        Ok(Self { state, root: root.to_owned(), session: Some(session) })
+        let gate = Arc::new(Gate::default());
+        let mounted = Mounted(Arc::clone(&state), Arc::clone(&gate));
+        let session = fuser::spawn_mount(mounted, root, &config)?;
+        Ok(Self { state, gate, root: root.to_owned(), session: Some(session) })
+    }
+
+    /// Answers nothing any more, like a mount whose server is gone, until what this gives is
+    /// dropped; then all that was asked is answered. Linux lets no process end meanwhile that
+    /// waits for an answer, so drop it before anything that kills one.
+    #[must_use]
+    pub fn hang(&self) -> Silence {
+        self.gate.set(true);
+        Silence(Arc::clone(&self.gate))
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -181,7 +221,7 @@ impl State {
     }
 }
 
-struct Mounted(Arc<Mutex<State>>);
+struct Mounted(Arc<Mutex<State>>, Arc<Gate>);
 
 /// The kernel keeps nothing: the disk may change beneath it.
 const TTL: Duration = Duration::ZERO;
@@ -229,6 +269,7 @@ impl Mounted {
         request: &Request,
         what: impl FnOnce(&Image) -> Result<T>,
     ) -> std::result::Result<T, Errno> {
+        self.1.pass();
         let mut state = self.state();
         state.enter(request, false)?;
         what(&state.image).map_err(errno)
@@ -240,6 +281,7 @@ impl Mounted {
         request: &Request,
         what: impl FnOnce(&mut Image) -> Result<T>,
     ) -> std::result::Result<T, Errno> {
+        self.1.pass();
         let mut state = self.state();
         state.enter(request, true)?;
         what(&mut state.image).map_err(errno)
@@ -262,13 +304,7 @@ impl Filesystem for Mounted {
         answer!(reply, found, found => reply.entry(&TTL, &found, GENERATION));
     }
 
-    fn getattr(
-        &self,
-        request: &Request,
-        ino: INodeNo,
-        _: Option<FileHandle>,
-        reply: ReplyAttr,
-    ) {
+    fn getattr(&self, request: &Request, ino: INodeNo, _: Option<FileHandle>, reply: ReplyAttr) {
         let found = self.look(request, |image| attributes(image, ino.0));
         answer!(reply, found, found => reply.attr(&TTL, &found));
     }
@@ -476,6 +512,7 @@ impl Filesystem for Mounted {
     }
 
     fn statfs(&self, _: &Request, _: INodeNo, reply: ReplyStatfs) {
+        self.1.pass();
         reply.statfs(1 << 30, 1 << 29, 1 << 29, 1 << 20, 1 << 19, 4096, 255, 4096);
     }
 }

@@ -72,7 +72,8 @@ impl Yard {
         assert!(status.success(), "{case}: the command ended with {status}");
         let mut wanted = self.kept.clone();
         let new = self.snapshots().into_iter().filter(|id| !self.kept.contains_key(id));
-        let of = if work == Work::Backup { PathBuf::from(source) } else { self.sandbox.path("new") };
+        let of =
+            if work == Work::Backup { PathBuf::from(source) } else { self.sandbox.path("new") };
         wanted.extend(new.map(|id| (id, of.clone())));
         assert_eq!(wanted.len(), self.kept.len() + usize::from(work.commits()), "{case}");
         self.whole(&case, &wanted, random);

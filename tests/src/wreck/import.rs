@@ -16,11 +16,20 @@ impl Yard {
         let mut server = TestServer::start(&data);
         let (repo, password) = (self.repo(), self.path("password"));
         let repo = repo.to_str().unwrap();
-        let args =
-            ["vault", "import", "adopted", "--location", repo, "--password-file", &password, "--watch"];
+        let args = [
+            "vault",
+            "import",
+            "adopted",
+            "--location",
+            repo,
+            "--password-file",
+            &password,
+            "--watch",
+        ];
         // As many as an import makes, more or less: an end that it does not reach is one as well.
         let at = 1 + random.below(usize::try_from(self.import_length()).unwrap()) as u64;
-        let doom = Doom { at, of: Count::Operations, after: random.below(2) == 0, fate: Fate::Dies };
+        let doom =
+            Doom { at, of: Count::Operations, after: random.below(2) == 0, fate: Fate::Dies };
         let loss = any_loss(random);
         let case = format!("the server dies in an import ({doom:?}), {loss:?} is lost");
         println!("{case}");

@@ -3,6 +3,7 @@
 
 use std::fs;
 use std::io::Read as _;
+use std::path::Path;
 use std::process::{Child, ExitStatus, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -17,12 +18,37 @@ const LIMIT: Duration = Duration::from_mins(10);
 /// Builds and runs the lab.
 pub fn run(environment: &Environment) -> Result<Count, Failure> {
     run_command(&mut environment.cargo(&["build", "--release", "--locked"]))?;
+    is_free_of_planted_bugs(&environment.target.join("release/provault"))?;
     let directory = std::env::temp_dir().join(format!("provault-lab-{}", std::process::id()));
     let result = play(environment, &directory.to_string_lossy());
     let removed = fs::remove_dir_all(&directory);
     result?;
     removed.map_err(|e| format!("cannot remove {}: {e}", directory.display()))?;
     Ok(Count { passed: 1, ..Count::default() })
+}
+
+/// Tests plant bugs by this variable, in debug builds; what people use must not even know it.
+const PLANTED_BUG: &[u8] = b"PROVAULT_PLANTED_BUG";
+/// Every build knows this one, so a search that does not find it is no search.
+const KNOWN: &[u8] = b"PROVAULT_PASSWORD_FILE";
+
+/// An error if an executable has bugs that can be planted.
+fn is_free_of_planted_bugs(executable: &Path) -> Result<(), String> {
+    let shown = executable.display();
+    let content = fs::read(executable).map_err(|e| format!("cannot read {shown}: {e}"))?;
+    let holds = |text: &[u8]| content.windows(text.len()).any(|window| window == text);
+    if holds(PLANTED_BUG) {
+        return Err(format!(
+            "{shown} knows {}: bugs for tests must not be in a release (look for code that lacks \
+             cfg(debug_assertions))",
+            String::from_utf8_lossy(PLANTED_BUG)
+        ));
+    }
+    if !holds(KNOWN) {
+        return Err(format!("{shown} does not look like provault: it was not searched"));
+    }
+    println!("{shown} has no planted bugs");
+    Ok(())
 }
 
 fn play(environment: &Environment, directory: &str) -> Result<(), String> {
@@ -68,4 +94,30 @@ fn wait(mut child: Child) -> Result<(ExitStatus, String), String> {
     };
     let text = reader.join().map_err(|_| "the thread reading its output panicked".to_owned())?;
     Ok((status, text.map_err(|e| format!("cannot read its output: {e}"))?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn planted_bugs_in_an_executable_are_found() {
+        let directory =
+            std::env::temp_dir().join(format!("provault-planted-{}", std::process::id()));
+        fs::create_dir_all(&directory).unwrap();
+        let file = directory.join("executable");
+        let is_free = |parts: &[&[u8]]| {
+            fs::write(&file, parts.concat()).unwrap();
+            is_free_of_planted_bugs(&file)
+        };
+        let good = is_free(&[b"\x7fELF", KNOWN, b"\0\0"]);
+        let bad = is_free(&[b"\x7fELF", KNOWN, b"\xff", PLANTED_BUG]).unwrap_err();
+        let other = is_free(&[b"#!/bin/sh"]).unwrap_err();
+        let gone = is_free_of_planted_bugs(&directory.join("gone")).unwrap_err();
+        fs::remove_dir_all(&directory).unwrap();
+        assert_eq!(good, Ok(()));
+        assert!(bad.contains("must not be in a release"), "{bad}");
+        assert!(other.contains("was not searched"), "{other}");
+        assert!(gone.contains("cannot read"), "{gone}");
+    }
 }

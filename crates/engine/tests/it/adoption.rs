@@ -1,8 +1,11 @@
 //! What reconcilers make of a state that a crash left. Real crashes are tried end to end.
 
+use std::sync::Arc;
+
 use jiff::SignedDuration;
 use provault_domain::*;
 use provault_engine::Clock;
+use provault_repository::{LocalStorage, Options, Password, Repository};
 
 use crate::support::World;
 
@@ -39,8 +42,17 @@ async fn only_an_unused_repository_that_no_vault_names_is_removed() {
     };
     make("unused-1/config");
     make("unused-1/keys/aa");
+    let storage = LocalStorage::local(&vaults.join("unused-2")).unwrap();
+    Repository::init(Arc::new(storage), &Password::generate(), Options::default()).unwrap();
     make(".deleted-old/data/00/aa");
-    let foreign = ["used/config", "used/snapshots/aa", "packs/config", "packs/data/00/aa"];
+    let foreign = [
+        "used/config",
+        "used/snapshots/aa",
+        "packs/config",
+        "packs/data/00/aa",
+        "pruned/config",
+        "pruned/provault/prune/aa",
+    ];
     let own = ["archive/letter.txt", "restored/config", "restored/etc/passwd", "lost+found/x"];
     for path in foreign.iter().chain(&own) {
         make(path);
@@ -48,6 +60,7 @@ async fn only_an_unused_repository_that_no_vault_names_is_removed() {
     std::fs::create_dir(vaults.join("empty")).unwrap();
     let running = world.start().await;
     assert!(!vaults.join("unused-1").exists());
+    assert!(!vaults.join("unused-2").exists());
     assert!(!vaults.join(".deleted-old").exists());
     for path in foreign.iter().chain(&own) {
         assert!(vaults.join(path).exists(), "{path} is nobody's to delete");

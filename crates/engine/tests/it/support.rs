@@ -10,7 +10,7 @@ use provault_catalog::{Catalog, Job, JobFilter, Page};
 use provault_domain::key::KeyWrapper;
 use provault_domain::*;
 use provault_driver_filesystem::FilesystemDriver;
-use provault_engine::{Clock, Engine, Parts, Running};
+use provault_engine::{Clock, Engine, Parts, Running, StorageOptions};
 use provault_proof::HelperCommand;
 
 /// A clock that stands until the test moves it.
@@ -234,6 +234,7 @@ async fn engine(directory: &Path, clock: &Arc<TestClock>) -> Engine {
         // Tests of isolation start the real program; here nothing is to be isolated.
         helper: HelperCommand::new("/nonexistent", Vec::<String>::new()),
         hostname: "test".into(),
+        storage: StorageOptions::default(),
     })
     .unwrap()
 }

@@ -1,15 +1,12 @@
-//! Where the password comes from. Never from an argument: those can be seen by everybody.
+//! Where the password comes from: a file, the environment, the terminal.
 
-use std::io::{IsTerminal as _, Read as _};
 use std::path::{Path, PathBuf};
 
 use provault_repository::Password;
 
 use super::failure::Failure;
 use super::usage;
-
-/// Passwords are short; a device or a wrong file is not read to its end.
-const LONGEST: u64 = 64 << 10;
+use crate::secret;
 
 /// The password of an existing repository.
 pub(crate) fn find(option: Option<&Path>) -> Result<Password, Failure> {
@@ -54,39 +51,17 @@ fn given(option: Option<&Path>) -> Result<Option<Password>, Failure> {
     }
 }
 
-/// The password in a file, without the white space around it (as restic has it); `-` is standard
-/// input.
+/// The password in a file; `-` is standard input.
 pub(crate) fn read(file: &Path) -> Result<Password, Failure> {
-    let shown = if file == Path::new("-") {
-        "the password on standard input".to_owned()
-    } else {
-        format!("the password file {}", file.display())
-    };
-    let mut text = zeroize::Zeroizing::new(String::new());
-    let read = if file == Path::new("-") {
-        std::io::stdin().take(LONGEST).read_to_string(&mut text)
-    } else {
-        std::fs::File::open(file).and_then(|file| file.take(LONGEST).read_to_string(&mut text))
-    };
-    read.map_err(|error| usage(format!("cannot read {shown}: {error}")))?;
-    let password = text.trim();
-    if password.is_empty() {
-        return Err(usage(format!("{shown} is empty")));
-    }
-    Ok(Password::from_text(password))
+    secret::read(file, "password").map(|text| Password::from_text(text.as_str())).map_err(usage)
 }
 
 fn ask(prompt: &str) -> Result<Password, Failure> {
-    if !std::io::stdin().is_terminal() {
-        return Err(usage(
+    match secret::ask(prompt, "password").map_err(usage)? {
+        Some(text) => Ok(Password::from_text(text.as_str())),
+        None => Err(usage(
             "there is no password: use --password-file FILE (- for standard input), or set \
              PROVAULT_PASSWORD_FILE",
-        ));
+        )),
     }
-    let text = rpassword::prompt_password(prompt)
-        .map_err(|error| usage(format!("cannot read the password from the terminal: {error}")))?;
-    if text.is_empty() {
-        return Err(usage("an empty password is not allowed"));
-    }
-    Ok(Password::from_text(text))
 }

@@ -10,6 +10,7 @@ use crate::id::Id;
 use crate::index_files::INDEX_FILE_BLOBS;
 use crate::lock::{Holder, JobGuard};
 use crate::pack::PackedBlob;
+use crate::pause::pause;
 use crate::planted::{Bug, is_planted};
 use crate::prune::decide::{Decided, decide};
 use crate::prune::ledger::IndexRow;
@@ -59,6 +60,7 @@ pub(crate) fn round(
             sources.clear();
         }
         work.copy_and_drop(delete, &sources)?;
+        pause("prune:copied");
         work.keep_what_only_seems_to_be_twice(before)?;
         work.retire(&MarkedBefore { unmarked, unfinished: &marks.unfinished }, true)?;
     }
@@ -131,10 +133,12 @@ impl Work<'_> {
         }
         let packs = self.to_mark(old);
         let intent = self.with_room(|inner| Mark::save(inner, &packs, None))?;
+        pause("retire:marked");
         for mark in old.unfinished {
             self.delete_mark(mark)?;
         }
         self.switch()?;
+        pause("retire:switched");
         // From here on nobody who begins can rely on what was dropped.
         let holders = self.job.others()?;
         let foreign = programs(&holders);
@@ -151,6 +155,7 @@ impl Work<'_> {
         if let Some(intent) = intent {
             self.delete_mark(&intent)?;
         }
+        pause("retire:named");
         let sizes = |id: &Id| (*id, self.survey.stored.get(id).copied().unwrap_or(0));
         let packs: Vec<_> = packs.iter().map(sizes).collect();
         let nobody = holders.is_empty() || is_planted(Bug::PruneWithoutWaiting);
@@ -308,6 +313,7 @@ impl Work<'_> {
             }
             Err(error) => return Err(error),
         }
+        pause("retire:replacing");
         for file in group {
             self.remove(&FileKind::Index.name(&file.id))?;
         }
@@ -341,6 +347,7 @@ impl Work<'_> {
                     failed.store(true, Ordering::Relaxed);
                     return Err(error);
                 }
+                pause("prune:sweeping");
                 bytes.fetch_add(*size, Ordering::Relaxed);
                 let done = done.fetch_add(1, Ordering::Relaxed) + 1;
                 work.survey.options.report(PrunePhase::Delete, done, packs.len() as u64);

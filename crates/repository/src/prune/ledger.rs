@@ -207,8 +207,9 @@ impl Ledger {
     }
 
     /// Decides from which pack each needed blob is to be read, and counts. A blob that lies in
-    /// several packs counts for the one that holds most of what is needed only there; so packs
-    /// that were copied, in part or whole, by a prune that did not end become free.
+    /// several packs counts for the one that holds most of what is needed only there, and among
+    /// those for the one that holds most of what is needed; so packs that were copied, in part or
+    /// whole, by a prune that did not end become free, and what it copied is not copied again.
     pub(crate) fn count(&mut self) -> Vec<u32> {
         for pack in &mut self.packs {
             (pack.needed, pack.needed_bytes) = (0, 0);
@@ -234,13 +235,20 @@ impl Ledger {
                 several.push(slot);
             }
         }
+        let mut useful: Vec<u64> = self.packs.iter().map(|pack| pack.needed_bytes).collect();
+        for slot in &several {
+            for row in self.same(*slot) {
+                useful[row.pack() as usize] += u64::from(row.length);
+            }
+        }
         for slot in several {
             let readable = |row: &&Row| self.packs[row.pack() as usize].present;
             let best = self.same(slot).enumerate().filter(|(_, row)| readable(row)).max_by_key(
                 |(_, row)| {
                     let pack = &self.packs[row.pack() as usize];
-                    // By the share that is needed; then any order that is always the same.
-                    (pack.needed_bytes * 1000 / pack.size.max(1), pack.id)
+                    let share = |bytes: u64| bytes * 1000 / pack.size.max(1);
+                    // At last any order that is always the same.
+                    (share(pack.needed_bytes), share(useful[row.pack() as usize]), pack.id)
                 },
             );
             if let Some((at, row)) = best.map(|(at, row)| (at, *row)) {
@@ -316,5 +324,53 @@ impl Ledger {
             .collect();
         listed.sort_by_key(|pack| pack.id);
         listed
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn id(byte: u8) -> Id {
+        Id([byte; 32])
+    }
+
+    /// A pack of blobs of 1000 bytes, of which the one called 0 has ten times as many.
+    fn pack(name: u8, blobs: &[u8]) -> IndexPack {
+        let mut offset = 0;
+        let blobs: Vec<PackedBlob> = blobs
+            .iter()
+            .map(|blob| {
+                let length = if *blob == 0 { 10_000 } else { 1000 };
+                offset += length;
+                let kind = BlobKind::Data;
+                PackedBlob {
+                    id: id(*blob),
+                    kind,
+                    offset: offset - length,
+                    length,
+                    uncompressed: None,
+                }
+            })
+            .collect();
+        IndexPack::new(id(name), &blobs)
+    }
+
+    /// A prune died after it had copied 1 and 2 out of two packs: whatever the packs are called, the
+    /// copy is kept and they are free.
+    #[test]
+    fn what_was_copied_is_not_copied_again() {
+        for (copy, first, second) in [(1, 2, 3), (2, 1, 3), (3, 2, 1)] {
+            let mut ledger = Ledger::default();
+            let packs = vec![pack(first, &[0, 1]), pack(second, &[0, 2]), pack(copy, &[1, 2])];
+            ledger.add(vec![(id(9), 0, IndexFile { packs })]).unwrap();
+            for blob in [1, 2] {
+                let slot = ledger.find(BlobKind::Data, &id(blob)).unwrap();
+                ledger.need(slot);
+            }
+            ledger.count();
+            let needed = |name| ledger.packs[ledger.pack(&id(name)).unwrap() as usize].needed;
+            assert_eq!((needed(copy), needed(first), needed(second)), (2, 0, 0));
+        }
     }
 }

@@ -3,12 +3,19 @@
 //! A system call that hangs, on a network mount whose server is gone, cannot be called off. So it
 //! is made on another thread, which is left behind when its time is up: what it was asked may
 //! still be done later, as with any lost answer.
+//!
+//! What takes long because there is much of it (a listing of a million names, a large pack over a
+//! slow line) tells that it [`gets_on`], so that silence can be told from work.
 
+use std::cell::RefCell;
+use std::collections::HashMap;
 use std::fmt;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{RecvTimeoutError, Sender, channel, sync_channel};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, LazyLock, Mutex, PoisonError, Weak};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
@@ -20,6 +27,40 @@ const MOST_HANGING: usize = 64;
 const MOST_IDLE: usize = 16;
 /// Objects are no larger than this when their size is not known, in bytes: twice the largest pack.
 const LARGEST: u64 = 256 << 20;
+
+/// The threads of the directories that are in use, by path. A dead mount that is opened again and
+/// again takes no more threads than one that is opened once.
+static POOLS: LazyLock<Mutex<HashMap<PathBuf, Weak<Pool>>>> = LazyLock::new(Mutex::default);
+
+thread_local! {
+    /// Signs of life that the operation of this thread has given.
+    static SIGNS: RefCell<Option<Arc<AtomicU64>>> = const { RefCell::new(None) };
+}
+
+/// Says that the storage operation of this thread gets on. Costs next to nothing where nobody
+/// listens.
+pub(super) fn gets_on() {
+    SIGNS.with_borrow(|signs| {
+        if let Some(signs) = signs {
+            signs.fetch_add(1, Ordering::Relaxed);
+        }
+    });
+}
+
+/// How long an operation may take.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Patience {
+    /// From its beginning to its end.
+    whole: Duration,
+    /// Without a sign that it gets on, if it gives any.
+    silence: Option<Duration>,
+}
+
+impl Patience {
+    pub(super) fn whole(whole: Duration) -> Self {
+        Self { whole, silence: None }
+    }
+}
 
 /// Which thread reads.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -37,11 +78,14 @@ pub(super) struct Deadlines {
     inner: Arc<dyn Storage>,
     options: StorageOptions,
     reads: Reads,
+    /// Whether the storage tells that it gets on.
+    tells: bool,
     pool: Arc<Pool>,
 }
 
+/// Threads that do what may hang.
 #[derive(Default)]
-struct Pool {
+pub(super) struct Pool {
     /// Where threads that have nothing to do wait for work. They end when this is dropped.
     idle: Mutex<Vec<Sender<Work>>>,
     /// Threads whose callers have given up.
@@ -55,10 +99,22 @@ impl fmt::Debug for Deadlines {
 }
 
 impl Deadlines {
-    pub(super) fn new(inner: Arc<dyn Storage>, options: &StorageOptions, reads: Reads) -> Self {
-        Self { inner, options: options.clone(), reads, pool: Arc::default() }
+    pub(super) fn new(inner: Arc<dyn Storage>, options: &StorageOptions) -> Self {
+        let pool = Arc::default();
+        Self { inner, options: options.clone(), reads: Reads::Watched, tells: false, pool }
     }
 
+    /// Deadlines for a storage that [`gets_on`], on the threads of a pool.
+    pub(super) fn telling(
+        inner: Arc<dyn Storage>,
+        options: &StorageOptions,
+        reads: Reads,
+        pool: Arc<Pool>,
+    ) -> Self {
+        Self { inner, options: options.clone(), reads, tells: true, pool }
+    }
+
+    /// What says nothing before its end.
     fn run<T: Send + 'static>(
         &self,
         operation: &'static str,
@@ -66,52 +122,31 @@ impl Deadlines {
         bytes: u64,
         work: impl FnOnce(&dyn Storage) -> Result<T, StorageError> + Send + 'static,
     ) -> Result<T, StorageError> {
-        let deadline = self.options.deadline(bytes);
-        let failed = |kind, message: String| StorageError::new(operation, name, kind, message);
-        let hanging = self.pool.hanging();
-        if hanging >= MOST_HANGING {
-            let message = format!("{hanging} operations before it were never answered");
-            return Err(failed(StorageErrorKind::TimedOut, message));
-        }
-        // The answer is handed over under a lock, so that a thread knows whether it was awaited.
-        let (answer, awaited) = sync_channel(1);
-        let given_up = Arc::new(Mutex::new(false));
+        self.within(Patience::whole(self.options.deadline(bytes)), operation, name, work)
+    }
+
+    /// What consists of many steps.
+    fn run_telling<T: Send + 'static>(
+        &self,
+        operation: &'static str,
+        name: &str,
+        bytes: u64,
+        work: impl FnOnce(&dyn Storage) -> Result<T, StorageError> + Send + 'static,
+    ) -> Result<T, StorageError> {
+        let whole = self.options.deadline(bytes);
+        let silence = self.tells.then_some(self.options.timeout);
+        self.within(Patience { whole, silence }, operation, name, work)
+    }
+
+    fn within<T: Send + 'static>(
+        &self,
+        patience: Patience,
+        operation: &'static str,
+        name: &str,
+        work: impl FnOnce(&dyn Storage) -> Result<T, StorageError> + Send + 'static,
+    ) -> Result<T, StorageError> {
         let inner = Arc::clone(&self.inner);
-        let (pool, late) = (Arc::clone(&self.pool), Arc::clone(&given_up));
-        let task = Box::new(move || {
-            let result = work(inner.as_ref());
-            let late = late.lock().unwrap_or_else(PoisonError::into_inner);
-            if *late {
-                pool.add_hanging(-1);
-            } else {
-                // Never full, and the receiver waits.
-                let _ = answer.try_send(result);
-            }
-        });
-        let thread = self.pool.start(task).map_err(|error| {
-            let message = format!("no thread to do it: {error}");
-            failed(StorageErrorKind::Unavailable, message)
-        })?;
-        match awaited.recv_timeout(deadline) {
-            Ok(result) => {
-                self.pool.keep(thread);
-                result
-            }
-            Err(RecvTimeoutError::Disconnected) => {
-                Err(StorageError::other(operation, name, "the thread that did it died"))
-            }
-            Err(RecvTimeoutError::Timeout) => {
-                let mut given_up = given_up.lock().unwrap_or_else(PoisonError::into_inner);
-                // At the last moment.
-                if let Ok(result) = awaited.try_recv() {
-                    return result;
-                }
-                *given_up = true;
-                self.pool.add_hanging(1);
-                let message = format!("no answer within {} s", deadline.as_secs_f32());
-                Err(failed(StorageErrorKind::TimedOut, message))
-            }
-        }
+        self.pool.run(patience, operation, name, move || work(inner.as_ref()))
     }
 
     fn read<T: Send + 'static>(
@@ -123,12 +158,101 @@ impl Deadlines {
     ) -> Result<T, StorageError> {
         match self.reads {
             Reads::Direct => work(self.inner.as_ref()),
-            Reads::Watched => self.run(operation, name, bytes, work),
+            Reads::Watched => self.run_telling(operation, name, bytes, work),
         }
     }
 }
 
 impl Pool {
+    /// The threads of a directory.
+    pub(super) fn of(directory: &Path) -> Arc<Self> {
+        let mut pools = POOLS.lock().unwrap_or_else(PoisonError::into_inner);
+        // A thread that hangs holds its pool, so one that is gone has none.
+        pools.retain(|_, pool| pool.strong_count() > 0);
+        let known = pools.get(directory).and_then(Weak::upgrade);
+        known.unwrap_or_else(|| {
+            let pool = Arc::default();
+            pools.insert(directory.to_owned(), Arc::downgrade(&pool));
+            pool
+        })
+    }
+
+    /// Does the work on another thread, and leaves that behind when its time is up.
+    pub(super) fn run<T: Send + 'static>(
+        self: &Arc<Self>,
+        patience: Patience,
+        operation: &'static str,
+        name: &str,
+        work: impl FnOnce() -> Result<T, StorageError> + Send + 'static,
+    ) -> Result<T, StorageError> {
+        let failed = |kind, message: String| StorageError::new(operation, name, kind, message);
+        let hanging = self.hanging();
+        if hanging >= MOST_HANGING {
+            let message = format!("{hanging} operations before it were never answered");
+            return Err(failed(StorageErrorKind::TimedOut, message));
+        }
+        // The answer is handed over under a lock, so that a thread knows whether it was awaited.
+        let (answer, awaited) = sync_channel(1);
+        let given_up = Arc::new(Mutex::new(false));
+        let signs = Arc::new(AtomicU64::new(0));
+        let (pool, late, given) = (Arc::clone(self), Arc::clone(&given_up), Arc::clone(&signs));
+        let task = Box::new(move || {
+            SIGNS.set(Some(given));
+            let result = work();
+            SIGNS.set(None);
+            let late = late.lock().unwrap_or_else(PoisonError::into_inner);
+            if *late {
+                pool.add_hanging(-1);
+            } else {
+                // Never full, and the receiver waits.
+                let _ = answer.try_send(result);
+            }
+        });
+        let thread = self.start(task).map_err(|error| {
+            let message = format!("no thread to do it: {error}");
+            failed(StorageErrorKind::Unavailable, message)
+        })?;
+        let (begun, mut seen) = (Instant::now(), 0);
+        loop {
+            let left = patience.whole.saturating_sub(begun.elapsed());
+            let wait = patience.silence.map_or(left, |silence| silence.min(left));
+            match awaited.recv_timeout(wait) {
+                Ok(result) => {
+                    self.keep(thread);
+                    return result;
+                }
+                Err(RecvTimeoutError::Disconnected) => {
+                    return Err(StorageError::other(
+                        operation,
+                        name,
+                        "the thread that did it died",
+                    ));
+                }
+                Err(RecvTimeoutError::Timeout) => {}
+            }
+            let given = signs.load(Ordering::Relaxed);
+            let limit = match patience.silence {
+                Some(silence) if begun.elapsed() < patience.whole => {
+                    if given != seen {
+                        seen = given;
+                        continue;
+                    }
+                    silence
+                }
+                _ => patience.whole,
+            };
+            let mut given_up = given_up.lock().unwrap_or_else(PoisonError::into_inner);
+            // At the last moment.
+            if let Ok(result) = awaited.try_recv() {
+                return result;
+            }
+            *given_up = true;
+            self.add_hanging(1);
+            let message = format!("no answer within {} s", limit.as_secs_f32());
+            return Err(failed(StorageErrorKind::TimedOut, message));
+        }
+    }
+
     fn hanging(&self) -> usize {
         *self.hanging.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -185,8 +309,8 @@ impl Storage for Deadlines {
     }
     fn list(&self, prefix: &str) -> Result<Vec<StoredObject>, StorageError> {
         let owned = prefix.to_owned();
-        // A listing of millions of names takes its time, and does not tell how it gets on.
-        self.run("list", prefix, LARGEST, move |inner| inner.list(&owned))
+        // A listing of millions of names takes its time.
+        self.run_telling("list", prefix, LARGEST, move |inner| inner.list(&owned))
     }
     fn size(&self, name: &str) -> Result<u64, StorageError> {
         let owned = name.to_owned();
@@ -199,10 +323,10 @@ impl Storage for Deadlines {
     fn delete_many(&self, names: &[String]) -> Result<(), StorageError> {
         let Some(first) = names.first() else { return Ok(()) };
         let owned = names.to_vec();
-        self.run("delete", first, LARGEST, move |inner| inner.delete_many(&owned))
+        self.run_telling("delete", first, LARGEST, move |inner| inner.delete_many(&owned))
     }
     fn reap_leftovers(&self, min_age: Duration) -> Result<u64, StorageError> {
-        self.run("reap leftovers", "", LARGEST, move |inner| inner.reap_leftovers(min_age))
+        self.run_telling("reap leftovers", "", LARGEST, move |inner| inner.reap_leftovers(min_age))
     }
 }
 
@@ -261,7 +385,7 @@ mod tests {
             slowest: std::num::NonZeroU64::MAX,
             ..StorageOptions::default()
         };
-        let storage = Deadlines::new(hanging.clone(), &options, Reads::Watched);
+        let storage = Deadlines::new(hanging.clone(), &options);
         let content = Bytes::from_static(b"x");
         let errors = [
             storage.get("a").unwrap_err(),
@@ -286,10 +410,71 @@ mod tests {
         while storage.pool.hanging() > 0 {
             thread::yield_now();
         }
-        let patient = Deadlines::new(hanging, &StorageOptions::default(), Reads::Watched);
+        let patient = Deadlines::new(hanging, &StorageOptions::default());
         for _ in 0..100 {
             patient.size("a").unwrap();
         }
         assert_eq!(patient.pool.idle.lock().unwrap().len(), 1);
+    }
+
+    /// Lists in so many steps, of which each takes a while; then it hangs.
+    #[derive(Debug)]
+    struct Stepping {
+        steps: u32,
+        then: Option<Hanging>,
+    }
+
+    impl Storage for Stepping {
+        fn get(&self, _: &str) -> Result<Bytes, StorageError> {
+            unreachable!()
+        }
+        fn get_range(&self, _: &str, _: u64, _: u64) -> Result<Bytes, StorageError> {
+            unreachable!()
+        }
+        fn put(&self, _: &str, _: Bytes) -> Result<(), StorageError> {
+            unreachable!()
+        }
+        fn list(&self, _: &str) -> Result<Vec<StoredObject>, StorageError> {
+            for _ in 0..self.steps {
+                thread::sleep(Duration::from_millis(1));
+                gets_on();
+            }
+            if let Some(hanging) = &self.then {
+                hanging.hang();
+            }
+            Ok(Vec::new())
+        }
+        fn size(&self, _: &str) -> Result<u64, StorageError> {
+            unreachable!()
+        }
+        fn delete(&self, _: &str) -> Result<(), StorageError> {
+            unreachable!()
+        }
+    }
+
+    #[test]
+    fn what_gets_on_is_waited_for_and_what_stops_is_not() {
+        // Far more time than one step needs, and less than all of them take.
+        let options =
+            StorageOptions { timeout: Duration::from_millis(500), ..StorageOptions::default() };
+        let telling = |steps, then| {
+            let inner = Arc::new(Stepping { steps, then });
+            Deadlines::telling(inner, &options, Reads::Watched, Arc::default())
+        };
+        telling(800, None).list("a").unwrap();
+        let error = telling(10, Some(Hanging::default())).list("a").unwrap_err();
+        assert_eq!(error.kind, StorageErrorKind::TimedOut);
+        assert!(error.message.contains("0.5 s"), "{error}");
+    }
+
+    #[test]
+    fn a_directory_that_is_opened_again_has_the_same_threads() {
+        let path = Path::new("/a/directory/of/this/test");
+        let first = Pool::of(path);
+        assert!(Arc::ptr_eq(&first, &Pool::of(path)));
+        assert!(!Arc::ptr_eq(&first, &Pool::of(Path::new("/another"))));
+        drop(first);
+        let _ = Pool::of(Path::new("/another"));
+        assert!(!POOLS.lock().unwrap().contains_key(path));
     }
 }

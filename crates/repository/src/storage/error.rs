@@ -99,7 +99,8 @@ impl StorageError {
                 "give this user or these credentials access to the storage"
             }
             (_, StorageErrorKind::TimedOut) => {
-                "no answer in time: is the storage, and the way to it, well?"
+                "see that the storage and the way to it are well (its disk, mount or server), then \
+                 try again"
             }
             _ => return None,
         })

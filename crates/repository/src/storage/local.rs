@@ -22,10 +22,13 @@ use nix::sys::statfs::statfs;
 
 use crate::planted::{Bug, is_planted};
 
+use super::deadline::gets_on;
 use super::{Storage, StorageError, StorageErrorKind, StoredObject, check_name};
 
 /// Begins the name of a file that is being written.
 const NEW: &str = ".provault-new-";
+/// So much is read at a time; whoever waits for more hears of each.
+const STEP: usize = 1 << 20;
 /// What the directories and files of a repository allow: their owner everything, others nothing.
 const DIRECTORY_MODE: u32 = 0o700;
 const FILE_MODE: u32 = 0o600;
@@ -312,6 +315,7 @@ impl Storage for LocalStorage {
     fn delete_many(&self, names: &[String]) -> Result<(), StorageError> {
         let mut changed = HashSet::new();
         let deleted = names.iter().try_for_each(|name| {
+            gets_on();
             let path = self.path("delete", name)?;
             match std::fs::remove_file(&path) {
                 Ok(()) => {
@@ -325,6 +329,7 @@ impl Storage for LocalStorage {
             }
         });
         for directory in changed {
+            gets_on();
             self.sync_directory(&directory).map_err(|error| {
                 StorageError::io("delete in", &directory.to_string_lossy(), &error)
             })?;
@@ -373,7 +378,9 @@ fn make(path: &Path) -> io::Result<()> {
 fn read_at(file: &impl FileExt, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
     let mut filled = 0;
     while filled < buffer.len() {
-        match file.read_at(&mut buffer[filled..], offset + filled as u64) {
+        let end = buffer.len().min(filled + STEP);
+        gets_on();
+        match file.read_at(&mut buffer[filled..end], offset + filled as u64) {
             Ok(0) => break,
             Ok(read) => filled += read,
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
@@ -450,6 +457,7 @@ fn walk(
         return Ok(());
     }
     for entry in directory.read_dir()? {
+        gets_on();
         let entry = entry?;
         let file_name = entry.file_name();
         let Some(file_name) = file_name.to_str().filter(|name| is_listed(name)) else {
@@ -476,6 +484,7 @@ fn walk(
 
 fn reap(directory: &Path, depth: u8, before: SystemTime, reaped: &mut u64) -> io::Result<()> {
     for entry in std::fs::read_dir(directory)? {
+        gets_on();
         let entry = entry?;
         let kind = entry.file_type()?;
         if kind.is_dir() && depth < 2 {

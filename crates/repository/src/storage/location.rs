@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use percent_encoding::percent_decode_str;
 
-use super::deadline::{Deadlines, Reads};
+use super::deadline::{Deadlines, Patience, Pool, Reads};
 use super::limits::Limits;
 use super::retry::Retries;
 use super::s3::S3Storage;
@@ -46,16 +46,41 @@ pub fn open_directory(
     path: &Path,
     options: &StorageOptions,
 ) -> Result<Arc<dyn Storage>, StorageError> {
-    let storage = LocalStorage::local(path)?;
-    // A read from a local disk is over sooner than another thread has begun it, and the kernel
-    // gives up on a dead disk by itself. It may wait for a dead server for ever.
-    let reads = if storage.is_remote() { Reads::Watched } else { Reads::Direct };
-    Ok(wrap(Arc::new(Deadlines::new(Arc::new(storage), options, reads)), options))
+    let ((storage, reads), pool) = at_directory(path, options, |path| {
+        let storage = LocalStorage::local(path)?;
+        // A read from a local disk is over sooner than another thread has begun it, and the kernel
+        // gives up on a dead disk by itself. It may wait for a dead server for ever.
+        let reads = if storage.is_remote() { Reads::Watched } else { Reads::Direct };
+        Ok((storage, reads))
+    })?;
+    Ok(wrap(Arc::new(Deadlines::telling(Arc::new(storage), options, reads, pool)), options))
+}
+
+/// The directory with all links on the way to it followed; as it is if it is not there.
+pub fn real_directory(path: &Path, options: &StorageOptions) -> Result<PathBuf, StorageError> {
+    let (real, _) = at_directory(path, options, |path| {
+        Ok(path.canonicalize().unwrap_or_else(|_| path.to_owned()))
+    })?;
+    Ok(real)
+}
+
+/// Looks at a directory on a thread of its own pool, for even that hangs on a dead mount.
+fn at_directory<T: Send + 'static>(
+    path: &Path,
+    options: &StorageOptions,
+    look: impl FnOnce(&Path) -> Result<T, StorageError> + Send + 'static,
+) -> Result<(T, Arc<Pool>), StorageError> {
+    let shown = path.to_string_lossy();
+    let path =
+        std::path::absolute(path).map_err(|error| StorageError::io("open", &shown, &error))?;
+    let pool = Pool::of(&path);
+    let seen = pool.run(Patience::whole(options.timeout), "open", &shown, move || look(&path))?;
+    Ok((seen, pool))
 }
 
 /// Puts the limits, deadlines and retries of the options around any storage.
 pub fn guard_storage(storage: Arc<dyn Storage>, options: &StorageOptions) -> Arc<dyn Storage> {
-    wrap(Arc::new(Deadlines::new(storage, options, Reads::Watched)), options)
+    wrap(Arc::new(Deadlines::new(storage, options)), options)
 }
 
 fn wrap(storage: Arc<dyn Storage>, options: &StorageOptions) -> Arc<dyn Storage> {

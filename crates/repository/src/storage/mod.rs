@@ -21,7 +21,7 @@ use bytes::Bytes;
 
 pub use error::{StorageError, StorageErrorKind};
 pub use local::LocalStorage;
-pub use location::{guard_storage, local_directory, open_directory, open_storage};
+pub use location::{guard_storage, local_directory, open_directory, open_storage, real_directory};
 pub use options::{S3Options, StorageOptions};
 pub use s3::S3Storage;
 

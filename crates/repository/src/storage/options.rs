@@ -12,7 +12,8 @@ use super::{StorageError, StorageErrorKind};
 /// How a storage is used. The defaults suit production.
 #[derive(Debug, Clone)]
 pub struct StorageOptions {
-    /// An operation that makes no progress for so long has failed. One minute.
+    /// An operation that makes no progress for so long has failed; one that does not tell how it gets
+    /// on has so long for all of it. One minute.
     pub timeout: Duration,
     /// The slowest connection that is put up with, in bytes per second: an operation may take
     /// [`timeout`](Self::timeout) and its bytes at this rate, then it has failed even if it still
@@ -56,6 +57,12 @@ impl Default for StorageOptions {
 }
 
 impl StorageOptions {
+    /// An operation that makes no progress for `timeout` has failed, and what passes is tried again
+    /// for twice as long, as it is by default.
+    pub fn with_timeout(timeout: Duration) -> Self {
+        Self { timeout, retry_for: timeout.saturating_mul(2), ..Self::default() }
+    }
+
     /// How long an operation that moves so many bytes may take.
     pub(super) fn deadline(&self, bytes: u64) -> Duration {
         self.timeout.saturating_add(Duration::from_secs(bytes / self.slowest))

@@ -11,7 +11,7 @@ use provault_app::{App, Settings, Setup};
 use provault_catalog::{Catalog, JobFilter, Page, PointFilter};
 use provault_domain::{BackupJob, RestoreJob, RestoreTest};
 use provault_driver_filesystem::FilesystemDriver;
-use provault_engine::{Clock, Engine, Parts, Running};
+use provault_engine::{Clock, Engine, Parts, Running, StorageOptions};
 use provault_iam::{Credentials, CredentialsFile, SignedRequest, sign};
 use provault_proof::HelperCommand;
 use provault_server::{Server, ServerOptions};
@@ -44,6 +44,7 @@ pub async fn engine(directory: &Path) -> Engine {
         drivers: vec![Arc::new(FilesystemDriver::new())],
         helper: HelperCommand::new("/nonexistent/helper", ["none"]),
         hostname: "test".to_owned(),
+        storage: StorageOptions::default(),
     })
     .unwrap()
 }
