@@ -7,8 +7,8 @@
 //! prune has to remove everything that was left.
 //!
 //! A second kind of wreck needs no death: a command stands still at its n-th operation while a
-//! prune runs from its beginning to its end, or is killed itself; then it goes on ([`beside`]). In a
-//! third the server dies while it imports a repository ([`import`]).
+//! prune runs from its beginning to its end, or is killed itself; then it goes on (`beside`). In a
+//! third the server dies while it imports a repository (`import`).
 
 mod beside;
 mod import;
