@@ -40,7 +40,8 @@ pub fn packs(data_dir: &Path, vault: &str) -> Vec<PathBuf> {
     packs
 }
 
-fn collect(directory: &Path, files: &mut Vec<PathBuf>) {
+/// Adds all files below a directory.
+pub(crate) fn collect(directory: &Path, files: &mut Vec<PathBuf>) {
     for entry in fs::read_dir(directory).unwrap() {
         let path = entry.unwrap().path();
         if path.is_dir() {

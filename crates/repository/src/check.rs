@@ -236,6 +236,7 @@ impl Check<'_> {
             match found {
                 Ok(snapshot) => snapshots.push(snapshot),
                 Err(Error::SnapshotNotFound(_)) => {}
+                Err(error) if error.is_outage() => return Err(error),
                 Err(error) => {
                     self.problem(FileKind::Snapshot.name(&id), error);
                     self.add_hurt(id, b"");
@@ -284,6 +285,7 @@ impl Check<'_> {
                     all_there = false;
                     continue;
                 }
+                Err(error) if error.is_outage() => return Err(error),
                 Err(error) => self.problem(FileKind::Index.name(&id), error),
             }
             seen.insert(id);
@@ -345,7 +347,7 @@ impl Check<'_> {
                 let number = next.fetch_add(1, Ordering::Relaxed);
                 let Some((id, blobs)) = packs.get(number) else { return Ok(wrong) };
                 this.go_on()?;
-                match read_pack(this.inner, &this.index, id, *blobs, &mut opener) {
+                match read_pack(this.inner, &this.index, id, *blobs, &mut opener)? {
                     Ok(bytes) => {
                         let before = bytes_read.fetch_add(bytes, Ordering::Relaxed);
                         (this.progress)(before + bytes);
@@ -378,10 +380,12 @@ impl Check<'_> {
         let blobs = self.index.blobs_in(&self.suspects);
         for (kind, id) in blobs {
             self.go_on()?;
-            if let Err(error) = self.load_blob(kind, &id)
-                && self.unreadable.insert((kind, id))
-            {
-                self.problem(format!("{kind} blob {id}"), error);
+            match self.load_blob(kind, &id) {
+                Err(error) if error.is_outage() => return Err(error),
+                Err(error) if self.unreadable.insert((kind, id)) => {
+                    self.problem(format!("{kind} blob {id}"), error);
+                }
+                _ => {}
             }
         }
         Ok(())
@@ -397,7 +401,7 @@ impl Check<'_> {
         if let Some(hurt) = self.trees.get(&root) {
             return Ok(*hurt);
         }
-        let (hurt, subtrees) = self.look_into(root);
+        let (hurt, subtrees) = self.look_into(root)?;
         let mut stack = vec![Frame { id: root, subtrees, hurt }];
         loop {
             self.go_on()?;
@@ -408,7 +412,7 @@ impl Check<'_> {
                 if let Some(hurt) = self.trees.get(&id) {
                     top.hurt |= hurt;
                 } else {
-                    let (hurt, subtrees) = self.look_into(id);
+                    let (hurt, subtrees) = self.look_into(id)?;
                     stack.push(Frame { id, subtrees, hurt });
                 }
                 continue;
@@ -423,17 +427,18 @@ impl Check<'_> {
     }
 
     /// Reads one tree: whether something in it itself is hurt, and its subtrees.
-    fn look_into(&mut self, id: Id) -> (bool, Vec<Id>) {
+    fn look_into(&mut self, id: Id) -> Result<(bool, Vec<Id>)> {
         self.report.trees += 1;
         let object = || format!("tree blob {id}");
         let tree = match self.load_tree(&id) {
             Ok(tree) => tree,
+            Err(error) if error.is_outage() => return Err(error),
             Err(error) => {
                 // One in a suspect pack is reported already.
                 if !self.unreadable.contains(&(BlobKind::Tree, id)) {
                     self.problem(object(), error);
                 }
-                return (true, Vec::new());
+                return Ok((true, Vec::new()));
             }
         };
         let mut hurt = false;
@@ -451,7 +456,7 @@ impl Check<'_> {
             }
             subtrees.extend(node.subtree.filter(|_| node.kind == "dir"));
         }
-        (hurt, subtrees)
+        Ok((hurt, subtrees))
     }
 
     fn load_tree(&self, id: &Id) -> Result<Tree> {

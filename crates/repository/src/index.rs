@@ -97,6 +97,35 @@ impl Entry {
     }
 }
 
+/// The last number that a pack can have in an entry.
+const MOST_PACKS: u32 = u32::MAX >> 1;
+
+/// What is on its way into the index: of many files it is sorted once, when all are there.
+#[derive(Default)]
+pub(crate) struct Gathered {
+    packs: Vec<Id>,
+    /// In no order; the numbers of packs are places in `packs`.
+    entries: Vec<Entry>,
+}
+
+impl Gathered {
+    /// Adds packs, which may be there already.
+    pub(crate) fn add<'a>(&mut self, packs: impl IntoIterator<Item = &'a IndexPack>) {
+        for pack in packs {
+            let number = u32::try_from(self.packs.len()).ok();
+            let Some(number) = number.filter(|number| *number <= MOST_PACKS) else { continue };
+            self.packs.push(pack.id);
+            self.entries.extend(pack.packed().map(|blob| Entry {
+                id: blob.id,
+                pack_and_kind: number << 1 | u32::from(blob.kind == BlobKind::Tree),
+                offset: blob.offset,
+                length: blob.length,
+                uncompressed: blob.uncompressed.unwrap_or(0),
+            }));
+        }
+    }
+}
+
 /// The index in memory.
 #[derive(Default)]
 pub(crate) struct MemoryIndex {
@@ -109,38 +138,51 @@ pub(crate) struct MemoryIndex {
 impl MemoryIndex {
     /// Adds packs. A pack that is known already is not added twice.
     pub(crate) fn add<'a>(&mut self, packs: impl IntoIterator<Item = &'a IndexPack>) {
-        let mut entries = Vec::new();
-        for pack in packs {
-            if self.numbers.contains_key(&pack.id) {
-                continue;
-            }
-            // 2^31 packs would be 30 PiB; beyond that, blobs are stored again rather than lost.
-            let Ok(number) = u32::try_from(self.packs.len()) else { continue };
-            if number > u32::MAX >> 1 {
-                continue;
-            }
-            self.packs.push(pack.id);
-            self.numbers.insert(pack.id, number);
-            entries.extend(pack.packed().map(|blob| Entry {
-                id: blob.id,
-                pack_and_kind: number << 1 | u32::from(blob.kind == BlobKind::Tree),
-                offset: blob.offset,
-                length: blob.length,
-                uncompressed: blob.uncompressed.unwrap_or(0),
-            }));
-        }
+        let mut more = Gathered::default();
+        more.add(packs);
+        self.absorb(more);
+    }
+
+    /// Adds what was gathered.
+    pub(crate) fn absorb(&mut self, gathered: Gathered) {
+        let Gathered { packs, mut entries } = gathered;
+        let numbers: Vec<Option<u32>> = packs.iter().map(|pack| self.number(pack)).collect();
+        entries.retain_mut(|entry| {
+            let number = numbers[(entry.pack_and_kind >> 1) as usize];
+            let kind = entry.pack_and_kind & 1;
+            number.map(|number| entry.pack_and_kind = number << 1 | kind).is_some()
+        });
+        // In place: of millions, a second array would be as large as all the rest.
+        entries.sort_unstable_by_key(|entry| entry.id);
+        entries.shrink_to_fit();
         if entries.is_empty() {
             return;
         }
+        let mut merged = false;
         while self.levels.last().is_some_and(|level| level.len() < 2 * entries.len()) {
             if let Some(level) = self.levels.pop() {
                 entries.extend(level);
+                merged = true;
             }
         }
-        // A stable sort, which merges runs that are sorted already.
-        entries.sort_by_key(|entry| entry.id);
-        entries.shrink_to_fit();
+        if merged {
+            // A stable sort, which merges runs that are sorted already.
+            entries.sort_by_key(|entry| entry.id);
+            entries.shrink_to_fit();
+        }
         self.levels.push(entries);
+    }
+
+    /// A number for a pack; none if it is known already.
+    fn number(&mut self, pack: &Id) -> Option<u32> {
+        if self.numbers.contains_key(pack) {
+            return None;
+        }
+        // 2^31 packs would be 30 PiB; beyond that, blobs are stored again rather than lost.
+        let number = u32::try_from(self.packs.len()).ok().filter(|number| *number <= MOST_PACKS)?;
+        self.packs.push(*pack);
+        self.numbers.insert(*pack, number);
+        Some(number)
     }
 
     fn find(&self, kind: BlobKind, id: &Id) -> impl Iterator<Item = &Entry> {

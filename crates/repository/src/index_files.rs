@@ -5,7 +5,7 @@ use std::sync::{Arc, PoisonError};
 
 use crate::error::{Error, Result};
 use crate::id::Id;
-use crate::index::{IndexFile, IndexPack, Location, MemoryIndex};
+use crate::index::{Gathered, IndexFile, IndexPack, Location, MemoryIndex};
 use crate::pack::{BlobKind, PackedBlob};
 use crate::repository::{FileKind, Inner};
 
@@ -77,15 +77,16 @@ impl Inner {
         };
         let mut all_there = true;
         let mut loaded = Vec::new();
-        let mut packs = Vec::new();
+        let mut gathered = Gathered::default();
         for id in missing {
             match self.load_index_file(&id) {
                 Ok(file) => {
                     loaded.push(id);
-                    packs.extend(file.packs);
+                    // At once: parsed, a file takes more room than its entries do.
+                    gathered.add(&file.packs);
                 }
                 Err(Error::Storage(error)) if error.is_not_found() => all_there = false,
-                Err(error) if error.is_damage() => tracing::warn!(%error, "index file left out"),
+                Err(error) if error.is_lost() => tracing::warn!(%error, "index file left out"),
                 Err(error) => return Err(error),
             }
         }
@@ -99,7 +100,7 @@ impl Inner {
             index.departed = departed;
             former
         });
-        index.memory.add(&packs);
+        index.memory.absorb(gathered);
         index.loaded.extend(loaded);
         if let (Some(former), Some(newest_job)) = (former, newest_job) {
             let gone = former.packs_not_in(&index.memory);

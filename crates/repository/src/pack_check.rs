@@ -1,5 +1,6 @@
 //! One pack, looked at to the last byte.
 
+use crate::error::Result;
 use crate::id::Id;
 use crate::index::{Location, MemoryIndex};
 use crate::limits;
@@ -7,21 +8,35 @@ use crate::opener::BlobOpener;
 use crate::pack;
 use crate::repository::{FileKind, Inner};
 
-/// Looks at every byte of a pack that should hold so many blobs: its size, or what is wrong.
+/// Looks at every byte of a pack that should hold so many blobs: its size, or what is wrong with
+/// it. An error is one of the storage, and says nothing of the pack.
 pub(crate) fn read_pack(
     inner: &Inner,
     index: &MemoryIndex,
     id: &Id,
     blobs: usize,
     opener: &mut BlobOpener,
-) -> Result<u64, String> {
+) -> Result<std::result::Result<u64, String>> {
     let name = FileKind::Pack.name(id);
-    let file = limits::get(inner.storage.as_ref(), &name, limits::file(FileKind::Pack))
-        .map_err(|error| error.to_string())?;
-    if Id::hash(&file) != *id {
+    match limits::get(inner.storage.as_ref(), &name, limits::file(FileKind::Pack)) {
+        Ok(file) => Ok(look(inner, index, id, blobs, &file, opener)),
+        Err(error) if error.is_outage() => Err(error),
+        Err(error) => Ok(Err(error.to_string())),
+    }
+}
+
+fn look(
+    inner: &Inner,
+    index: &MemoryIndex,
+    id: &Id,
+    blobs: usize,
+    file: &[u8],
+    opener: &mut BlobOpener,
+) -> std::result::Result<u64, String> {
+    if Id::hash(file) != *id {
         return Err("its content does not match its name".to_owned());
     }
-    let header = pack::parse(&inner.key, &file)?;
+    let header = pack::parse(&inner.key, file)?;
     if header.len() != blobs {
         return Err(format!("its header lists {} blobs, the index {blobs}", header.len()));
     }

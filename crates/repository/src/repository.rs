@@ -362,7 +362,7 @@ impl Inner {
         let mut last = Error::MissingBlob { kind, blob: *id, path: None };
         for place in places {
             match self.load_from(&place) {
-                Err(error) if error.is_damage() => last = error,
+                Err(error) if error.is_lost() => last = error,
                 other => return other,
             }
         }

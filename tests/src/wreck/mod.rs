@@ -28,7 +28,7 @@ use provault_repository::{
 
 use crate::disk::{Disk, Doom, Fate, Image, Loss};
 use crate::restic::Vault;
-use crate::{Finished, Manifest, Random, Sandbox, clean_command, executable};
+use crate::{Finished, Manifest, Random, Sandbox, clean_command, executable, vault_files};
 pub use work::Work;
 
 /// The place of wrecks: a disk with a repository on it, which is put back to its beginning for
@@ -242,7 +242,7 @@ impl Yard {
         assert!(nothing && plan.unused_bytes == 0, "{case}: after a prune: {plan:?}");
         drop(repository);
         let mut files = Vec::new();
-        files_below(&self.repo(), &mut files);
+        vault_files::collect(&self.repo(), &mut files);
         let stray = files.iter().find(|file| {
             let below = |directory: &str| file.starts_with(self.repo().join(directory));
             let name = file.file_name().unwrap().to_str().unwrap();
@@ -278,17 +278,6 @@ impl Yard {
 fn any_loss(random: &mut Random) -> Loss {
     let losses = [Loss::Nothing, Loss::Everything, Loss::Content, Loss::Chance, Loss::Chance];
     losses[random.below(losses.len())]
-}
-
-fn files_below(directory: &Path, files: &mut Vec<PathBuf>) {
-    for entry in fs::read_dir(directory).unwrap() {
-        let path = entry.unwrap().path();
-        if path.is_dir() {
-            files_below(&path, files);
-        } else {
-            files.push(path);
-        }
-    }
 }
 
 /// A small tree, some of which all sources share.

@@ -3,11 +3,14 @@
 
 use std::fs;
 use std::num::NonZeroU64;
+use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use nix::errno::Errno;
 use provault_repository::{
-    CancelFlag, CheckLevel, Error, Options, Repository, Result, StorageOptions, guard_storage,
+    CancelFlag, CheckLevel, Error, Options, Problem, Repository, Storage, StorageError,
+    StorageOptions, StoredObject, guard_storage,
 };
 
 use crate::support::{Sandbox, assert_same, describe, noise, options, restore, small_tree};
@@ -27,7 +30,7 @@ fn impatient() -> StorageOptions {
 }
 
 /// The work goes well, or it is told that the storage is to blame, and what to do.
-fn truthful<T>(what: &str, trouble: Trouble, says: &str, result: Result<T>) -> Option<T> {
+fn truthful<T>(what: &str, trouble: Trouble, says: &str, result: Result<T, Error>) -> Option<T> {
     match result {
         Ok(done) => Some(done),
         Err(error) => {
@@ -73,7 +76,10 @@ fn under(trouble: Trouble, one_in: u64, passes: bool, says: &str) {
         let report = truthful("check", trouble, says, report);
         tally(report.is_some());
         if let Some(report) = report {
-            assert!(report.is_clean(), "{trouble:?}, round {round}: {:?}", report.problems);
+            // What the disk itself cannot read is named, not passed over; all else is no finding.
+            let unreadable = matches!(trouble, Trouble::Errno(errno) if errno == Errno::EIO as i32);
+            let clean = report.is_clean() || unreadable;
+            assert!(clean, "{trouble:?}, round {round}: {:?}", report.problems);
         }
         let out = sandbox.path("out");
         let restored = restore(&repository, first.id, b"data", &out);
@@ -146,4 +152,68 @@ fn retries_end() {
     assert!(matches!(&error, Error::Storage(error) if error.is_transient()), "{error}");
     assert!(error.to_string().contains("ulimit -n"), "{error}");
     assert!(unruly.given() > 1);
+}
+
+/// Reads of what lies in one directory fail with an error of the system.
+#[derive(Debug)]
+struct Sick {
+    inner: Arc<dyn Storage>,
+    directory: &'static str,
+    errno: Errno,
+}
+
+impl Sick {
+    fn reads(&self, operation: &'static str, name: &str) -> Result<(), StorageError> {
+        if !name.starts_with(self.directory) {
+            return Ok(());
+        }
+        Err(StorageError::io(operation, name, &std::io::Error::from(self.errno)))
+    }
+}
+
+impl Storage for Sick {
+    fn get(&self, name: &str) -> Result<Bytes, StorageError> {
+        self.reads("get", name).and_then(|()| self.inner.get(name))
+    }
+    fn get_range(&self, name: &str, offset: u64, length: u64) -> Result<Bytes, StorageError> {
+        self.reads("get", name).and_then(|()| self.inner.get_range(name, offset, length))
+    }
+    fn put(&self, name: &str, content: Bytes) -> Result<(), StorageError> {
+        self.inner.put(name, content)
+    }
+    fn list(&self, prefix: &str) -> Result<Vec<StoredObject>, StorageError> {
+        self.inner.list(prefix)
+    }
+    fn size(&self, name: &str) -> Result<u64, StorageError> {
+        self.inner.size(name)
+    }
+    fn delete(&self, name: &str) -> Result<(), StorageError> {
+        self.inner.delete(name)
+    }
+}
+
+/// A storage that does not answer in the middle of a check has damaged nothing: no snapshot is
+/// called hurt. What a disk cannot read is lost, and named.
+#[test]
+fn an_outage_is_no_damage_and_a_bad_sector_is() {
+    for directory in ["snapshots/", "index/", "data/"] {
+        for errno in [Errno::ETIMEDOUT, Errno::EACCES, Errno::EMFILE, Errno::EIO] {
+            let sandbox = Sandbox::new();
+            small_tree(&sandbox.source());
+            let made = sandbox.backup(&sandbox.init());
+            let sick = Arc::new(Sick { inner: sandbox.storage(), directory, errno });
+            let repository = Repository::open(sick, &sandbox.password, options()).unwrap();
+            let checked = repository.check(CheckLevel::ReadData, &CancelFlag::new());
+            if errno == Errno::EIO {
+                let report = checked.unwrap();
+                let names = |problem: &Problem| problem.object.starts_with(directory);
+                assert!(report.problems.iter().any(names), "{directory} {:?}", report.problems);
+                let hurt = report.hurt.iter().any(|hurt| hurt.snapshot == made.id);
+                assert!(hurt, "{directory}: {report:?}");
+            } else {
+                let error = checked.unwrap_err();
+                assert!(matches!(error, Error::Storage(_)), "{directory} {errno}: {error}");
+            }
+        }
+    }
 }
