@@ -125,7 +125,21 @@ fn forget_says_what_it_would_do_and_does_what_restic_would() {
     assert_eq!(ids(&one["forgotten"]), [all[1].as_str()], "{one}");
     assert_eq!(one["prune"], Value::Null, "{one}");
     assert_eq!(repo.ids().len(), 4);
-    let rest = repo.json(&["forget", "--group-by", "", "--keep-last", "1", "--prune"]);
+
+    // What a prune after it would free is told before, and becomes true.
+    let before = contents(&repo);
+    let policy = ["forget", "--group-by", "", "--keep-last", "1", "--prune"];
+    let dry = repo.json(&[&policy[..], &["--dry-run"]].concat());
+    assert_eq!(dry["prune"]["dry_run"], true, "{dry}");
+    assert_eq!(contents(&repo), before);
+    let shown = repo.run(0, &[&policy[..], &["--dry-run"]].concat()).stdout;
+    assert!(shown.contains("would forget 3") && shown.contains("would free"), "{shown}");
+    let now = repo.json(&["prune", "--dry-run"]);
+    assert_eq!(now["plan"]["snapshots"], 4, "{now}");
+    assert_eq!(dry["prune"]["plan"]["snapshots"], 1, "{dry}");
+
+    let rest = repo.json(&policy);
+    assert_eq!(rest["prune"]["plan"], dry["prune"]["plan"], "{rest}");
     assert_eq!(rest["forgotten"].as_array().unwrap().len(), 3, "{rest}");
     assert_eq!(rest["prune"]["dry_run"], false, "{rest}");
     assert_eq!(repo.ids(), [last]);
@@ -141,10 +155,13 @@ fn prune_frees_what_it_said_and_nothing_else() {
     back_up(&repo, &[]);
     write(&repo, "goes", 3, 700_000);
     back_up(&repo, &[]);
-    repo.run(0, &["forget", "--group-by", "", "--keep-last", "1"]);
+    let policy = ["forget", "--group-by", "", "--keep-last", "1"];
+    let after_forgetting = repo.json(&[&policy[..], &["--dry-run", "--prune"]].concat());
+    repo.run(0, &policy);
 
     let (before, size) = (contents(&repo), stored(&repo));
     let dry = repo.json(&["prune", "--dry-run"]);
+    assert_eq!(dry["plan"], after_forgetting["prune"]["plan"], "{dry}");
     assert_eq!(dry["dry_run"], true);
     let frees = dry["plan"]["frees_bytes"].as_u64().unwrap();
     assert!((2_500_000..4_000_000).contains(&frees), "{dry}");
@@ -256,7 +273,12 @@ fn a_repair_mends_what_can_be_had() {
     // A lost pack: told, not pruned over, and taken from the copy.
     let largest = packs.iter().max_by_key(|(_, size)| **size).unwrap().0;
     fs::remove_file(largest).unwrap();
+    let before = contents(&repo);
+    let dry = repo.json_with(1, &["repair", "--dry-run"]);
+    assert_eq!(contents(&repo), before);
     let lost = repo.json_with(1, &["repair"]);
+    assert_eq!((&dry["dry_run"], &lost["dry_run"]), (&true.into(), &false.into()));
+    assert_eq!(dry["lost_blobs"], lost["lost_blobs"], "{dry}");
     assert!(!lost["lost_blobs"].as_array().unwrap().is_empty(), "{lost}");
     let hurt = lost["check"]["hurt"][0]["path"].as_str().unwrap();
     assert_eq!(hurt, format!("{}/file", repo.text("source")));
@@ -265,12 +287,89 @@ fn a_repair_mends_what_can_be_had() {
     repo.run(2, &["repair", "--from-repo", &copy.text("repo")]);
     let (from, password) = (copy.text("repo"), copy.text("password"));
     let args = ["repair", "--from-repo", &from, "--from-password-file", &password];
+    let dry = repo.run(0, &[&args[..], &["--dry-run"]].concat());
+    assert!(dry.stdout.contains("would be") && dry.stdout.contains("0 lost"), "{dry}");
     let mended = repo.json(&args);
     assert_eq!(mended["lost_blobs"], Value::Array(vec![]), "{mended}");
     assert!(mended["fetched_blobs"].as_u64().unwrap() > 0, "{mended}");
     repo.run(0, &["prune"]);
     assert_whole(&repo, "mended");
     assert!(repo.is_unlocked() && copy.is_unlocked());
+}
+
+/// Seven parts are all of it, and what is damaged is found in the one that it lies in.
+#[test]
+fn a_part_of_the_data_is_checked() {
+    let repo = LoneRepository::new();
+    for number in 0..8 {
+        write(&repo, &format!("file{number}"), number + 1, 300_000);
+        back_up(&repo, &[]);
+    }
+    let packs = files(&repo, "data");
+    let whole = repo.json(&["check", "--read-data"]);
+    assert_eq!((&whole["packs_read"], &whole["packs"]), (&packs.len().into(), &packs.len().into()));
+    let parts = |code_of: &dyn Fn(u64) -> i32| -> u64 {
+        let read = (1..=7).map(|number| {
+            let part = format!("{number}/7");
+            let args = ["check", "--read-data-subset", &part];
+            let report = repo.json_with(code_of(number), &args);
+            assert_eq!(report["pack_bytes"], whole["bytes_read"], "{report}");
+            report["packs_read"].as_u64().unwrap()
+        });
+        read.sum()
+    };
+    assert_eq!(parts(&|_| 0), packs.len() as u64);
+    let tenth = repo.json(&["check", "--read-data-subset", "10%"]);
+    let (read, all) =
+        (tenth["bytes_read"].as_u64().unwrap(), tenth["pack_bytes"].as_u64().unwrap());
+    assert!(read * 10 >= all && read < all, "{tenth}");
+    let shown = repo.run(0, &["check", "--read-data-subset", "1B"]).stdout;
+    assert!(shown.contains("1 packs read"), "{shown}");
+
+    let damaged = packs.iter().max_by_key(|(_, size)| **size).unwrap().0;
+    let mut bytes = fs::read(damaged).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    fs::remove_file(damaged).unwrap();
+    fs::write(damaged, bytes).unwrap();
+    let name = damaged.file_name().unwrap().to_str().unwrap();
+    let lies_in = u64::from(u8::from_str_radix(&name[..2], 16).unwrap()) % 7 + 1;
+    parts(&|number| i32::from(number == lies_in));
+
+    for bad in [
+        &["--read-data-subset", "0/7"][..],
+        &["--read-data-subset", "101%"],
+        &["--read-data-subset", "0"],
+        &["--read-data", "--read-data-subset", "1/7"],
+    ] {
+        repo.run(2, &[&["check"], bad].concat());
+    }
+}
+
+/// A repository cannot tell that a snapshot was removed; who knows its id can ask.
+#[test]
+fn a_removed_snapshot_is_missed() {
+    let repo = LoneRepository::new();
+    write(&repo, "file", 1, 20_000);
+    let (first, second) = (back_up(&repo, &[]), back_up(&repo, &[]));
+    let list = repo.text("list");
+    fs::write(&list, format!("# all of them\n{first}\n\n {second} # the last\n")).unwrap();
+    let expecting = ["check", "--expect-file", &list];
+    repo.run(0, &expecting);
+    repo.run(0, &["forget", &first]);
+    repo.run(0, &["check"]);
+    let report = repo.json_with(1, &expecting);
+    assert_eq!(report["problems"][0]["object"], format!("snapshots/{first}"), "{report}");
+    assert_eq!(report["hurt"][0]["snapshot"], first, "{report}");
+    repo.json_with(1, &["check", "--expect", &second, "--expect", &first]);
+    repo.run(0, &["check", "--expect", &second]);
+
+    repo.run(2, &["check", "--expect", &second[..8]]);
+    repo.run(1, &["check", "--expect-file", &repo.text("nowhere")]);
+    for bad in ["", "# nothing\n", "latest\n"] {
+        fs::write(&list, bad).unwrap();
+        assert!(repo.run(2, &expecting).stderr.contains(&list), "{bad}");
+    }
 }
 
 #[test]

@@ -83,6 +83,25 @@ fn what_is_backed_up_comes_back_by_both_programs() {
     assert_eq!(part["files_restored"], 41, "{part}");
     assert!(repo.path("part/docs/2024/may/report-39.txt").exists());
     assert!(!repo.path("part/noise.bin").exists());
+    // By patterns, as restic understands them.
+    let restored = |options: &[&str], target: &str| {
+        let target = repo.text(target);
+        repo.run(0, &[&["restore", &inner, &target], options].concat());
+    };
+    let has = |name: &str| repo.path(name).exists();
+    restored(&["--include", "report-1?.txt", "-e", "report-12*", "-i", "/noise.*"], "some");
+    assert!(has("some/docs/2024/may/report-11.txt") && has("some/noise.bin"));
+    assert!(!has("some/docs/2024/may/report-12.txt") && !has("some/docs/2024/may/report-1.txt"));
+    assert!(!has("some/empty"));
+    restored(&["--exclude", "docs/*/may", "--exclude", "/noise.bin"], "without");
+    assert!(has("without/docs/2024") && has("without/empty"));
+    assert!(!has("without/docs/2024/may") && !has("without/noise.bin"));
+    repo.restic(&["restore", id, "--target", &repo.text("restics"), "--include", "report-1?.txt"]);
+    let ours = ["restore", id, &repo.text("ours too"), "--include", "report-1?.txt"];
+    repo.run(0, &ours);
+    let (ours, theirs) =
+        (Manifest::of(&repo.path("ours too")), Manifest::of(&repo.path("restics")));
+    assert_eq!(ours.files(), theirs.files());
 
     // One file, and lists.
     let dumped = repo.run(0, &["dump", "latest", &format!("{all}/docs/2024/may/report-12.txt")]);
@@ -177,6 +196,9 @@ fn exit_codes_tell_what_to_do() {
         failed(2, "--include", &["restore", "latest", &nowhere, "--include", bad]);
     }
     failed(1, "not in the snapshot", &["restore", "latest", &nowhere, "--include", "/etc/x"]);
+    failed(1, "matches --include", &["restore", "latest", &nowhere, "--include", "*.none"]);
+    failed(2, "--include '[a'", &["restore", "latest", &nowhere, "--include", "[a"]);
+    failed(2, "--exclude", &["restore", "latest", &nowhere, "--exclude", "!a"]);
     failed(2, "no path", &["restore", "latest:/../etc", &nowhere]);
     failed(1, "not in the snapshot", &["restore", "latest:/etc", &nowhere]);
     failed(1, "not in the snapshot", &["dump", "latest", "/etc/x"]);

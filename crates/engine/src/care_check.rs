@@ -6,7 +6,7 @@ use std::sync::Arc;
 use provault_catalog::{Change, PackRead};
 use provault_domain::RecoveryPoint;
 use provault_domain::care::{CareReport, VaultAlarm};
-use provault_repository::{CheckLevel, CheckReport, Id, PackVerdict, Repository};
+use provault_repository::{CheckLevel, CheckOptions, CheckReport, Id, PackVerdict, Repository};
 
 use crate::Result;
 use crate::care::{Done, Work};
@@ -27,11 +27,16 @@ pub(crate) async fn check(work: &Work) -> Result<Done> {
     let found = {
         let (cancel, progress) = (work.cancel_flag(), Arc::clone(&work.progress));
         let repository = repository.clone();
-        let total = before.iter().map(|(_, size)| size).sum();
         let level = if read_data { CheckLevel::ReadData } else { CheckLevel::Structure };
         blocking(move || {
-            let tell = |done| progress.set(done, Some(total));
-            repository.check_suspecting(level, &suspects, &tell, &cancel)
+            let tell = |done, total| progress.set(done, Some(total));
+            let options = CheckOptions {
+                level,
+                suspects: &suspects,
+                progress: Some(&tell),
+                ..CheckOptions::default()
+            };
+            repository.check_with(&options, &cancel)
         })
         .await?
         .map_err(|error| work.failed(error))?

@@ -37,6 +37,7 @@ pub(crate) async fn repair(work: &Work) -> Result<Done> {
         suspects: still_damaged(work, &repository).await?,
         cancel: work.cancel_flag(),
         progress: Some(Arc::new(move |done, total| progress.set(done, Some(total)))),
+        ..RepairOptions::default()
     };
     let mended = {
         let repository = repository.clone();

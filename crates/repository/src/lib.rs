@@ -90,7 +90,7 @@ pub use backup::{
 };
 pub use browse::{ContentCache, FileReader};
 pub use cancel::CancelFlag;
-pub use check::{CheckLevel, CheckReport, HurtFile, Problem};
+pub use check::{CheckLevel, CheckOptions, CheckReport, HurtFile, PackSubset, Problem};
 pub use config::Config;
 pub use copy::{CopyOptions, CopyProgressFn, CopyReport, CopyStats};
 pub use entries::{Entries, Entry, EntryKind};

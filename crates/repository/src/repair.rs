@@ -24,7 +24,7 @@ use crate::check::{CheckLevel, CheckReport};
 use crate::error::{Error, Result};
 use crate::id::{Id, SnapshotId};
 use crate::index::{IndexFile, IndexPack, Location};
-use crate::lock::begin_prune_job;
+use crate::lock::{begin_job, begin_prune_job};
 use crate::opener::BlobOpener;
 use crate::pack::{self, BlobKind, PackedBlob};
 use crate::pause::pause;
@@ -48,13 +48,19 @@ pub struct RepairOptions {
     pub read_data: bool,
     /// Packs that are read to the last byte in any case, such as those that a check found damaged.
     pub suspects: Vec<Id>,
+    /// Only find out what could be mended, and with what. Other repositories are asked, and nothing
+    /// is changed.
+    pub dry_run: bool,
     /// Stops it.
     pub cancel: CancelFlag,
     /// Hears how it goes.
     pub progress: Option<Arc<RepairProgressFn>>,
 }
 
-/// What a repair did, and what is left.
+/// Blobs that were lost and are not any more.
+type Found = HashSet<(BlobKind, Id)>;
+
+/// What a repair did, and what is left; in a dry run, what it would do and what would be left.
 #[derive(Debug, Clone, Default)]
 pub struct RepairReport {
     /// Damaged index files that were removed.
@@ -72,7 +78,8 @@ pub struct RepairReport {
     pub lost_blobs: Vec<(BlobKind, Id)>,
     /// Snapshots whose own file is damaged: copy them from another repository, or forget them.
     pub damaged_snapshots: Vec<(SnapshotId, Error)>,
-    /// A check of the structure afterwards: it names the snapshots and files that are hurt.
+    /// A check of the structure afterwards: it names the snapshots and files that are hurt. In a dry
+    /// run they are those that are hurt now.
     pub check: CheckReport,
 }
 
@@ -80,7 +87,8 @@ impl Repository {
     /// Mends what can be mended, with what `others` have. Excludes prunes; backups and restores may
     /// go on.
     pub fn repair(&self, others: &[Self], options: &RepairOptions) -> Result<RepairReport> {
-        let job = begin_prune_job(&self.inner)?;
+        let dry_run = options.dry_run;
+        let job = if dry_run { begin_job(&self.inner)? } else { begin_prune_job(&self.inner)? };
         job.settled()?;
         let mut report = RepairReport {
             damaged_snapshots: self.snapshots()?.damaged,
@@ -89,11 +97,14 @@ impl Repository {
         let looking = PruneOptions { cancel: options.cancel.clone(), ..PruneOptions::default() };
         let mut survey = Survey::tolerant(&self.inner, &job, &looking)?;
         let damaged_files = damaged_index_files(&survey);
+        report.index_files = damaged_files.len() as u64;
 
         let listed = survey.ledger.index_packs(&survey.unlisted);
         report.listed_packs = listed.len() as u64;
-        self.inner.save_index(&listed.iter().collect::<Vec<_>>())?;
-        pause("repair:listed");
+        if !dry_run {
+            self.inner.save_index(&listed.iter().collect::<Vec<_>>())?;
+            pause("repair:listed");
+        }
 
         let bad = find_bad(&mut survey, options)?;
         let retired: HashSet<u32> = bad.keys().copied().collect();
@@ -101,32 +112,41 @@ impl Repository {
             retired.iter().map(|pack| survey.ledger.packs[*pack as usize].id).collect();
         report.damaged_packs.sort_unstable();
         let sources: Vec<_> = bad.into_iter().filter(|(_, blobs)| !blobs.is_empty()).collect();
-        if !sources.is_empty() {
+        let mut found = Found::new();
+        if dry_run {
+            let rescued = sources.iter().flat_map(|(_, blobs)| blobs);
+            found.extend(rescued.map(|blob| (blob.kind, blob.id)));
+            report.rescued_blobs = found.len() as u64;
+        } else if !sources.is_empty() {
             let before = survey.ledger.len();
             repack(&mut survey, &sources)?;
             report.rescued_blobs = (survey.ledger.len() - before) as u64;
+            pause("repair:rescued");
         }
-        pause("repair:rescued");
-        self.fetch(&mut survey, others, &mut report)?;
-        pause("repair:fetched");
-        if !retired.is_empty() {
-            execute::retire(&self.inner, &job, survey, &retired)?;
+        self.fetch(&mut survey, others, found, dry_run, &mut report)?;
+        if !dry_run {
+            pause("repair:fetched");
+            if !retired.is_empty() {
+                execute::retire(&self.inner, &job, survey, &retired)?;
+            }
+            pause("repair:retired");
+            // What they listed is listed by others now, as far as anybody needs it.
+            for id in &damaged_files {
+                self.inner.storage.delete(&FileKind::Index.name(id))?;
+            }
         }
-        pause("repair:retired");
-        // What they listed is listed by others now, as far as anybody needs it.
-        for id in &damaged_files {
-            self.inner.storage.delete(&FileKind::Index.name(id))?;
-        }
-        report.index_files = damaged_files.len() as u64;
         report.check = self.check(CheckLevel::Structure, &options.cancel)?;
         Ok(report)
     }
 
     /// Gets what is missing from packs that are not whole, and from other repositories.
+    /// In a dry run it is only read; `found` is what would be there by then.
     fn fetch(
         &self,
         survey: &mut Survey<'_>,
         others: &[Self],
+        mut found: Found,
+        dry_run: bool,
         report: &mut RepairReport,
     ) -> Result<()> {
         let readers = others.iter().map(Self::reader).collect::<Result<Vec<_>>>()?;
@@ -135,7 +155,7 @@ impl Repository {
             let places = pack.packed().map(|blob| Location { pack: pack.id, blob });
             leftover.extend(places.map(|place| ((place.blob.kind, place.blob.id), place)));
         }
-        let mut tried = HashSet::new();
+        let mut tried = found.clone();
         loop {
             let lost = survey.missing.iter().copied().chain(survey.ledger.lost());
             let wanted: Vec<_> = lost.filter(|blob| tried.insert(*blob)).collect();
@@ -150,9 +170,12 @@ impl Repository {
                 let Some(plain) = own.into_iter().chain(from).find_map(Result::ok) else {
                     continue;
                 };
-                let (blob, sealed) = seal(&self.inner, kind, id, &plain)?;
-                packs.add(&blob, &sealed, None)?;
+                if !dry_run {
+                    let (blob, sealed) = seal(&self.inner, kind, id, &plain)?;
+                    packs.add(&blob, &sealed, None)?;
+                }
                 report.fetched_blobs += 1;
+                found.insert((kind, id));
                 survey.missing.remove(&(kind, id));
                 if kind == BlobKind::Tree {
                     trees.push(TreeRefs::parse(&id, &plain)?);
@@ -164,7 +187,8 @@ impl Repository {
                 survey.reach_refs(refs)?;
             }
         }
-        report.lost_blobs = survey.missing.iter().copied().chain(survey.ledger.lost()).collect();
+        let lost = survey.missing.iter().copied().chain(survey.ledger.lost());
+        report.lost_blobs = lost.filter(|blob| !found.contains(blob)).collect();
         Ok(())
     }
 }

@@ -22,8 +22,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use provault_repository::{
-    CancelFlag, CheckLevel, MaxUnused, ObjectStorage, Options, Password, PruneOptions, Repository,
-    SnapshotId, Storage,
+    CancelFlag, CheckLevel, CheckOptions, MaxUnused, ObjectStorage, Options, Password,
+    PruneOptions, Repository, SnapshotId, Storage,
 };
 
 use crate::disk::{Disk, Doom, Fate, Image, Loss};
@@ -255,8 +255,10 @@ impl Yard {
     fn whole(&self, case: &str, wanted: &BTreeMap<SnapshotId, PathBuf>, random: &mut Random) {
         let repository = self.repository();
         let expected: Vec<_> = wanted.keys().copied().collect();
+        let level = CheckLevel::ReadData;
+        let options = CheckOptions { level, expected: &expected, ..CheckOptions::default() };
         let report = repository
-            .check_expecting(CheckLevel::ReadData, &expected, &CancelFlag::new())
+            .check_with(&options, &CancelFlag::new())
             .unwrap_or_else(|error| panic!("{case}: {error}"));
         assert!(report.is_clean(), "{case}: {:?}", report.problems);
         assert_eq!(report.snapshots, wanted.len() as u64, "{case}");

@@ -63,12 +63,18 @@ impl<'a> Context<'a> {
         if location.is_same(&self.location()?) {
             return Err(usage("--from-repo and --repo are the same repository"));
         }
-        let is_stdin = |file: &Path| file == Path::new("-");
-        if is_stdin(password_file) && self.options.password_file.as_deref().is_some_and(is_stdin) {
-            return Err(usage("only one of the two passwords can come from standard input"));
-        }
+        self.one_from_stdin(password_file)?;
         let password = password::read(password_file)?;
         Ok(Repository::open(location.existing()?, &password, Options::default())?)
+    }
+
+    /// Refuses a file that is standard input when the password comes from there.
+    pub(crate) fn one_from_stdin(&self, file: &Path) -> Result<(), Failure> {
+        let is_stdin = |file: &Path| file == Path::new("-");
+        if is_stdin(file) && self.options.password_file.as_deref().is_some_and(is_stdin) {
+            return Err(usage("only one file can be standard input, and the password is"));
+        }
+        Ok(())
     }
 
     /// Where this machine remembers what is only there to save time.

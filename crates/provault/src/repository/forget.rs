@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use provault_cli::View;
 use provault_repository::{
-    ForgetGroup, ForgetPolicy, GroupBy, Period, Snapshot, SnapshotId, SnapshotList,
+    ForgetGroup, ForgetPolicy, GroupBy, Period, PrunePlan, Snapshot, SnapshotId, SnapshotList,
 };
 use serde_json::{Value, json};
 
@@ -29,7 +29,7 @@ pub(crate) struct ForgetArgs {
     /// What makes a group: host, paths, tags, or several with commas between; "" puts all in one
     #[arg(short, long, value_name = "WHAT", default_value = "host,paths", value_parser = group_by)]
     group_by: GroupBy,
-    /// Only tell what would be forgotten, and what keeps the others
+    /// Only tell what would be forgotten, what keeps the others, and with --prune what it would free
     #[arg(short = 'n', long)]
     dry_run: bool,
     /// Prune afterwards
@@ -133,24 +133,52 @@ pub(crate) fn run(args: &ForgetArgs, context: &Context<'_>) -> Result<(), Failur
     if cancel.is_raised() {
         return Err(Failure::Interrupted);
     }
-    if !args.dry_run && !choice.forget.is_empty() {
-        let ids: Vec<SnapshotId> = choice.forget.iter().copied().collect();
+    let ids: Vec<SnapshotId> = choice.forget.iter().copied().collect();
+    if !args.dry_run && !ids.is_empty() {
         repository.forget(&ids)?;
     }
-    let pruned = (args.prune && !args.dry_run)
-        .then(|| prune::prune(&repository, &args.limits, &cancel, context))
-        .transpose();
-    tell(args, context, &choice, pruned.as_ref().ok().and_then(Option::as_ref))?;
-    if args.prune && args.dry_run {
-        context.warn(
-            "what --prune would free is not known before they are forgotten; 'prune --dry-run' \
-             tells it then",
-        );
-    }
-    if let Some(pruned) = pruned? {
-        pruned.result(context)?;
+    let freed = match (args.prune, args.dry_run) {
+        (false, _) => Ok(None),
+        (true, true) => {
+            let plan = prune::plan(&repository, &ids, &args.limits, &cancel, context);
+            plan.map(|plan| Some(Freed::Planned(Box::new(plan))))
+        }
+        (true, false) => {
+            let pruned = prune::prune(&repository, &args.limits, &cancel, context);
+            pruned.map(|pruned| Some(Freed::Done(Box::new(pruned))))
+        }
+    };
+    // What was forgotten is told even if the prune failed.
+    tell(args, context, &choice, freed.as_ref().ok().and_then(Option::as_ref))?;
+    match freed? {
+        Some(Freed::Done(pruned)) => pruned.result(context)?,
+        Some(Freed::Planned(plan)) => prune::tell_waiting(context, &plan),
+        None => {}
     }
     left_damaged(&all, &choice, context)
+}
+
+/// What became of `--prune`.
+enum Freed {
+    /// A dry run.
+    Planned(Box<PrunePlan>),
+    Done(Box<prune::Pruned>),
+}
+
+impl Freed {
+    fn to_json(&self) -> Value {
+        match self {
+            Self::Planned(plan) => json!({ "dry_run": true, "plan": prune::plan_json(plan) }),
+            Self::Done(pruned) => pruned.to_json(),
+        }
+    }
+
+    fn text(&self) -> String {
+        match self {
+            Self::Planned(plan) => prune::plan_text(plan),
+            Self::Done(pruned) => pruned.text(),
+        }
+    }
 }
 
 /// What is to be done.
@@ -231,7 +259,7 @@ fn tell(
     args: &ForgetArgs,
     context: &Context<'_>,
     choice: &Choice,
-    pruned: Option<&prune::Pruned>,
+    freed: Option<&Freed>,
 ) -> Result<(), Failure> {
     let forgotten: Vec<String> = choice.forget.iter().map(ToString::to_string).collect();
     let value = json!({
@@ -239,7 +267,7 @@ fn tell(
         "dry_run": args.dry_run,
         "groups": choice.groups.iter().map(group_json).collect::<Vec<_>>(),
         "forgotten": forgotten,
-        "prune": pruned.map(prune::Pruned::to_json),
+        "prune": freed.map(Freed::to_json),
     });
     if context.out.is_json() {
         return Ok(context.out.show(&value, Vec::new)?);
@@ -252,8 +280,8 @@ fn tell(
     let would = if args.dry_run { "would forget" } else { "forgot" };
     let of_kept = if choice.groups.is_empty() { String::new() } else { format!(", keeps {kept}") };
     context.out.show_line(&value, &format!("{would} {count} snapshots{of_kept}"))?;
-    match pruned {
-        Some(pruned) => context.out.show_line(&value, &pruned.text())?,
+    match freed {
+        Some(freed) => context.out.show_line(&value, &freed.text())?,
         None if count > 0 && !args.dry_run && !args.prune => {
             context.note("their space is freed by 'provault repository prune'");
         }

@@ -64,6 +64,7 @@ pub struct RepositoryArgs {
 
 /// What all commands of `repository` need.
 #[derive(Debug, clap::Args)]
+#[command(next_help_heading = "Repository options")]
 pub(crate) struct RepositoryOptions {
     /// Where the repository is: a directory, file:///PATH, or s3://BUCKET/PREFIX with AWS's
     /// environment variables [default: PROVAULT_REPOSITORY, else

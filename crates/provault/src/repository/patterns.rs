@@ -1,35 +1,75 @@
-//! Exclude patterns, with restic's meaning, as the globs of the file system driver.
+//! Patterns of paths, with restic's meaning, as the globs of the file system driver.
 //!
 //! A pattern with a leading `/` is the whole path; any other matches at any depth. `*` and `?` stop
-//! at `/`, `**` does not, `[…]` is a choice of characters. What matches is left out with all that is
+//! at `/`, `**` does not, `[…]` is a choice of characters. What matches is meant with all that is
 //! below it.
 
-use globset::GlobBuilder;
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt as _;
+
+use globset::{GlobBuilder, GlobSet};
 
 use super::failure::Failure;
 use super::usage;
 
-/// The globs, relative to the directory `root` (absolute, without a trailing slash), that leave out
-/// what `pattern` means below it. Refuses what cannot be a pattern.
-pub(crate) fn below(pattern: &str, root: &str) -> Result<Vec<String>, Failure> {
+/// Some patterns of one option, for paths relative to the root of what they are about.
+#[derive(Debug)]
+pub(crate) struct Patterns(GlobSet);
+
+impl Patterns {
+    /// Refuses what cannot be a pattern, by the name of its option.
+    pub(crate) fn new(option: &str, patterns: &[String]) -> Result<Self, Failure> {
+        let mut globs = GlobSet::builder();
+        for pattern in patterns {
+            for glob in below(option, pattern, "/")? {
+                let glob = GlobBuilder::new(&glob).literal_separator(true).build();
+                globs.add(glob.map_err(|error| usage(error.to_string()))?);
+            }
+        }
+        let globs = globs.build().map_err(|error| usage(error.to_string()))?;
+        Ok(Self(globs))
+    }
+
+    /// Whether one of them matches this path; what lies in it is another question.
+    pub(crate) fn is_match(&self, path: &[u8]) -> bool {
+        self.0.is_match(OsStr::from_bytes(path))
+    }
+
+    /// Whether one of them matches this path or a directory that it lies in.
+    pub(crate) fn covers(&self, path: &[u8]) -> bool {
+        upwards(path).any(|path| self.is_match(path))
+    }
+}
+
+/// The path and the directories that it lies in, the root not among them.
+pub(crate) fn upwards(path: &[u8]) -> impl Iterator<Item = &[u8]> {
+    std::iter::successors(Some(path), |path| {
+        path.iter().rposition(|byte| *byte == b'/').map(|end| &path[..end])
+    })
+}
+
+/// Whether a text is meant as a pattern: it holds one of a pattern's characters.
+pub(crate) fn is_pattern(text: &str) -> bool {
+    text.contains(['*', '?', '['])
+}
+
+/// The globs, relative to the directory `root` (absolute, without a trailing slash), that mean what
+/// `pattern` means below it. Refuses what cannot be a pattern, by the name of its option.
+pub(crate) fn below(option: &str, pattern: &str, root: &str) -> Result<Vec<String>, Failure> {
+    let refused = |why: &str| Err(usage(format!("{option} '{pattern}' {why}")));
     let trimmed = pattern.trim_end_matches('/');
     if trimmed.is_empty() {
-        return Err(usage(format!("--exclude '{pattern}' would leave out everything")));
+        return refused("means everything");
     }
     if trimmed.starts_with('!') {
-        return Err(usage(format!(
-            "--exclude '{pattern}': patterns that take something back in ('!') are not available"
-        )));
+        return refused("begins with '!', and patterns cannot take something back");
     }
     if trimmed.split('/').any(|name| matches!(name, "." | "..")) {
-        return Err(usage(format!(
-            "--exclude '{pattern}' holds '.' or '..' and would never match"
-        )));
+        return refused("holds '.' or '..' and would never match");
     }
-    GlobBuilder::new(trimmed)
-        .literal_separator(true)
-        .build()
-        .map_err(|error| usage(format!("--exclude '{pattern}' is no pattern: {}", error.kind())))?;
+    if let Err(error) = GlobBuilder::new(trimmed).literal_separator(true).build() {
+        return refused(&format!("is no pattern: {}", error.kind()));
+    }
     let Some(absolute) = trimmed.strip_prefix('/') else {
         return Ok(vec![format!("**/{trimmed}")]);
     };
@@ -82,7 +122,7 @@ mod tests {
 
     #[test]
     fn patterns_become_globs_relative_to_the_root() {
-        let globs = |pattern: &str, root: &str| below(pattern, root).unwrap();
+        let globs = |pattern: &str, root: &str| below("--exclude", pattern, root).unwrap();
         assert_eq!(globs("*.tmp", "/srv/app"), ["**/*.tmp"]);
         assert_eq!(globs("cache/", "/srv/app"), ["**/cache"]);
         assert_eq!(globs("a/b", "/srv/app"), ["**/a/b"]);
@@ -93,8 +133,34 @@ mod tests {
         assert_eq!(globs("/etc/x", "/srv/app"), [""; 0]);
         assert_eq!(globs("/etc/x", "/"), ["etc/x"]);
         for bad in ["", "/", "!x", "../x", "a/./b", "[a"] {
-            assert!(matches!(below(bad, "/srv"), Err(Failure::Usage(_))), "{bad}");
+            assert!(matches!(below("--exclude", bad, "/srv"), Err(Failure::Usage(_))), "{bad}");
         }
+    }
+
+    #[test]
+    fn what_lies_in_a_match_is_covered() {
+        let patterns = |texts: &[&str]| {
+            let texts: Vec<String> = texts.iter().map(|&text| text.to_owned()).collect();
+            Patterns::new("--include", &texts)
+        };
+        let some = patterns(&["*.tmp", "/srv/*/cache"]).unwrap();
+        for (path, matches, covered) in [
+            ("a.tmp", true, true),
+            ("a/b.tmp", true, true),
+            ("a/b.tmp/c", false, true),
+            ("srv/app/cache", true, true),
+            ("srv/app/cache/x/y", false, true),
+            ("srv/app/other/cache", false, false),
+            ("x/srv/app/cache", false, false),
+            ("srv", false, false),
+        ] {
+            let found = (some.is_match(path.as_bytes()), some.covers(path.as_bytes()));
+            assert_eq!(found, (matches, covered), "{path}");
+        }
+        assert!(!patterns(&[]).unwrap().covers(b"a"));
+        let refused = patterns(&["[a"]).unwrap_err().to_string();
+        assert!(refused.contains("--include '[a' is no pattern"), "{refused}");
+        assert_eq!(upwards(b"a/b/c").collect::<Vec<_>>(), [&b"a/b/c"[..], b"a/b", b"a"]);
     }
 
     #[test]

@@ -6,6 +6,7 @@ use std::time::Instant;
 use provault_driver::CancelFlag;
 use provault_repository::{
     MaxUnused, PlannedPack, PruneOptions, PrunePhase, PrunePlan, PruneReport, Repository,
+    SnapshotId,
 };
 use serde_json::{Value, json};
 
@@ -65,11 +66,11 @@ pub(crate) fn run(args: &PruneArgs, context: &Context<'_>) -> Result<(), Failure
     let cancel = signals::install();
     let repository = context.open()?;
     if args.dry_run {
-        let plan = {
-            let progress = Arc::new(Progress::start(context, "looking"));
-            repository.plan_prune(&options(&args.limits, &cancel, &progress))?
-        };
-        return tell_plan(context, &plan);
+        let plan = plan(&repository, &[], &args.limits, &cancel, context)?;
+        let value = json!({ "message_type": "summary", "dry_run": true, "plan": plan_json(&plan) });
+        context.out.show_line(&value, &plan_text(&plan))?;
+        tell_waiting(context, &plan);
+        return Ok(());
     }
     let done = prune(&repository, &args.limits, &cancel, context)?;
     let mut value = done.to_json();
@@ -97,6 +98,18 @@ fn options(limits: &Limits, cancel: &CancelFlag, progress: &Arc<Progress>) -> Pr
         })),
         ..plain
     }
+}
+
+/// What a prune would do, if these snapshots were forgotten first.
+pub(crate) fn plan(
+    repository: &Repository,
+    forgotten: &[SnapshotId],
+    limits: &Limits,
+    cancel: &CancelFlag,
+    context: &Context<'_>,
+) -> Result<PrunePlan, Failure> {
+    let progress = Arc::new(Progress::start(context, "looking"));
+    Ok(repository.plan_prune_without(forgotten, &options(limits, cancel, &progress))?)
 }
 
 /// A prune that came to its end.
@@ -214,7 +227,7 @@ fn sum(packs: &[PlannedPack]) -> u64 {
     packs.iter().map(|pack| pack.size).sum()
 }
 
-fn plan_json(plan: &PrunePlan) -> Value {
+pub(crate) fn plan_json(plan: &PrunePlan) -> Value {
     json!({
         "snapshots": plan.snapshots,
         "packs": plan.packs,
@@ -238,9 +251,8 @@ fn plan_json(plan: &PrunePlan) -> Value {
     })
 }
 
-fn tell_plan(context: &Context<'_>, plan: &PrunePlan) -> Result<(), Failure> {
-    let value = json!({ "message_type": "summary", "dry_run": true, "plan": plan_json(plan) });
-    let text = format!(
+pub(crate) fn plan_text(plan: &PrunePlan) -> String {
+    format!(
         "would free {}: {} packs to delete ({}), {} to copy and delete ({} copied), {} left by \
          earlier prunes ({}); {} unused would stay",
         bytes_text(plan.frees),
@@ -251,8 +263,11 @@ fn tell_plan(context: &Context<'_>, plan: &PrunePlan) -> Result<(), Failure> {
         plan.sweep.len(),
         bytes_text(sum(&plan.sweep)),
         bytes_text(plan.unused_after),
-    );
-    context.out.show_line(&value, &text)?;
+    )
+}
+
+/// Notes whom the prune would have to wait for.
+pub(crate) fn tell_waiting(context: &Context<'_>, plan: &PrunePlan) {
     if !plan.waiting.is_empty() {
         context.note(&format!(
             "{} packs ({}) wait for jobs to end: {}",
@@ -267,7 +282,6 @@ fn tell_plan(context: &Context<'_>, plan: &PrunePlan) -> Result<(), Failure> {
             plan.foreign.join("; ")
         ));
     }
-    Ok(())
 }
 
 #[cfg(test)]

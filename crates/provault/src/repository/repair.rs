@@ -23,6 +23,10 @@ const STOPPED: &str = "what is whole can be restored, and the next repair begins
 /// packs go with the next prune.
 #[derive(Debug, clap::Args)]
 pub(crate) struct RepairArgs {
+    /// Only tell what would be mended, and what would stay lost; the other repository is asked, and
+    /// nothing is changed
+    #[arg(short = 'n', long)]
+    dry_run: bool,
     /// Read every pack to the last byte to find what is damaged
     #[arg(long)]
     read_data: bool,
@@ -47,6 +51,7 @@ pub(crate) fn run(args: &RepairArgs, context: &Context<'_>) -> Result<(), Failur
         let heard = Arc::clone(&progress);
         let options = RepairOptions {
             read_data: args.read_data,
+            dry_run: args.dry_run,
             cancel: repository_flag(&cancel),
             progress: Some(Arc::new(move |done, total| {
                 heard.count("looking into packs", done, Some(total));
@@ -55,10 +60,15 @@ pub(crate) fn run(args: &RepairArgs, context: &Context<'_>) -> Result<(), Failur
         };
         repository.repair(&others, &options).map_err(|error| Failure::from(error).after(STOPPED))?
     };
-    tell(context, &report, began.elapsed().as_secs_f64())
+    tell(args.dry_run, context, &report, began.elapsed().as_secs_f64())
 }
 
-fn tell(context: &Context<'_>, report: &RepairReport, seconds: f64) -> Result<(), Failure> {
+fn tell(
+    dry_run: bool,
+    context: &Context<'_>,
+    report: &RepairReport,
+    seconds: f64,
+) -> Result<(), Failure> {
     let lost: Vec<_> = report
         .lost_blobs
         .iter()
@@ -72,6 +82,7 @@ fn tell(context: &Context<'_>, report: &RepairReport, seconds: f64) -> Result<()
     let damaged: Vec<String> = report.damaged_packs.iter().map(ToString::to_string).collect();
     let value = json!({
         "message_type": "summary",
+        "dry_run": dry_run,
         "removed_index_files": report.index_files,
         "listed_packs": report.listed_packs,
         "damaged_packs": damaged,
@@ -91,11 +102,12 @@ fn tell(context: &Context<'_>, report: &RepairReport, seconds: f64) -> Result<()
         }
         check::list(context, &report.check);
     }
-    if !damaged.is_empty() {
+    if !damaged.is_empty() && !dry_run {
         context.note("the damaged packs are out of the index; 'prune' deletes them");
     }
+    let would = if dry_run { "would be: " } else { "" };
     let text = format!(
-        "{} packs listed again, {} damaged index files removed, {} damaged packs: {} blobs rescued, \
+        "{would}{} packs listed again, {} damaged index files removed, {} damaged packs: {} blobs rescued, \
          {} fetched, {} lost, in {seconds:.1} s",
         report.listed_packs,
         report.index_files,
@@ -105,8 +117,16 @@ fn tell(context: &Context<'_>, report: &RepairReport, seconds: f64) -> Result<()
         lost.len(),
     );
     context.out.show_line(&value, &text)?;
-    if lost.is_empty() && snapshots.is_empty() && report.check.is_clean() {
+    // A dry run leaves what could be mended as it is, so the check tells of that too.
+    if lost.is_empty() && snapshots.is_empty() && (dry_run || report.check.is_clean()) {
         return Ok(());
+    }
+    if dry_run {
+        return Err(Failure::Damaged(
+            "not everything could be mended; what is hurt now is listed above. Back the same source \
+             up again, or name a copy with --from-repo"
+                .to_owned(),
+        ));
     }
     Err(Failure::Damaged(
         "not everything could be mended; what is hurt is listed above. Back the same source up \

@@ -1,16 +1,20 @@
 //! `restore`: a snapshot, or a part of one, to a new place.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use provault_driver::{Driver as _, DriverError, RestoreRequest, SourceError, WorkContext};
+use provault_driver::entry::printable;
+use provault_driver::{
+    CancelFlag, Driver as _, DriverError, RestoreRequest, SourceError, WorkContext,
+};
 use provault_driver_filesystem::FilesystemDriver;
 use provault_engine::offline;
 use serde_json::json;
 
 use super::context::Context;
 use super::failure::Failure;
+use super::patterns::{Patterns, is_pattern, upwards};
 use super::pick::{Filter, Wanted};
 use super::progress::Progress;
 use super::stored::Stored;
@@ -32,9 +36,13 @@ pub(crate) struct RestoreArgs {
     #[arg(value_name = "TARGET")]
     target: PathBuf,
     /// Only this path (relative to the snapshot, or to :PATH) and what is below it; may be given
-    /// several times
-    #[arg(short, long, value_name = "PATH")]
+    /// several times. With *, ? or [...] it is a pattern, as for --exclude
+    #[arg(short, long, value_name = "PATH|PATTERN")]
     include: Vec<String>,
+    /// Leave this out and what is below it; may be given several times: '*.log' at any depth,
+    /// '/etc/*' from the top; ** stands for any directories
+    #[arg(short, long, value_name = "PATTERN")]
+    exclude: Vec<String>,
     /// Restore all that is whole from a damaged repository, and list the rest. Reads everything
     /// twice
     #[arg(long)]
@@ -46,22 +54,39 @@ pub(crate) struct RestoreArgs {
 pub(crate) fn run(args: &RestoreArgs, context: &Context<'_>) -> Result<(), Failure> {
     let began = Instant::now();
     let cancel = signals::install();
-    let metadata = order(&args.target, &args.include)?;
+    let exclude = Patterns::new("--exclude", &args.exclude)?;
+    let (patterns, paths): (Vec<String>, Vec<String>) =
+        args.include.iter().cloned().partition(|text| is_pattern(text));
+    let include = Patterns::new("--include", &patterns)?;
     // Reserving nothing: a restore beside or into anything is the operator's to say.
     let driver = FilesystemDriver::new();
-    driver.check_restore(&metadata).map_err(|invalid| {
-        // Told in the words of the command line.
-        let message = invalid.message.replace("ItemsToRestore", "--include");
-        usage(message.replace("targetPath", "TARGET"))
-    })?;
+    let check = |metadata: &BTreeMap<String, String>| {
+        driver.check_restore(metadata).map_err(|invalid| {
+            // Told in the words of the command line.
+            let message = invalid.message.replace("ItemsToRestore", "--include");
+            usage(message.replace("targetPath", "TARGET"))
+        })
+    };
+    check(&order(&args.target, &paths)?)?;
     let repository = context.open()?;
     let warn = |text: &str| context.warn(text);
     let snapshot = args.snapshot.find(&repository, &args.filter, &warn)?;
     let source = offline::source(&repository, &snapshot, &args.snapshot.path, &cancel)?;
-    let mut source = Stored::new(source, args.snapshot.path.is_empty());
+    let mut source = Stored::new(source, args.snapshot.path.is_empty(), exclude);
+    let mut items = paths;
+    if !patterns.is_empty() {
+        let _progress = Progress::start(context, "looking for what matches");
+        items.extend(matches(&source, &include, &patterns, &cancel)?);
+    }
+    let metadata = order(&args.target, &items)?;
+    check(&metadata)?;
+    let wanted: BTreeSet<&[u8]> =
+        items.iter().map(|item| item.trim_matches('/').as_bytes()).collect();
+    let is_wanted =
+        |path: &[u8]| wanted.is_empty() || upwards(path).any(|path| wanted.contains(path));
     let lost = if args.skip_damaged {
         let _progress = Progress::start(context, "looking for damage");
-        source.leave_out_damaged(&|path| is_included(&args.include, path), &cancel)?
+        source.leave_out_damaged(&is_wanted, &cancel)?
     } else {
         Vec::new()
     };
@@ -116,13 +141,30 @@ pub(crate) fn run(args: &RestoreArgs, context: &Context<'_>) -> Result<(), Failu
     )))
 }
 
-/// Whether the path is one of those asked for, or lies in one.
-fn is_included(include: &[String], path: &[u8]) -> bool {
-    include.is_empty()
-        || include.iter().any(|item| {
-            let rest = path.strip_prefix(item.trim_matches('/').as_bytes());
-            rest.is_some_and(|rest| rest.is_empty() || rest[0] == b'/')
+/// The paths that the patterns mean.
+fn matches(
+    source: &Stored,
+    include: &Patterns,
+    patterns: &[String],
+    cancel: &CancelFlag,
+) -> Result<Vec<String>, Failure> {
+    let found = source.matching(include, cancel)?;
+    if found.is_empty() {
+        return Err(Failure::Failed(format!(
+            "nothing in the snapshot matches --include '{}'; 'provault repository ls' lists what is \
+             there",
+            patterns.join("' or '")
+        )));
+    }
+    let text = |path: Vec<u8>| {
+        String::from_utf8(path).map_err(|error| {
+            usage(format!(
+                "'{}' matches --include and is not UTF-8; restore the directory that holds it",
+                printable(error.as_bytes())
+            ))
         })
+    };
+    found.into_iter().map(text).collect()
 }
 
 /// What is asked of the driver.

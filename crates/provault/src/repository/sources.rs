@@ -93,7 +93,7 @@ impl Walk {
     ) -> Result<serde_json::Value, Failure> {
         let mut globs: Vec<String> = own.into_iter().collect();
         for pattern in exclude {
-            globs.extend(patterns::below(pattern, &self.directory)?);
+            globs.extend(patterns::below("--exclude", pattern, &self.directory)?);
         }
         let include: Vec<String> = self.only.iter().map(|path| patterns::literal(path)).collect();
         Ok(serde_json::json!({

@@ -44,7 +44,7 @@ use std::time::Duration;
 
 use crate::cancel::CancelFlag;
 use crate::error::{Error, Result};
-use crate::id::Id;
+use crate::id::{Id, SnapshotId};
 use crate::lock::{begin_job, begin_prune_job};
 use crate::repository::Repository;
 
@@ -229,9 +229,18 @@ pub struct PruneReport {
 impl Repository {
     /// What [`prune`](Self::prune) would do now. Changes nothing.
     pub fn plan_prune(&self, options: &PruneOptions) -> Result<PrunePlan> {
+        self.plan_prune_without(&[], options)
+    }
+
+    /// What a prune would do if these snapshots were forgotten first. Changes nothing.
+    pub fn plan_prune_without(
+        &self,
+        forgotten: &[SnapshotId],
+        options: &PruneOptions,
+    ) -> Result<PrunePlan> {
         let job = begin_job(&self.inner)?;
         let alive = job.others()?;
-        let survey = survey::Survey::new(&self.inner, &job, options)?;
+        let survey = survey::Survey::without(forgotten, &self.inner, &job, options)?;
         let marks = mark::Marks::load(&self.inner, &alive)?;
         let decided = decide::decide(survey, &marks, &alive).map(|decided| decided.plan);
         job.settled()?;

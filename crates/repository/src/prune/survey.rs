@@ -35,6 +35,8 @@ pub(crate) struct Survey<'a> {
     pub(crate) inner: &'a Arc<Inner>,
     pub(crate) job: &'a JobGuard,
     pub(crate) options: &'a PruneOptions,
+    /// Snapshots that are taken to be forgotten already.
+    forgotten: HashSet<SnapshotId>,
     /// The snapshots that were looked into.
     pub(crate) snapshots: HashSet<SnapshotId>,
     /// The pack files that are there, with their sizes.
@@ -62,7 +64,17 @@ impl<'a> Survey<'a> {
         job: &'a JobGuard,
         options: &'a PruneOptions,
     ) -> Result<Self> {
-        Self::look_around(inner, job, options, false)
+        Self::look_around(inner, job, options, &[], false)
+    }
+
+    /// Looks around as if these snapshots were forgotten already. To plan, and for nothing else.
+    pub(crate) fn without(
+        forgotten: &[SnapshotId],
+        inner: &'a Arc<Inner>,
+        job: &'a JobGuard,
+        options: &'a PruneOptions,
+    ) -> Result<Self> {
+        Self::look_around(inner, job, options, forgotten, false)
     }
 
     /// Looks around in a repository that may be damaged: what is wrong is noted.
@@ -71,19 +83,21 @@ impl<'a> Survey<'a> {
         job: &'a JobGuard,
         options: &'a PruneOptions,
     ) -> Result<Self> {
-        Self::look_around(inner, job, options, true)
+        Self::look_around(inner, job, options, &[], true)
     }
 
     fn look_around(
         inner: &'a Arc<Inner>,
         job: &'a JobGuard,
         options: &'a PruneOptions,
+        forgotten: &[SnapshotId],
         tolerant: bool,
     ) -> Result<Self> {
         let mut survey = Self {
             inner,
             job,
             options,
+            forgotten: forgotten.iter().copied().collect(),
             snapshots: HashSet::new(),
             stored: HashMap::new(),
             ledger: Ledger::default(),
@@ -137,10 +151,11 @@ impl<'a> Survey<'a> {
 
     fn new_snapshots(&mut self) -> Result<Vec<Id>> {
         let list = Repository { inner: Arc::clone(self.inner) }.snapshots()?;
-        self.problems.extend(list.damaged.into_iter().map(|(_, error)| error));
+        let damaged = list.damaged.into_iter().filter(|(id, _)| !self.forgotten.contains(id));
+        self.problems.extend(damaged.map(|(_, error)| error));
         let mut roots = Vec::new();
         for snapshot in list.snapshots {
-            if self.snapshots.insert(snapshot.id) {
+            if !self.forgotten.contains(&snapshot.id) && self.snapshots.insert(snapshot.id) {
                 roots.push(snapshot.tree);
             }
         }

@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::Path;
 
-use provault_repository::{CancelFlag, CheckLevel, EntryKind, Error, Repository};
+use provault_repository::{CancelFlag, CheckLevel, CheckOptions, EntryKind, Error, Repository};
 
 use crate::support::{Sandbox, backup_options, describe, noise, small_tree, walk};
 
@@ -139,7 +139,9 @@ fn found(
     let whole = restorable(&repository);
     assert!(whole.iter().all(|file| good.contains(file)), "{case}: wrong content came out");
     let check = |expected: &[_]| {
-        repository.check_expecting(CheckLevel::ReadData, expected, &CancelFlag::new()).unwrap()
+        let level = CheckLevel::ReadData;
+        let options = CheckOptions { level, expected, ..CheckOptions::default() };
+        repository.check_with(&options, &CancelFlag::new()).unwrap()
     };
     let report = check(&[id]);
     if case.starts_with("remove") && name.starts_with("snapshots/") {

@@ -1,8 +1,12 @@
 //! Checking a repository: is everything there that its snapshots need, and is it whole?
 
+mod packs;
+mod subset;
+
+pub use subset::PackSubset;
+
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use crate::cancel::CancelFlag;
 use crate::error::{Error, Result};
@@ -11,9 +15,7 @@ use crate::index::MemoryIndex;
 use crate::limits;
 use crate::lock::{JobGuard, begin_job};
 use crate::node::Node;
-use crate::opener::BlobOpener;
 use crate::pack::{self, BlobKind};
-use crate::pack_check::read_pack;
 use crate::repository::{FileKind, Inner, Repository};
 use crate::snapshot::Snapshot;
 use crate::tree::Tree;
@@ -27,13 +29,31 @@ const LISTED_BYTES: usize = 16 << 20;
 const COUNTED: u64 = 100_000;
 
 /// How closely to look.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub enum CheckLevel {
     /// Keys, config, indexes, snapshots and all trees are read; packs are compared with the index
     /// by name and size; every chunk of every file must be in the index.
+    #[default]
     Structure,
     /// Also reads every pack to the last byte.
     ReadData,
+    /// Also reads some of the packs to the last byte.
+    ReadSubset(PackSubset),
+}
+
+/// How to check.
+#[derive(Clone, Copy, Default)]
+pub struct CheckOptions<'a> {
+    /// How closely to look.
+    pub level: CheckLevel,
+    /// Snapshots that have to be there: a repository alone cannot tell that one was removed, a
+    /// catalog can. It is up to the caller that none of them is being forgotten.
+    pub expected: &'a [SnapshotId],
+    /// Packs that are known to be damaged: each of their blobs is tried, so that who suffers by
+    /// them is named without reading all others.
+    pub suspects: &'a [Id],
+    /// Hears how many bytes of packs were read, and how many are to be read.
+    pub progress: Option<&'a (dyn Fn(u64, u64) + Sync)>,
 }
 
 /// Something that is not as it should be.
@@ -73,6 +93,10 @@ pub struct CheckReport {
     pub blobs: u64,
     /// Packs in no index: left by interrupted backups, harmless.
     pub unreferenced_packs: u64,
+    /// What the packs of the index take, in bytes.
+    pub pack_bytes: u64,
+    /// Packs read to the last byte.
+    pub packs_read: u64,
     /// Bytes of packs read.
     pub bytes_read: u64,
 }
@@ -88,39 +112,13 @@ impl Repository {
     /// Checks the repository. Damage is in the report; an error means that the check itself could
     /// not be done.
     pub fn check(&self, level: CheckLevel, cancel: &CancelFlag) -> Result<CheckReport> {
-        self.check_as(level, &[], &[], &|_| {}, cancel)
+        self.check_with(&CheckOptions { level, ..CheckOptions::default() }, cancel)
     }
 
-    /// The same, trying in addition each blob of the packs `suspects`, which are known to be
-    /// damaged, so that who suffers by them is named without reading all others. `progress` hears
-    /// how many bytes of packs were read.
-    pub fn check_suspecting(
+    /// The same, with all that can be asked for.
+    pub fn check_with(
         &self,
-        level: CheckLevel,
-        suspects: &[Id],
-        progress: &(dyn Fn(u64) + Sync),
-        cancel: &CancelFlag,
-    ) -> Result<CheckReport> {
-        self.check_as(level, &[], suspects, progress, cancel)
-    }
-
-    /// The same, and each of these snapshots has to be there: a repository alone cannot tell that
-    /// one was removed, a catalog can. It is up to the caller that none of them is being forgotten.
-    pub fn check_expecting(
-        &self,
-        level: CheckLevel,
-        expected: &[SnapshotId],
-        cancel: &CancelFlag,
-    ) -> Result<CheckReport> {
-        self.check_as(level, expected, &[], &|_| {}, cancel)
-    }
-
-    fn check_as(
-        &self,
-        level: CheckLevel,
-        expected: &[SnapshotId],
-        suspects: &[Id],
-        progress: &(dyn Fn(u64) + Sync),
+        options: &CheckOptions<'_>,
         cancel: &CancelFlag,
     ) -> Result<CheckReport> {
         let job = begin_job(&self.inner)?;
@@ -131,8 +129,8 @@ impl Repository {
             report: CheckReport::default(),
             index: MemoryIndex::default(),
             packs: HashMap::new(),
-            suspects: suspects.iter().copied().collect(),
-            progress,
+            suspects: options.suspects.iter().copied().collect(),
+            progress: options.progress,
             unreadable: HashSet::new(),
             trees: HashMap::new(),
             missing: HashSet::new(),
@@ -140,10 +138,10 @@ impl Repository {
         };
         check.head()?;
         // Snapshots before the index, so that one committed meanwhile is not called incomplete.
-        let snapshots = check.snapshots(expected)?;
+        let snapshots = check.snapshots(options.expected)?;
         check.indexes()?;
         self.inner.refresh_index()?;
-        check.packs(level)?;
+        check.packs(options.level)?;
         check.suspects()?;
         for snapshot in &snapshots {
             if check.tree(snapshot.tree)? {
@@ -168,7 +166,7 @@ struct Check<'a> {
     inner: &'a Arc<Inner>,
     job: &'a JobGuard,
     cancel: &'a CancelFlag,
-    progress: &'a (dyn Fn(u64) + Sync),
+    progress: Option<&'a (dyn Fn(u64, u64) + Sync)>,
     report: CheckReport,
     index: MemoryIndex,
     /// Size that the index foretells, and number of blobs.
@@ -291,104 +289,6 @@ impl Check<'_> {
             seen.insert(id);
         }
         Ok(all_there)
-    }
-
-    fn packs(&mut self, level: CheckLevel) -> Result<()> {
-        let stored: HashMap<Id, u64> = self.inner.list(FileKind::Pack)?.into_iter().collect();
-        let known = |id: &&Id| self.packs.contains_key(*id);
-        self.report.unreferenced_packs =
-            (stored.len() - stored.keys().filter(known).count()) as u64;
-        let mut expected: Vec<_> = self.packs.iter().map(|(id, pack)| (*id, *pack)).collect();
-        expected.sort_unstable();
-        let mut to_read = Vec::new();
-        for (id, (size, blobs)) in expected {
-            // The listings of some storages lag behind; what is not in one is asked for by name.
-            let found = match stored.get(&id) {
-                Some(found) => Some(*found),
-                None => match self.inner.storage.size(&FileKind::Pack.name(&id)) {
-                    Ok(found) => Some(found),
-                    Err(error) if error.is_not_found() => None,
-                    Err(error) => return Err(error.into()),
-                },
-            };
-            let wrong = match found {
-                None => "the pack file is gone".to_owned(),
-                Some(found) if found != size => {
-                    format!("the pack file has {found} bytes, its index says {size}")
-                }
-                Some(_) => {
-                    to_read.push((id, blobs));
-                    continue;
-                }
-            };
-            self.suspect(id, wrong);
-        }
-        if level == CheckLevel::ReadData {
-            for (id, wrong) in self.read_packs(&to_read)? {
-                self.suspect(id, wrong);
-            }
-        }
-        Ok(())
-    }
-
-    fn suspect(&mut self, pack: Id, reason: String) {
-        let name = FileKind::Pack.name(&pack);
-        self.problem(&name, Error::damaged(&name, reason));
-        self.suspects.insert(pack);
-    }
-
-    /// Reads packs to the last byte, on several threads: what is wrong with which, in their order.
-    fn read_packs(&mut self, packs: &[(Id, usize)]) -> Result<Vec<(Id, String)>> {
-        let (next, bytes_read) = (AtomicUsize::new(0), AtomicU64::new(0));
-        let this = &*self;
-        let work = || -> Result<Vec<(usize, String)>> {
-            let (mut opener, mut wrong) = (BlobOpener::new()?, Vec::new());
-            loop {
-                let number = next.fetch_add(1, Ordering::Relaxed);
-                let Some((id, blobs)) = packs.get(number) else { return Ok(wrong) };
-                this.go_on()?;
-                match read_pack(this.inner, &this.index, id, *blobs, &mut opener)? {
-                    Ok(bytes) => {
-                        let before = bytes_read.fetch_add(bytes, Ordering::Relaxed);
-                        (this.progress)(before + bytes);
-                    }
-                    Err(reason) => wrong.push((number, reason)),
-                }
-            }
-        };
-        let threads = std::thread::available_parallelism().map_or(1, usize::from);
-        let threads = threads.min(packs.len().max(1));
-        let mut wrong = std::thread::scope(|scope| -> Result<Vec<(usize, String)>> {
-            let others: Vec<_> = (1..threads).map(|_| scope.spawn(work)).collect();
-            let mut wrong = work()?;
-            for other in others {
-                let died = |_| Error::Internal("a thread that checks died".to_owned());
-                wrong.extend(other.join().map_err(died)??);
-            }
-            Ok(wrong)
-        })?;
-        self.report.bytes_read += bytes_read.into_inner();
-        wrong.sort_unstable();
-        Ok(wrong.into_iter().map(|(number, reason)| (packs[number].0, reason)).collect())
-    }
-
-    /// Tries each blob of the packs with something wrong: some may be whole, or lie elsewhere too.
-    fn suspects(&mut self) -> Result<()> {
-        if self.suspects.is_empty() {
-            return Ok(());
-        }
-        let blobs = self.index.blobs_in(&self.suspects);
-        for (kind, id) in blobs {
-            self.go_on()?;
-            match self.load_blob(kind, &id) {
-                Err(error) if error.is_outage() => return Err(error),
-                Err(error) if self.unreadable.insert((kind, id)) => {
-                    self.problem(format!("{kind} blob {id}"), error);
-                }
-                _ => {}
-            }
-        }
-        Ok(())
     }
 
     /// Whether anything in or below the tree is hurt. Every tree is read once.
