@@ -287,3 +287,108 @@ pub(crate) fn store(inner: &Inner, open: OpenPack) -> Result<()> {
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc;
+    use std::sync::{OnceLock, Weak};
+    use std::thread;
+
+    use super::*;
+    use crate::{ObjectStorage, Options, Password, Repository, Storage, StoredObject};
+
+    type Stored<T> = std::result::Result<T, StorageError>;
+    type Hook = Box<dyn Fn() + Send + Sync>;
+
+    /// Calls a hook before the first pack is stored.
+    struct Hooked {
+        below: ObjectStorage,
+        hook: Mutex<Option<Hook>>,
+    }
+
+    impl std::fmt::Debug for Hooked {
+        fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+            self.below.fmt(f)
+        }
+    }
+
+    impl Storage for Hooked {
+        fn get(&self, name: &str) -> Stored<Bytes> {
+            self.below.get(name)
+        }
+        fn get_range(&self, name: &str, offset: u64, length: u64) -> Stored<Bytes> {
+            self.below.get_range(name, offset, length)
+        }
+        fn put(&self, name: &str, content: Bytes) -> Stored<()> {
+            if name.starts_with("data/")
+                && let Some(hook) = self.hook.lock().unwrap().take()
+            {
+                hook();
+            }
+            self.below.put(name, content)
+        }
+        fn list(&self, prefix: &str) -> Stored<Vec<StoredObject>> {
+            self.below.list(prefix)
+        }
+        fn size(&self, name: &str) -> Stored<u64> {
+            self.below.size(name)
+        }
+        fn delete(&self, name: &str) -> Stored<()> {
+            self.below.delete(name)
+        }
+    }
+
+    fn add(inner: &Inner, dependencies: &Mutex<Dependencies>, content: &[u8]) {
+        let sealed = inner.key.seal(content);
+        let id = Id::hash(content);
+        let blob = SealedBlob { kind: BlobKind::Data, id, sealed: &sealed, uncompressed: None };
+        assert!(matches!(Packer::add(inner, &blob, dependencies), Ok(Added::New)));
+    }
+
+    /// A chunk of a file that broke off arrives while the commit stores the open packs, and opens a
+    /// new one. Nobody fills that, so a commit that waited for it would wait for ever.
+    #[test]
+    fn a_commit_does_not_wait_for_late_chunks() {
+        let directory = tempfile::tempdir().unwrap();
+        let below = ObjectStorage::local(directory.path()).unwrap();
+        let storage = Arc::new(Hooked { below, hook: Mutex::default() });
+        let password = Password::from_text("a password".to_owned());
+        let shared = Arc::clone(&storage) as Arc<dyn Storage>;
+        let repository = Repository::init(shared, &password, Options::default()).unwrap();
+        let inner = Arc::clone(&repository.inner);
+        let dependencies: Arc<Mutex<Dependencies>> = Arc::default();
+        add(&inner, &dependencies, b"in time");
+        let came: Arc<OnceLock<()>> = Arc::default();
+        let hook = {
+            let (weak, came): (Weak<Inner>, _) = (Arc::downgrade(&inner), Arc::clone(&came));
+            let dependencies = Arc::clone(&dependencies);
+            move || {
+                add(&weak.upgrade().unwrap(), &dependencies, b"too late");
+                came.set(()).unwrap();
+            }
+        };
+        *storage.hook.lock().unwrap() = Some(Box::new(hook));
+
+        // A wait for ever fails by being cancelled.
+        let cancel = CancelFlag::new();
+        let (done, ended) = mpsc::channel::<()>();
+        let watchdog = {
+            let cancel = cancel.clone();
+            thread::spawn(move || {
+                if ended.recv_timeout(Duration::from_secs(30)).is_err() {
+                    cancel.cancel();
+                }
+            })
+        };
+        let committed = Packer::commit(&inner, &dependencies, &cancel);
+        let _ = done.send(());
+        watchdog.join().unwrap();
+        committed.unwrap();
+        assert!(came.get().is_some());
+        assert!(inner.index().memory.contains(BlobKind::Data, &Id::hash(b"in time")));
+        assert!(!inner.index().memory.contains(BlobKind::Data, &Id::hash(b"too late")));
+        // Whoever comes next and needs it stores it.
+        Packer::commit(&inner, &dependencies, &cancel).unwrap();
+        assert!(inner.index().memory.contains(BlobKind::Data, &Id::hash(b"too late")));
+    }
+}
