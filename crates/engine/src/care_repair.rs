@@ -47,11 +47,32 @@ pub(crate) async fn repair(work: &Work) -> Result<Done> {
     };
     // The damaged packs are out of the index, and no longer among those that are verified.
     sync(shared, &work.vault, &repository).await?;
+    if let Some(reason) = not_done(&mended) {
+        return Err(EngineError::Refused(reason));
+    }
     let missing = gone(shared, &work.vault, &repository, &points).await?;
     let hurt = hurt(&mended.check, &points, &missing);
     let checked = of_check(&mended.check, hurt, false);
     let changes = findings(work, &points, &mended.check, &checked, !missing.is_empty());
     Ok((of_repair(&mended, checked), changes))
+}
+
+/// Why nothing was taken out of the index, which is no success.
+fn not_done(mended: &RepairReport) -> Option<String> {
+    if mended.out_of_space {
+        return Some(
+            "the storage is too full to mend the vault; nothing was taken out of the index. Make \
+             room, then repair again."
+                .to_owned(),
+        );
+    }
+    (!mended.postponed.is_empty()).then(|| {
+        format!(
+            "other programs are at work in the vault's repository, and nothing was taken out of its \
+             index: {}. Repair again when they have ended.",
+            mended.postponed.join("; ")
+        )
+    })
 }
 
 /// The report of a repair: what it did, and how the vault is afterwards.

@@ -101,7 +101,9 @@ impl BlobWriter {
 
     /// Waits until every blob of this job is durable and listed in an index file.
     pub(crate) fn commit(&self, job: &JobGuard) -> Result<()> {
-        Packer::commit(&self.inner, &self.dependencies, &self.cancel)?;
+        // Packs are given up when the lock is lost, and that is what has to be told then.
+        Packer::commit(&self.inner, &self.dependencies, &self.cancel)
+            .or_else(|error| job.check().and(Err(error)))?;
         job.settled()?;
         self.inner.flush_index()
     }

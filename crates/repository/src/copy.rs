@@ -182,6 +182,7 @@ impl Copy<'_> {
         fields.remove("parent");
         let original = snapshot.original.unwrap_or(snapshot.id);
         fields.insert("original".to_owned(), Value::String(original.to_string()));
+        self.job.holds()?;
         let id = self.to.save_unpacked(FileKind::Snapshot, &go_json::to_vec(&fields)?)?;
         relist::after_commit(self.to, self.job, &snapshot.tree, &id)?;
         self.seen.extend(trees);

@@ -210,6 +210,11 @@ impl Error {
         matches!(self, Self::Storage(error) if !error.is_not_found() && !self.is_lost())
     }
 
+    /// Whether others may have taken the job for dead, or hold the repository for themselves.
+    pub(crate) fn is_lock_lost(&self) -> bool {
+        matches!(self, Self::LockLost(_) | Self::Locked { .. })
+    }
+
     /// Whether the storage has no room left.
     pub fn is_no_space(&self) -> bool {
         match self {

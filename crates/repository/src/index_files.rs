@@ -6,6 +6,7 @@ use std::sync::{Arc, PoisonError};
 use crate::error::{Error, Result};
 use crate::id::Id;
 use crate::index::{Gathered, IndexFile, IndexPack, Location, MemoryIndex};
+use crate::lock::{JobGuard, LockManager};
 use crate::pack::{BlobKind, PackedBlob};
 use crate::repository::{FileKind, Inner};
 
@@ -23,6 +24,8 @@ pub(crate) struct Index {
     unindexed: Vec<Arc<IndexPack>>,
     /// Packs that have left the index while jobs were running.
     pub(crate) departed: Vec<Departed>,
+    /// How often all of this was forgotten because a lock was lost or given up.
+    epoch: u64,
 }
 
 /// Packs that a prune took out of the index. No job that begins now may rely on them; but those
@@ -51,22 +54,21 @@ impl Inner {
     /// A damaged index file is left out with a warning: what it lists cannot be read, all else
     /// can, and a backup stores again what it misses. `check` reports it.
     pub(crate) fn refresh_index(&self) -> Result<()> {
-        // Jobs that begin from here on look at the index themselves.
-        let (newest, seen) = self.lock.newest_jobs();
         // A prune replaces index files: the new one is there before the old one goes.
         for _ in 0..TRIES {
-            if self.refresh_index_beside(seen)? {
+            if self.refresh_index_once()? {
                 break;
             }
         }
-        self.lock.index_was_seen(newest);
         Ok(())
     }
 
-    /// `newest_job` is the last of the jobs that may rely on what the index in memory lists. Returns
-    /// whether every file that was listed was there.
-    fn refresh_index_beside(&self, newest_job: Option<u64>) -> Result<bool> {
+    /// Returns whether every file that was listed was there.
+    fn refresh_index_once(&self) -> Result<bool> {
         let _files = self.index_files.lock().unwrap_or_else(PoisonError::into_inner);
+        // Jobs that begin from here on look at the index themselves. Who may rely on what is in
+        // memory does not change while this is done, one at a time.
+        let (newest, newest_job) = self.lock.newest_jobs();
         let listed: HashSet<Id> = self.list(FileKind::Index)?.into_iter().map(|f| f.0).collect();
         let (fresh, missing) = {
             let index = self.index();
@@ -94,7 +96,8 @@ impl Inner {
         let former = fresh.then(|| {
             let unindexed = std::mem::take(&mut index.unindexed);
             let departed = std::mem::take(&mut index.departed);
-            let former = std::mem::take(&mut *index).memory;
+            let epoch = index.epoch;
+            let former = std::mem::replace(&mut *index, Index { epoch, ..Index::default() }).memory;
             index.memory.add(unindexed.iter().map(Arc::as_ref));
             index.unindexed = unindexed;
             index.departed = departed;
@@ -110,6 +113,8 @@ impl Inner {
                 index.departed.push(Departed { newest_job, memory });
             }
         }
+        drop(index);
+        self.lock.index_was_seen(newest);
         Ok(all_there)
     }
 
@@ -131,16 +136,27 @@ impl Inner {
     }
 
     /// Makes the blobs of a durable pack known to all jobs; returns how many blobs wait to be
-    /// written into an index file.
-    pub(crate) fn publish(&self, pack: Id, blobs: &[PackedBlob]) -> usize {
+    /// written into an index file. Nothing if the pack was begun before a lock was lost: others may
+    /// have deleted it already.
+    pub(crate) fn publish(&self, pack: Id, blobs: &[PackedBlob], epoch: u64) -> Option<usize> {
         let pack = Arc::new(IndexPack::new(pack, blobs));
         let mut index = self.index.write().unwrap_or_else(PoisonError::into_inner);
+        if index.epoch != epoch {
+            return None;
+        }
         index.memory.add([pack.as_ref()]);
         index.unindexed.push(pack);
-        index.unindexed.iter().map(|pack| pack.blobs.len()).sum()
+        Some(index.unindexed.iter().map(|pack| pack.blobs.len()).sum())
     }
 
-    /// Writes index files for all durable packs that have none, whichever job made them.
+    /// What [`publish`](Self::publish) asks for; to be taken before the pack is stored.
+    pub(crate) fn epoch(&self) -> u64 {
+        self.index().epoch
+    }
+
+    /// Writes index files for all durable packs that have none, whichever job made them. Some job
+    /// has to hold its lock, before and after: else the packs may be gone, and whoever found them
+    /// in the index would rely on them.
     pub(crate) fn flush_index(&self) -> Result<()> {
         let _files = self.index_files.lock().unwrap_or_else(PoisonError::into_inner);
         loop {
@@ -161,7 +177,9 @@ impl Inner {
             }
             let packs: Vec<&IndexPack> = batch.iter().map(Arc::as_ref).collect();
             let file = crate::index::to_json(&packs)?;
+            LockManager::held(self)?;
             let id = self.save_unpacked(FileKind::Index, &file)?;
+            LockManager::held(self).inspect_err(|error| self.take_back(&[id], error))?;
             let mut index = self.index.write().unwrap_or_else(PoisonError::into_inner);
             index.loaded.insert(id);
             // Others only append, and only under this function's lock is anything removed.
@@ -169,9 +187,25 @@ impl Inner {
         }
     }
 
-    /// Writes index files that list these packs.
-    pub(crate) fn save_index(&self, packs: &[&IndexPack]) -> Result<Vec<Id>> {
+    /// Deletes index files again that were written without a lock.
+    fn take_back(&self, files: &[Id], reason: &Error) {
+        if !reason.is_lock_lost() {
+            return;
+        }
+        for id in files {
+            if let Err(error) = self.storage.delete(&FileKind::Index.name(id)) {
+                tracing::error!(%error, index = %id, "cannot delete an index file that may be wrong");
+            }
+        }
+    }
+
+    /// Writes index files that list these packs. The job has to hold its lock, before and after.
+    pub(crate) fn save_index(&self, job: &JobGuard, packs: &[&IndexPack]) -> Result<Vec<Id>> {
         let mut files = Vec::new();
+        if packs.is_empty() {
+            return Ok(files);
+        }
+        job.holds()?;
         let mut rest = packs;
         while !rest.is_empty() {
             let mut blobs = 0;
@@ -185,13 +219,14 @@ impl Inner {
             );
             rest = &rest[batch..];
         }
+        job.holds().inspect_err(|error| self.take_back(&files, error))?;
         Ok(files)
     }
 
     /// Lists packs again that have left the index, for all jobs to see.
-    pub(crate) fn list_again(&self, packs: &[IndexPack]) -> Result<()> {
+    pub(crate) fn list_again(&self, job: &JobGuard, packs: &[IndexPack]) -> Result<()> {
         let _files = self.index_files.lock().unwrap_or_else(PoisonError::into_inner);
-        let files = self.save_index(&packs.iter().collect::<Vec<_>>())?;
+        let files = self.save_index(job, &packs.iter().collect::<Vec<_>>())?;
         let mut index = self.index.write().unwrap_or_else(PoisonError::into_inner);
         index.memory.add(packs);
         index.loaded.extend(files);
@@ -207,20 +242,24 @@ impl Inner {
         !self.index().unindexed.is_empty()
     }
 
-    /// Called when the last job ends, while its lock is still held: gives up unfinished packs and
-    /// writes down finished ones, or forgets about them. `sound` says whether the lock is.
-    pub(crate) fn settle(&self, sound: bool) {
+    /// Called when the last job ends, while its lock is still there: gives up unfinished packs, and
+    /// forgets about finished ones that could not be listed. A prune finds them.
+    pub(crate) fn settle(&self) {
         self.packer.discard();
-        if !self.has_unindexed() {
+        if self.has_unindexed() {
+            self.forget_unlisted();
+        }
+    }
+
+    /// Forgets what no index file lists: finished packs, packs that are being filled or stored. And
+    /// all else with it; whoever comes next reads the index anew.
+    pub(crate) fn forget_unlisted(&self) {
+        if !self.packer.discard() && !self.has_unindexed() {
             return;
         }
-        let flushed = if sound { self.flush_index() } else { Ok(()) };
-        if let Err(error) = &flushed {
-            tracing::warn!(%error, "packs without an index file are left to be pruned");
-        }
-        if !sound || flushed.is_err() {
-            *self.index.write().unwrap_or_else(PoisonError::into_inner) = Index::default();
-        }
+        tracing::warn!("packs without an index file are left to be pruned");
+        let mut index = self.index.write().unwrap_or_else(PoisonError::into_inner);
+        *index = Index { epoch: index.epoch + 1, ..Index::default() };
     }
 
     /// Forgets what left the index before the job with this number began, the oldest one alive.

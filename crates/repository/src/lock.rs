@@ -16,6 +16,12 @@
 //! should the storage's listings lag; meanwhile the job reads the index. It must be over before
 //! anything is committed: [`JobGuard::settled`].
 //!
+//! Who is stopped for long (Ctrl-Z, a machine that sleeps, a storage that does not answer) finds on
+//! waking that others took it for dead, and perhaps deleted what it had stored. Its clock need not
+//! show that, if its whole machine was stopped. So a lock that was lost stays lost; and before and
+//! after an index file or a snapshot is written, the storage is asked whether the lock file is still
+//! there: [`JobGuard::holds`].
+//!
 //! restic's own `forget` takes an exclusive lock, because it may go on to prune. Removing a
 //! snapshot file takes away nothing that another program refers to, so ours is a shared one, and
 //! running backups do not hold it up.
@@ -31,6 +37,9 @@ use crate::repository::{FileKind, Inner};
 
 /// Beyond this age we no longer trust our own lock: others may soon call it stale.
 const TRUSTED_FOR: Duration = Duration::from_mins(22);
+
+/// Why a lock is lost whose file is gone.
+const REMOVED: &str = "another program removed its lock file, having taken this job for dead";
 
 /// The running jobs of this process, whichever repository they work on.
 static LIVE: LazyLock<Mutex<HashSet<Id>>> = LazyLock::new(Mutex::default);
@@ -90,6 +99,31 @@ enum Settling {
     Refused(Error),
 }
 
+impl Job {
+    /// For good: whoever took this job for dead may have deleted what it relies on.
+    fn lose(&mut self, why: String) -> Error {
+        tracing::error!(job = %self.name, why, "the repository lock is lost");
+        let error = Error::LockLost(why);
+        self.settling = Settling::Refused(error.clone());
+        error
+    }
+
+    /// An error if the lock is lost, as far as can be told without asking the storage.
+    fn check(&mut self) -> Result<()> {
+        if let Settling::Refused(error) = &self.settling {
+            return Err(error.clone());
+        }
+        match self.written.elapsed() {
+            Ok(age) if age > TRUSTED_FOR => Err(self.lose(format!(
+                "last refreshed {} minutes ago; {}",
+                age.as_secs() / 60,
+                self.trouble
+            ))),
+            _ => Ok(()),
+        }
+    }
+}
+
 /// Somebody who holds a lock that is not stale.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Holder {
@@ -104,9 +138,33 @@ impl LockManager {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// The job's entry.
+    fn job(state: &mut State, number: u64) -> Result<&mut Job> {
+        state.jobs.get_mut(&number).ok_or_else(|| Error::LockLost("not held".to_owned()))
+    }
+
     /// Whether some job's lock is certain, so that index files may be written.
     pub(crate) fn is_settled(&self) -> bool {
         self.state().jobs.values().any(|job| matches!(job.settling, Settling::Settled))
+    }
+
+    /// An error unless some job's lock is certain and its file is there: then nobody has deleted
+    /// what this process stored and no index file lists. A job whose lock was lost does not count,
+    /// and one that began after that has seen to it that such packs are forgotten ([`begin`]).
+    pub(crate) fn held(inner: &Inner) -> Result<()> {
+        let state = inner.lock.state();
+        let settled =
+            state.jobs.iter().filter(|(_, job)| matches!(job.settling, Settling::Settled));
+        let settled: Vec<u64> = settled.map(|(number, _)| *number).collect();
+        drop(state);
+        let mut lost = Error::LockLost("not held".to_owned());
+        for number in settled {
+            match holds(inner, number) {
+                Err(error) if error.is_lock_lost() => lost = error,
+                other => return other,
+            }
+        }
+        Err(lost)
     }
 
     /// The number of the job that began last, and that of the last one that has seen the index;
@@ -144,7 +202,7 @@ impl Drop for JobGuard {
         if last {
             // Without a lock another program may prune, so nothing may be remembered that no index
             // file lists.
-            self.inner.settle(listed);
+            self.inner.settle();
         }
         if let Some(job) = state.jobs.get_mut(&self.number) {
             job.ended = true;
@@ -197,20 +255,13 @@ impl JobGuard {
     /// An error if the lock could not be refreshed for so long that others may ignore it, or if
     /// somebody else turned out to hold an exclusive one.
     pub(crate) fn check(&self) -> Result<()> {
-        let state = self.inner.lock.state();
-        let job = state.jobs.get(&self.number);
-        let job = job.ok_or_else(|| Error::LockLost("not held".to_owned()))?;
-        if let Settling::Refused(error) = &job.settling {
-            return Err(error.clone());
-        }
-        match job.written.elapsed() {
-            Ok(age) if age > TRUSTED_FOR => Err(Error::LockLost(format!(
-                "last refreshed {} minutes ago; {}",
-                age.as_secs() / 60,
-                job.trouble
-            ))),
-            _ => Ok(()),
-        }
+        LockManager::job(&mut self.inner.lock.state(), self.number)?.check()
+    }
+
+    /// The same, and the lock file has to be there: nobody took this job for dead. To be asked
+    /// before and after anything is written that others will rely on.
+    pub(crate) fn holds(&self) -> Result<()> {
+        holds(&self.inner, self.number)
     }
 
     /// Waits until the second look for others is done. Nothing may be committed, and no damage
@@ -219,8 +270,7 @@ impl JobGuard {
         let manager = &self.inner.lock;
         let mut state = manager.state();
         loop {
-            let job = state.jobs.get_mut(&self.number);
-            let job = job.ok_or_else(|| Error::LockLost("not held".to_owned()))?;
+            let job = LockManager::job(&mut state, self.number)?;
             let wait = match &job.settling {
                 Settling::Settled => return Ok(()),
                 Settling::Refused(error) => return Err(error.clone()),
@@ -269,7 +319,10 @@ impl JobGuard {
 fn look_again(inner: &Inner, number: u64, name: Id, prune: bool) -> Result<()> {
     let looked = check_others(inner, name, prune);
     let mut state = inner.lock.state();
-    if let Some(job) = state.jobs.get_mut(&number) {
+    // It may have been lost meanwhile.
+    if let Some(job) = state.jobs.get_mut(&number)
+        && matches!(job.settling, Settling::Looking)
+    {
         job.settling = match &looked {
             Ok(()) => Settling::Settled,
             Err(error @ Error::Locked { .. }) => Settling::Refused(error.clone()),
@@ -279,6 +332,48 @@ fn look_again(inner: &Inner, number: u64, name: Id, prune: bool) -> Result<()> {
     drop(state);
     inner.lock.changed.notify_all();
     looked
+}
+
+/// Asks the storage whether the lock file of a job is there.
+fn holds(inner: &Inner, number: u64) -> Result<()> {
+    let file_of = || {
+        let mut state = inner.lock.state();
+        let job = LockManager::job(&mut state, number)?;
+        job.check().map(|()| job.file)
+    };
+    let mut file = file_of()?;
+    loop {
+        if inner.storage.exists(&FileKind::Lock.name(&file))? {
+            return Ok(());
+        }
+        let mut state = inner.lock.state();
+        let job = LockManager::job(&mut state, number)?;
+        job.check()?;
+        if job.file == file {
+            return Err(job.lose(REMOVED.to_owned()));
+        }
+        // It was refreshed meanwhile.
+        file = job.file;
+    }
+}
+
+/// Called by a job that begins, whose lock is there. If no other job of this process holds its lock
+/// any more, others may have deleted what was stored under those, so what no index file lists is
+/// forgotten. If one does, it has held it since before that, and nothing was deleted.
+fn forget_after_a_lapse(inner: &Inner, own: u64) -> Result<()> {
+    let others: Vec<u64> =
+        inner.lock.state().jobs.keys().copied().filter(|number| *number != own).collect();
+    if others.is_empty() {
+        return Ok(());
+    }
+    for number in others {
+        match holds(inner, number) {
+            Err(error) if error.is_lock_lost() => {}
+            other => return other,
+        }
+    }
+    inner.forget_unlisted();
+    Ok(())
 }
 
 /// Begins a job: a shared lock of its own is held until the guard is dropped.
@@ -348,6 +443,7 @@ fn begin(inner: &Arc<Inner>, prune: bool, frees: bool) -> Result<JobGuard> {
     }
     // Somebody may have looked before our file was there, and we before theirs.
     check_others(inner, name, prune)?;
+    forget_after_a_lapse(inner, number)?;
     if inner.options.lock_settle.is_zero() {
         guard.settled()?;
     }
@@ -461,13 +557,32 @@ fn keep_fresh(inner: &Inner) {
 }
 
 fn refresh(inner: &Inner, job: &mut Job) {
+    job.refresh_at = Instant::now() + inner.options.lock_refresh;
+    if job.check().is_err_and(|error| error.is_lock_lost()) {
+        return;
+    }
     let written = SystemTime::now();
-    match LockFile::own(&inner.options, job.name, *PROCESS, job.prune).save(inner) {
-        Ok(fresh) => {
-            let old = std::mem::replace(&mut job.file, fresh);
-            let _ = inner.storage.delete(&FileKind::Lock.name(&old));
-            job.written = written;
-            job.refresh_at = Instant::now() + inner.options.lock_refresh;
+    let renewed = LockFile::own(&inner.options, job.name, *PROCESS, job.prune).save(inner);
+    // Only now: whoever looked before the fresh one was there must have seen the former.
+    let renewed = renewed.and_then(|fresh| {
+        let there = inner.storage.exists(&FileKind::Lock.name(&job.file));
+        there.map(|there| (fresh, there)).map_err(|error| {
+            // It is not needed then, and its like will be made again.
+            let _ = inner.storage.delete(&FileKind::Lock.name(&fresh));
+            error.into()
+        })
+    });
+    match renewed {
+        Ok((fresh, there)) => {
+            let former = std::mem::replace(&mut job.file, fresh);
+            let _ = inner.storage.delete(&FileKind::Lock.name(&former));
+            // This may have taken long, too.
+            if job.check().is_ok() {
+                job.written = written;
+            }
+            if !there {
+                job.lose(REMOVED.to_owned());
+            }
         }
         Err(error) => {
             tracing::warn!(%error, "cannot refresh the repository lock, trying again");

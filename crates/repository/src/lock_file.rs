@@ -1,5 +1,6 @@
 //! A lock file: restic's fields, and ours beside them.
 
+use std::sync::LazyLock;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -10,6 +11,53 @@ use crate::repository::{FileKind, Inner, Options};
 
 /// restic's limit, after which anybody may remove a lock.
 const STALE_AFTER: Duration = Duration::from_mins(30);
+
+/// Where this process runs.
+static OWN_PLACE: LazyLock<Option<Place>> = LazyLock::new(Place::of_this_process);
+
+/// A process, so that it is told from all others on all machines: host names are given twice, and
+/// containers of one machine may have one name and count their processes each from 1.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Place {
+    /// The run of the kernel, from its start to its end.
+    boot: String,
+    /// The inode of the namespace that numbers the processes.
+    pid_namespace: u64,
+    /// When the process began, in the kernel's ticks since its start.
+    started: u64,
+}
+
+impl Place {
+    /// Nothing where there is no `/proc`.
+    fn of_this_process() -> Option<Self> {
+        use std::os::unix::fs::MetadataExt as _;
+        let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()?;
+        let namespace = std::fs::metadata("/proc/self/ns/pid").ok()?;
+        let started = started(std::process::id().cast_signed())?;
+        Some(Self { boot: boot.trim().to_owned(), pid_namespace: namespace.ino(), started })
+    }
+
+    /// Whether a process that says that it is number `pid` here is alive. Nothing can be said of
+    /// one in another namespace, on another machine, or of before the machine started anew.
+    fn is_alive(&self, pid: i32) -> Option<bool> {
+        let own = OWN_PLACE.as_ref()?;
+        let here = self.boot == own.boot && self.pid_namespace == own.pid_namespace;
+        here.then(|| started(pid) == Some(self.started))
+    }
+}
+
+/// When a process of this namespace began; nothing for one that has ended, though nobody took note
+/// of its end yet. Source: `proc_pid_stat(5)`, fields 3 and 22.
+fn started(pid: i32) -> Option<u64> {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    // The name before may hold anything, brackets too.
+    let mut fields = stat.rsplit_once(')')?.1.split_ascii_whitespace();
+    let state = fields.next()?;
+    if matches!(state, "Z" | "X") {
+        return None;
+    }
+    fields.nth(18)?.parse().ok()
+}
 
 /// What a lock file says.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -34,6 +82,9 @@ pub(crate) struct LockFile {
     /// several containers.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) provault_process: Option<Id>,
+    /// Where that process runs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    provault_place: Option<Place>,
     /// Whether it excludes our prunes.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub(crate) provault_prune: bool,
@@ -51,6 +102,7 @@ impl LockFile {
             gid: nix::unistd::getgid().as_raw(),
             provault_job: Some(job),
             provault_process: Some(process),
+            provault_place: OWN_PLACE.clone(),
             provault_prune: prune,
         }
     }
@@ -66,14 +118,21 @@ impl LockFile {
             .map_err(|error| Error::damaged(FileKind::Lock.name(id), error))
     }
 
-    /// Whether restic's rules let anybody remove it: too old, or its process on this host is gone.
+    /// Whether anybody may remove it. Of a process of ours on this machine it is known whether it
+    /// lives: one that was stopped for long still relies on its lock. Of others by restic's rules:
+    /// too old, or, where nothing better is known, no process of this number on a host of this name.
     pub(crate) fn is_stale(&self, hostname: &str) -> bool {
+        if let Some(alive) = self.provault_place.as_ref().and_then(|place| place.is_alive(self.pid))
+        {
+            return !alive;
+        }
         let age = jiff::Timestamp::now().duration_since(self.time);
         if age > jiff::SignedDuration::try_from(STALE_AFTER).unwrap_or(jiff::SignedDuration::MAX) {
             return true;
         }
         // Signal 0 only asks. Another user's process answers "not permitted", so it lives.
-        self.hostname == hostname
+        self.provault_place.is_none()
+            && self.hostname == hostname
             && self.pid > 0
             && nix::sys::signal::kill(nix::unistd::Pid::from_raw(self.pid), None)
                 == Err(nix::errno::Errno::ESRCH)
@@ -108,7 +167,8 @@ mod tests {
 
     #[test]
     fn stale_by_age_or_because_its_process_is_gone() {
-        let own = LockFile::own(&Options::default(), Id::random(), Id::random(), false);
+        let ours = LockFile::own(&Options::default(), Id::random(), Id::random(), false);
+        let own = LockFile { provault_place: None, ..ours };
         let host = own.hostname.clone();
         let aged = |minutes| {
             let age = jiff::SignedDuration::from_mins(minutes);
@@ -126,5 +186,51 @@ mod tests {
         let theirs: LockFile = serde_json::from_str(theirs).unwrap();
         assert!(theirs.exclusive && theirs.provault_job.is_none() && !theirs.provault_prune);
         assert!(theirs.holder().contains("exclusively"));
+    }
+
+    #[test]
+    fn a_process_of_ours_is_told_from_all_others() {
+        let own = LockFile::own(&Options::default(), Id::random(), Id::random(), false);
+        let host = own.hostname.clone();
+        let place = own.provault_place.clone().unwrap();
+        let of = |change: &dyn Fn(&mut LockFile, &mut Place)| {
+            let (mut lock, mut place) = (own.clone(), place.clone());
+            change(&mut lock, &mut place);
+            let json = serde_json::to_vec(&LockFile { provault_place: Some(place), ..lock });
+            let lock: LockFile = serde_json::from_slice(&json.unwrap()).unwrap();
+            lock.is_stale(&host)
+        };
+        let old = |lock: &mut LockFile| {
+            lock.time = lock.time.checked_sub(jiff::SignedDuration::from_mins(45)).unwrap();
+        };
+        assert!(!of(&|_, _| {}));
+        assert!(!of(&|lock, _| old(lock)), "stopped for long, and alive");
+        assert!(of(&|lock, _| lock.pid = 1 << 30), "gone");
+        assert!(of(&|_, place| place.started += 1), "its number was given to another process");
+        // Another container, or another machine of the same name: its numbers mean nothing here.
+        for elsewhere in
+            [|place: &mut Place| place.pid_namespace += 1, |place: &mut Place| place.boot.push('x')]
+        {
+            assert!(!of(&|lock, place| {
+                lock.pid = 1 << 30;
+                elsewhere(place);
+            }));
+            assert!(of(&|lock, place| {
+                old(lock);
+                elsewhere(place);
+            }));
+        }
+    }
+
+    #[test]
+    fn who_has_ended_is_not_alive_though_nobody_waited_for_it() {
+        assert!(started(std::process::id().cast_signed()).is_some());
+        let mut child = std::process::Command::new("true").spawn().unwrap();
+        let pid = child.id().cast_signed();
+        while started(pid).is_some() {
+            std::thread::yield_now();
+        }
+        child.wait().unwrap();
+        assert_eq!(started(pid), None);
     }
 }

@@ -237,12 +237,17 @@ impl Packer {
         }
     }
 
-    /// Drops unfinished packs. Only when no job is left that could depend on them.
-    pub(crate) fn discard(&self) {
+    /// Drops unfinished packs; a job that depends on one fails. Returns whether there were any.
+    pub(crate) fn discard(&self) -> bool {
         let mut state = self.state();
-        state.open.clear();
+        let any = !state.in_flight.is_empty();
+        for (_, open) in state.open.drain() {
+            let why = "no job was left that holds its lock";
+            open.ticket.finish(Progress::Failed(StorageError::other("put", "pack", why)));
+        }
         state.in_flight.clear();
         state.spare.clear();
+        any
     }
 }
 
@@ -255,6 +260,7 @@ pub(crate) fn store(inner: &Inner, open: OpenPack) -> Result<()> {
         blobs: builder.blobs().iter().map(|blob| (blob.kind, blob.id)).collect(),
         end: Progress::Failed(StorageError::other("put", "pack", "the writing thread died")),
     };
+    let epoch = inner.epoch();
     let (id, bytes, blobs) = match builder.finish(&inner.key) {
         Ok(finished) => finished,
         Err(error) => {
@@ -263,7 +269,7 @@ pub(crate) fn store(inner: &Inner, open: OpenPack) -> Result<()> {
         }
     };
     if is_planted(Bug::IndexBeforePack) {
-        inner.publish(id, &blobs);
+        inner.publish(id, &blobs, epoch);
         inner.flush_index()?;
     }
     let bytes = Bytes::from(bytes);
@@ -275,7 +281,12 @@ pub(crate) fn store(inner: &Inner, open: OpenPack) -> Result<()> {
         finish.end = Progress::Failed(error.clone());
         return Err(Error::PackNotStored(error));
     }
-    let waiting = inner.publish(id, &blobs);
+    let Some(waiting) = inner.publish(id, &blobs, epoch) else {
+        let why = "the lock was lost while it was being stored";
+        let error = StorageError::other("put", &FileKind::Pack.name(&id), why);
+        finish.end = Progress::Failed(error.clone());
+        return Err(Error::PackNotStored(error));
+    };
     finish.end = Progress::Durable;
     drop(finish);
     // A long job leaves index files as it goes, so that a crash does not cost all its work.

@@ -55,7 +55,7 @@ pub(crate) fn before_commit(
             Err(error) => return Err(error.into()),
         }
     }
-    inner.list_again(&again)
+    inner.list_again(job, &again)
 }
 
 /// Looks once more after the snapshot is there, for a prune may have begun in between. When the
@@ -66,8 +66,11 @@ pub(crate) fn after_commit(
     root: &Id,
     snapshot: &SnapshotId,
 ) -> Result<()> {
-    let looked = before_commit(inner, job, root, &CancelFlag::new()).and_then(|()| job.check());
-    if let Err(Error::LockLost(_) | Error::MissingBlob { .. }) = &looked {
+    let looked = before_commit(inner, job, root, &CancelFlag::new()).and_then(|()| job.holds());
+    // A tree that it needs is gone or unreadable just as well.
+    if let Err(error) = &looked
+        && (error.is_lock_lost() || error.is_damage())
+    {
         inner.storage.delete(&FileKind::Snapshot.name(snapshot))?;
     }
     looked

@@ -67,8 +67,15 @@ pub struct RepairReport {
     pub index_files: u64,
     /// Packs that were in no index and are listed again.
     pub listed_packs: u64,
-    /// Packs that are damaged or gone, and out of the index now.
+    /// Packs that are damaged or gone, and out of the index now, unless `postponed` names somebody or
+    /// there was no room.
     pub damaged_packs: Vec<Id>,
+    /// Who kept it from taking anything out of the index: other programs than this one. Repair again
+    /// when they have ended.
+    pub postponed: Vec<String>,
+    /// Whether the storage was too full to copy what is whole in damaged packs, or to write the index
+    /// anew. They stay in the index then; make room, and repair again.
+    pub out_of_space: bool,
     /// Blobs of these that were whole and were copied.
     pub rescued_blobs: u64,
     /// Blobs that came from other repositories.
@@ -102,15 +109,12 @@ impl Repository {
         let listed = survey.ledger.index_packs(&survey.unlisted);
         report.listed_packs = listed.len() as u64;
         if !dry_run {
-            self.inner.save_index(&listed.iter().collect::<Vec<_>>())?;
+            self.inner.save_index(&job, &listed.iter().collect::<Vec<_>>())?;
             pause("repair:listed");
         }
 
         let bad = find_bad(&mut survey, options)?;
-        let retired: HashSet<u32> = bad.keys().copied().collect();
-        report.damaged_packs =
-            retired.iter().map(|pack| survey.ledger.packs[*pack as usize].id).collect();
-        report.damaged_packs.sort_unstable();
+        let mut retired: HashSet<u32> = bad.keys().copied().collect();
         let sources: Vec<_> = bad.into_iter().filter(|(_, blobs)| !blobs.is_empty()).collect();
         let mut found = Found::new();
         if dry_run {
@@ -119,15 +123,32 @@ impl Repository {
             report.rescued_blobs = found.len() as u64;
         } else if !sources.is_empty() {
             let before = survey.ledger.len();
-            repack(&mut survey, &sources)?;
+            let copied = repack(&mut survey, &sources)?;
             report.rescued_blobs = (survey.ledger.len() - before) as u64;
+            report.out_of_space = copied.out_of_space;
+            // Only the index knows what is whole in the others.
+            for (pack, _) in &sources {
+                if !copied.done.contains(pack) {
+                    retired.remove(pack);
+                }
+            }
             pause("repair:rescued");
         }
+        if report.out_of_space {
+            // What was copied is in the index twice; no more is done before there is room.
+            report.check = self.check(CheckLevel::Structure, &options.cancel)?;
+            return Ok(report);
+        }
+        report.damaged_packs =
+            retired.iter().map(|pack| survey.ledger.packs[*pack as usize].id).collect();
+        report.damaged_packs.sort_unstable();
         self.fetch(&mut survey, others, found, dry_run, &mut report)?;
         if !dry_run {
             pause("repair:fetched");
             if !retired.is_empty() {
-                execute::retire(&self.inner, &job, survey, &retired)?;
+                let done = execute::retire(&self.inner, &job, survey, &retired)?;
+                report.postponed = done.postponed;
+                report.out_of_space |= done.out_of_space;
             }
             pause("repair:retired");
             // What they listed is listed by others now, as far as anybody needs it.
@@ -162,7 +183,7 @@ impl Repository {
             if wanted.is_empty() {
                 break;
             }
-            let (mut packs, mut trees) = (NewPacks::new(&self.inner), Vec::new());
+            let (mut packs, mut trees) = (NewPacks::new(&self.inner, survey.job), Vec::new());
             for (kind, id) in wanted {
                 survey.go_on()?;
                 let own = leftover.get(&(kind, id)).map(|place| self.inner.load_from(place));
@@ -276,7 +297,9 @@ fn find_bad(
         }
     }
     for pack in bad.keys() {
-        survey.ledger.packs[*pack as usize].present = false;
+        let pack = &mut survey.ledger.packs[*pack as usize];
+        pack.present = false;
+        survey.bad.insert(pack.id);
     }
     for blobs in bad.values_mut() {
         blobs.retain(|blob| {

@@ -318,7 +318,6 @@ impl SnapshotWriter {
 
         self.blobs.commit(&self.job)?;
         relist::before_commit(&self.inner, &self.job, &tree, &self.options.cancel)?;
-        self.job.check()?;
         self.options.cancel.check()?;
         if let Some(base) = self.relies_on {
             // As long as it is there, a prune keeps all that it refers to.
@@ -340,6 +339,7 @@ impl SnapshotWriter {
             program_version: options.program_version.clone(),
             provault_read_at: Some(self.began.to_string()),
         };
+        self.job.holds()?;
         let id = self.inner.save_unpacked(FileKind::Snapshot, &go_json::to_vec(&snapshot)?)?;
         relist::after_commit(&self.inner, &self.job, &tree, &id)?;
         let mut directories = std::mem::take(&mut self.taken_over);

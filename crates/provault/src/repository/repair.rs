@@ -86,6 +86,8 @@ fn tell(
         "removed_index_files": report.index_files,
         "listed_packs": report.listed_packs,
         "damaged_packs": damaged,
+        "postponed_for": report.postponed,
+        "out_of_space": report.out_of_space,
         "rescued_blobs": report.rescued_blobs,
         "fetched_blobs": report.fetched_blobs,
         "lost_blobs": lost,
@@ -102,7 +104,8 @@ fn tell(
         }
         check::list(context, &report.check);
     }
-    if !damaged.is_empty() && !dry_run {
+    let taken_out = report.postponed.is_empty() && !report.out_of_space;
+    if !damaged.is_empty() && !dry_run && taken_out {
         context.note("the damaged packs are out of the index; 'prune' deletes them");
     }
     let would = if dry_run { "would be: " } else { "" };
@@ -117,6 +120,20 @@ fn tell(
         lost.len(),
     );
     context.out.show_line(&value, &text)?;
+    if report.out_of_space {
+        return Err(Failure::Failed(
+            "the storage is too full to mend it; nothing was taken out of the index. Make room, and \
+             repair again"
+                .to_owned(),
+        ));
+    }
+    if !report.postponed.is_empty() {
+        return Err(Failure::Locked(format!(
+            "other programs are at work, and nothing was taken out of the index; repair again when \
+             they have ended: {}",
+            report.postponed.join("; ")
+        )));
+    }
     // A dry run leaves what could be mended as it is, so the check tells of that too.
     if lost.is_empty() && snapshots.is_empty() && (dry_run || report.check.is_clean()) {
         return Ok(());

@@ -227,7 +227,8 @@ impl Work<'_> {
 
     fn list(&mut self, packs: &HashSet<u32>) -> Result<()> {
         let listed = self.survey.ledger.index_packs(packs);
-        self.with_room(|inner| inner.save_index(&listed.iter().collect::<Vec<_>>()).map(drop))?;
+        let listed: Vec<_> = listed.iter().collect();
+        self.with_room(|inner| inner.save_index(self.job, &listed))?;
         for pack in packs {
             self.survey.ledger.packs[*pack as usize].dropped = false;
         }
@@ -298,7 +299,8 @@ impl Work<'_> {
             .copied()
             .collect();
         let listed = self.survey.ledger.index_packs(&kept);
-        let written = self.with_room(|inner| inner.save_index(&listed.iter().collect::<Vec<_>>()));
+        let listed: Vec<_> = listed.iter().collect();
+        let written = self.with_room(|inner| inner.save_index(self.job, &listed));
         match written {
             Ok(_) => {}
             Err(error) if error.is_no_space() && group.len() > 1 => {
@@ -333,6 +335,8 @@ impl Work<'_> {
 
     /// Deletes packs, a few at a time: a storage behind a network takes its time for each.
     fn delete(&mut self, packs: &[(Id, u64)]) -> Result<()> {
+        // Who slept since it looked knows nothing of what others have done meanwhile.
+        self.job.holds()?;
         let (next, done, bytes) = (AtomicUsize::new(0), AtomicU64::new(0), AtomicU64::new(0));
         let failed = AtomicBool::new(false);
         let work = &*self;

@@ -12,6 +12,7 @@ use crate::error::{Error, Result};
 use crate::id::Id;
 use crate::index::{IndexFile, IndexPack, Location};
 use crate::index_files::INDEX_FILE_BLOBS;
+use crate::lock::JobGuard;
 use crate::opener::BlobOpener;
 use crate::pack::{BlobKind, PackBuilder, PackedBlob};
 use crate::prune::PrunePhase;
@@ -44,7 +45,7 @@ pub(crate) fn repack(survey: &mut Survey<'_>, sources: &[Source]) -> Result<Repa
         sources.iter().map(|(pack, _)| (*pack, survey.ledger.packs[*pack as usize].id)).collect();
     let inner = Arc::clone(survey.inner);
     let mut result = Repacked::default();
-    let mut copy = NewPacks::new(&inner);
+    let mut copy = NewPacks::new(&inner, survey.job);
     copy.left = sources.iter().map(|(pack, blobs)| (*pack, blobs.len())).collect();
     let next = AtomicUsize::new(0);
     let copied = thread::scope(|scope| {
@@ -122,6 +123,7 @@ pub(crate) fn read_sealed(inner: &Inner, pack: Id, blobs: &[PackedBlob]) -> Resu
 /// New packs, filled without asking what the index lists.
 pub(crate) struct NewPacks<'a> {
     inner: &'a Inner,
+    job: &'a JobGuard,
     builders: HashMap<BlobKind, (PackBuilder, Vec<Option<u32>>)>,
     /// New packs that are durable, with the packs that their blobs are of.
     unlisted: Vec<(IndexPack, Vec<Option<u32>>)>,
@@ -135,9 +137,10 @@ pub(crate) struct NewPacks<'a> {
 }
 
 impl<'a> NewPacks<'a> {
-    pub(crate) fn new(inner: &'a Inner) -> Self {
+    pub(crate) fn new(inner: &'a Inner, job: &'a JobGuard) -> Self {
         Self {
             inner,
+            job,
             builders: HashMap::new(),
             unlisted: Vec::new(),
             listed: Vec::new(),
@@ -187,7 +190,7 @@ impl<'a> NewPacks<'a> {
     fn list(&mut self) -> Result<()> {
         let (packs, sources): (Vec<_>, Vec<_>) =
             std::mem::take(&mut self.unlisted).into_iter().unzip();
-        self.inner.save_index(&packs.iter().collect::<Vec<_>>())?;
+        self.inner.save_index(self.job, &packs.iter().collect::<Vec<_>>())?;
         self.listed.extend(packs);
         for source in sources.into_iter().flatten().flatten() {
             if let Some(left) = self.left.get_mut(&source) {

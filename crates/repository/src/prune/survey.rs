@@ -55,6 +55,8 @@ pub(crate) struct Survey<'a> {
     pub(crate) unreadable: Vec<Id>,
     /// Packs that no index file lists and that are not enough for what is missing.
     pub(crate) leftover: Vec<IndexPack>,
+    /// Packs that were read and found damaged, whatever their size.
+    pub(crate) bad: HashSet<Id>,
 }
 
 impl<'a> Survey<'a> {
@@ -108,6 +110,7 @@ impl<'a> Survey<'a> {
             problems: Vec::new(),
             unreadable: Vec::new(),
             leftover: Vec::new(),
+            bad: HashSet::new(),
         };
         // Snapshots, then packs, then the index: what a snapshot needs was listed before it was
         // there, and a pack that was there before the index was read is unlisted only if it is.
@@ -193,7 +196,7 @@ impl<'a> Survey<'a> {
                     Err(error) => return Err(error.into()),
                 },
             };
-            pack.present = size == Some(pack.size);
+            pack.present = size == Some(pack.size) && !self.bad.contains(&pack.id);
         }
         Ok(())
     }

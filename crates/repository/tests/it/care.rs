@@ -14,6 +14,7 @@ use provault_repository::{
     StorageError, StoredObject,
 };
 
+use crate::hook::hooked;
 use crate::support::{
     Sandbox, assert_same, backup_options, describe, noise, options, restore, small_tree, walk,
 };
@@ -332,6 +333,68 @@ fn what_cannot_be_mended_is_named() {
     repository.prune(&everything()).unwrap();
     sandbox.assert_clean();
     assert!(files(&sandbox, "data/").is_empty());
+}
+
+/// A damaged pack whose blobs are whole is known by the index alone. Where there is no room to copy
+/// them it stays there.
+#[test]
+fn a_repair_without_room_takes_nothing_away() {
+    let sandbox = Sandbox::new();
+    small_tree(&sandbox.source());
+    fs::write(sandbox.source().join("large"), noise(8, 900_000)).unwrap();
+    let committed = sandbox.backup(&sandbox.init());
+    let expected = describe(&sandbox.source());
+    for name in files(&sandbox, "data/") {
+        flip(&sandbox, &name, usize::MAX);
+    }
+    let left = Mutex::new(100_000);
+    let full = Arc::new(Quota { inner: sandbox.storage(), left });
+    let repository = Repository::open(full, &sandbox.password, options()).unwrap();
+    let all = RepairOptions { read_data: true, ..RepairOptions::default() };
+    let report = repository.repair(&[], &all).unwrap();
+    assert!(report.out_of_space && report.damaged_packs.is_empty(), "{report:?}");
+    assert!(report.lost_blobs.is_empty(), "{report:?}");
+    let out = sandbox.restore(&sandbox.open(), committed.id, "out");
+    assert_same(&expected, &describe(&out));
+    // With room it goes on.
+    let report = sandbox.open().repair(&[], &all).unwrap();
+    assert!(report.check.is_clean() && !report.out_of_space, "{report:?}");
+    sandbox.open().prune(&everything()).unwrap();
+    sandbox.assert_clean();
+    assert_same(&expected, &describe(&sandbox.restore(&sandbox.open(), committed.id, "again")));
+}
+
+/// A backup that commits meanwhile does not bring damaged packs back into use.
+#[test]
+fn a_repair_beside_a_backup_keeps_damaged_packs_out() {
+    let sandbox = Sandbox::new();
+    small_tree(&sandbox.source());
+    fs::write(sandbox.source().join("large"), noise(8, 900_000)).unwrap();
+    let committed = sandbox.backup(&sandbox.init());
+    let largest = files(&sandbox, "data/")
+        .into_iter()
+        .max_by_key(|name| fs::metadata(sandbox.path("repo").join(name)).unwrap().len())
+        .unwrap();
+    flip(&sandbox, &largest, 600_000);
+    for step in ["put provault/prune", "delete index/"] {
+        let (storage, hook) = hooked(sandbox.storage());
+        let repository = Repository::open(storage, &sandbox.password, options()).unwrap();
+        let (other, root) = (sandbox.open(), sandbox.path(&step.replace('/', " ")));
+        fs::create_dir(&root).unwrap();
+        fs::write(root.join("other"), noise(9, 50_000)).unwrap();
+        hook.at(step, move || {
+            let mut writer = other.backup(backup_options(&root, None)).unwrap();
+            walk(&mut writer, &root).unwrap();
+            writer.finish(None).unwrap();
+        });
+        let all = RepairOptions { read_data: true, ..RepairOptions::default() };
+        let report = repository.repair(&[], &all).unwrap();
+        assert_eq!(report.lost_blobs.len(), 1, "{step}: {report:?}");
+    }
+    // The source still has it, and it is read again.
+    sandbox.backup_with(&sandbox.open(), Some(committed.id)).unwrap();
+    sandbox.open().prune(&everything()).unwrap();
+    sandbox.assert_clean();
 }
 
 /// A storage with room for so many bytes.

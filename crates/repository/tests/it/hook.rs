@@ -7,7 +7,7 @@ use provault_repository::{Storage, StorageError, StoredObject};
 
 type Callback = Box<dyn FnOnce() + Send>;
 
-/// Calls are of the form `put index/…`.
+/// Calls are of the form `put index/…`; `stored data/…` comes after a put, the others before.
 #[derive(Default)]
 pub struct Hook(Mutex<Option<(String, Callback)>>);
 
@@ -18,7 +18,7 @@ impl std::fmt::Debug for Hook {
 }
 
 impl Hook {
-    /// Before the next operation that begins like this, once.
+    /// At the next operation that begins like this, once.
     pub fn at(&self, step: &str, callback: impl FnOnce() + Send + 'static) {
         *self.0.lock().unwrap() = Some((step.to_owned(), Box::new(callback)));
     }
@@ -55,9 +55,12 @@ impl Storage for Hooked {
     }
     fn put(&self, name: &str, content: Bytes) -> Result<(), StorageError> {
         self.hook.before("put", name);
-        self.inner.put(name, content)
+        self.inner.put(name, content)?;
+        self.hook.before("stored", name);
+        Ok(())
     }
     fn list(&self, prefix: &str) -> Result<Vec<StoredObject>, StorageError> {
+        self.hook.before("list", prefix);
         self.inner.list(prefix)
     }
     fn size(&self, name: &str) -> Result<u64, StorageError> {

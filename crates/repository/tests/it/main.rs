@@ -14,6 +14,7 @@ mod faults;
 mod foreign;
 mod hook;
 mod hostile;
+mod lapse;
 mod locks;
 mod nbd;
 mod nbd_protocol;
