@@ -23,10 +23,9 @@ use nix::sys::statfs::statfs;
 use crate::planted::{Bug, is_planted};
 
 use super::deadline::gets_on;
+use super::walk::{new_name, reap, walk};
 use super::{Storage, StorageError, StorageErrorKind, StoredObject, check_name};
 
-/// Begins the name of a file that is being written.
-const NEW: &str = ".provault-new-";
 /// So much is read at a time; whoever waits for more hears of each.
 const STEP: usize = 1 << 20;
 /// What the directories and files of a repository allow: their owner everything, others nothing.
@@ -217,7 +216,7 @@ impl LocalStorage {
 
     /// Writes the content, durably, under a name of its own.
     fn write_new(&self, directory: &Path, content: &[u8]) -> io::Result<NewFile> {
-        let path = directory.join(format!("{NEW}{:016x}", rand::random::<u64>()));
+        let path = directory.join(new_name());
         let mut file =
             OpenOptions::new().write(true).create_new(true).mode(FILE_MODE).open(&path)?;
         let new = NewFile(path);
@@ -425,83 +424,6 @@ fn is_unsupported(error: &io::Error) -> bool {
     )
 }
 
-/// Names that begin with a dot are nobody's objects, and neither are staged files.
-fn is_listed(name: &str) -> bool {
-    !name.starts_with('.') && !name.contains('#')
-}
-
-/// Whether a file is an interrupted write: ours, or one of an earlier version, which wrote
-/// `NAME#1` beside its target.
-fn is_leftover(name: &str) -> bool {
-    if let Some(random) = name.strip_prefix(NEW) {
-        return random.len() == 16 && random.bytes().all(|digit| digit.is_ascii_hexdigit());
-    }
-    name.split_once('#').is_some_and(|(target, number)| {
-        (["config", "reserve"].contains(&target)
-            || target.len() == 64 && target.bytes().all(|c| c.is_ascii_hexdigit()))
-            && !number.is_empty()
-            && number.bytes().all(|c| c.is_ascii_digit())
-    })
-}
-
-/// Everything below a directory. What disappears meanwhile was not there.
-fn walk(
-    directory: &Path,
-    name: &str,
-    seen: &mut HashSet<(u64, u64)>,
-    found: &mut Vec<StoredObject>,
-) -> io::Result<()> {
-    let meta = directory.metadata()?;
-    // A symbolic link to a directory above would lead round and round.
-    if !seen.insert((meta.dev(), meta.ino())) {
-        return Ok(());
-    }
-    for entry in directory.read_dir()? {
-        gets_on();
-        let entry = entry?;
-        let file_name = entry.file_name();
-        let Some(file_name) = file_name.to_str().filter(|name| is_listed(name)) else {
-            continue;
-        };
-        let name = format!("{name}/{file_name}");
-        // Follows links: a part of the repository may lie on another disk.
-        let walked = match entry.path().metadata() {
-            Ok(meta) if meta.is_dir() => walk(&entry.path(), &name, seen, found),
-            Ok(meta) if meta.is_file() => {
-                found.push(StoredObject { name, size: meta.len() });
-                Ok(())
-            }
-            Ok(_) => Ok(()),
-            Err(error) => Err(error),
-        };
-        match walked {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-            _ => {}
-        }
-    }
-    Ok(())
-}
-
-fn reap(directory: &Path, depth: u8, before: SystemTime, reaped: &mut u64) -> io::Result<()> {
-    for entry in std::fs::read_dir(directory)? {
-        gets_on();
-        let entry = entry?;
-        let kind = entry.file_type()?;
-        if kind.is_dir() && depth < 2 {
-            reap(&entry.path(), depth + 1, before, reaped)?;
-        } else if kind.is_file() && entry.file_name().to_str().is_some_and(is_leftover) {
-            // A writer may finish meanwhile, then its file is gone: no error. Nothing is synced: a
-            // leftover that comes back after a power cut is reaped again.
-            let modified = entry.metadata().and_then(|meta| meta.modified());
-            let old = modified.is_ok_and(|modified| modified <= before);
-            if old && std::fs::remove_file(entry.path()).is_ok() {
-                *reaped += 1;
-            }
-        }
-    }
-    Ok(())
-}
-
 #[cfg(test)]
 mod tests {
     use std::cell::Cell;
@@ -537,18 +459,6 @@ mod tests {
             let mut buffer = vec![0; length];
             let read = read_at(&file, &mut buffer, offset).unwrap();
             assert_eq!(&buffer[..read], expected);
-        }
-    }
-
-    #[test]
-    fn only_interrupted_writes_are_leftovers() {
-        let id = "0f".repeat(32);
-        for name in [".provault-new-0123456789abcdef", &format!("{id}#1"), "config#23"] {
-            assert!(is_leftover(name) && !is_listed(name), "{name}");
-        }
-        for name in [".provault-new-", ".provault-new-0123456789abcdeX", "notes#1", "config#", &id]
-        {
-            assert!(!is_leftover(name), "{name}");
         }
     }
 }

@@ -13,6 +13,7 @@ mod location;
 mod options;
 mod retry;
 mod s3;
+mod walk;
 
 use std::fmt;
 use std::time::Duration;
