@@ -24,9 +24,10 @@ use crate::check::{CheckLevel, CheckReport};
 use crate::error::{Error, Result};
 use crate::id::{Id, SnapshotId};
 use crate::index::{IndexFile, IndexPack, Location};
+use crate::limits;
 use crate::lock::{begin_job, begin_prune_job};
 use crate::opener::BlobOpener;
-use crate::pack::{self, BlobKind, PackedBlob};
+use crate::pack::{self, BlobKind, PackedBlob, file_size};
 use crate::pause::pause;
 use crate::prune::repack::{NewPacks, repack};
 use crate::prune::survey::{Survey, workers};
@@ -289,13 +290,16 @@ fn find_bad(
 
 /// Nothing if the pack is whole to the last byte; else those of its blobs that are.
 fn look_into(inner: &Inner, listed: &IndexPack) -> Result<Option<Vec<PackedBlob>>> {
-    let file = match inner.storage.get(&FileKind::Pack.name(&listed.id)) {
+    let blobs: Vec<PackedBlob> = listed.packed().collect();
+    let storage = inner.storage.as_ref();
+    let file = match limits::get_pack(storage, &listed.id, file_size(&blobs)) {
         Ok(file) => file,
-        Err(error) if error.is_not_found() => return Ok(Some(Vec::new())),
-        Err(error) => return Err(error.into()),
+        Err(Error::Storage(error)) if error.is_not_found() => return Ok(Some(Vec::new())),
+        // Of another size.
+        Err(error) if error.is_damage() => return one_by_one(inner, listed.id, &blobs).map(Some),
+        Err(error) => return Err(error),
     };
     let mut opener = BlobOpener::new()?;
-    let blobs: Vec<PackedBlob> = listed.packed().collect();
     let whole: Vec<PackedBlob> = blobs
         .iter()
         .filter(|blob| {
@@ -310,4 +314,17 @@ fn look_into(inner: &Inner, listed: &IndexPack) -> Result<Option<Vec<PackedBlob>
         && Id::hash(&file) == listed.id
         && pack::parse(&inner.key, &file).is_ok_and(|header| header == blobs);
     Ok(if good { None } else { Some(whole) })
+}
+
+/// The whole ones among the blobs of a pack that cannot be read in one piece.
+fn one_by_one(inner: &Inner, pack: Id, blobs: &[PackedBlob]) -> Result<Vec<PackedBlob>> {
+    let mut whole = Vec::new();
+    for blob in blobs {
+        match inner.load_from(&Location { pack, blob: *blob }) {
+            Ok(_) => whole.push(*blob),
+            Err(error) if error.is_damage() => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(whole)
 }

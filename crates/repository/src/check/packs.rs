@@ -71,9 +71,9 @@ impl Check<'_> {
             let (mut opener, mut wrong) = (BlobOpener::new()?, Vec::new());
             loop {
                 let number = next.fetch_add(1, Ordering::Relaxed);
-                let Some((id, _, blobs)) = packs.get(number) else { return Ok(wrong) };
+                let Some((id, size, blobs)) = packs.get(number) else { return Ok(wrong) };
                 this.go_on()?;
-                match read_pack(this.inner, &this.index, id, *blobs, &mut opener)? {
+                match read_pack(this.inner, &this.index, id, *size, *blobs, &mut opener)? {
                     Ok(bytes) => {
                         let before = bytes_read.fetch_add(bytes, Ordering::Relaxed);
                         if let Some(progress) = this.progress {

@@ -28,6 +28,8 @@ use super::{Storage, StorageError, StorageErrorKind, StoredObject, check_name};
 
 /// So much is read at a time; whoever waits for more hears of each.
 const STEP: usize = 1 << 20;
+/// More is not read at once, in bytes: packs end at 4 GiB, and nothing else is as large.
+const LARGEST: u64 = 8 << 30;
 /// What the directories and files of a repository allow: their owner everything, others nothing.
 const DIRECTORY_MODE: u32 = 0o700;
 const FILE_MODE: u32 = 0o600;
@@ -142,12 +144,18 @@ impl LocalStorage {
     fn read(&self, name: &str, offset: u64, length: u64) -> Result<Bytes, StorageError> {
         let (file, size) = self.open("get", name)?;
         let length = size.saturating_sub(offset).min(length);
-        let length = usize::try_from(length)
-            .map_err(|_| StorageError::other("get", name, "it is larger than memory"))?;
-        let mut content = vec![0; length];
-        let read = read_at(&file, &mut content, offset)
+        // A file of any size may lie there, by damage or by malice.
+        let too_large = || {
+            let message = format!("{length} bytes at once are more than this machine has room for");
+            StorageError::other("get", name, message)
+        };
+        let length = Some(length).filter(|length| *length <= LARGEST);
+        let length = length.and_then(|length| usize::try_from(length).ok());
+        let length = length.ok_or_else(too_large)?;
+        let mut content = Vec::new();
+        content.try_reserve_exact(length).map_err(|_| too_large())?;
+        read_at(&file, &mut content, offset, length)
             .map_err(|error| StorageError::io("get", name, &error))?;
-        content.truncate(read);
         Ok(Bytes::from(content))
     }
 
@@ -373,20 +381,27 @@ fn make(path: &Path) -> io::Result<()> {
     }
 }
 
-/// Reads until the buffer is full or the file ends, however little comes at a time.
-fn read_at(file: &impl FileExt, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
+/// Reads until there is so much or the file ends, however little comes at a time.
+fn read_at(
+    file: &impl FileExt,
+    content: &mut Vec<u8>,
+    offset: u64,
+    length: usize,
+) -> io::Result<()> {
     let mut filled = 0;
-    while filled < buffer.len() {
-        let end = buffer.len().min(filled + STEP);
+    while filled < length {
+        // Only what is about to be read takes memory.
+        content.resize(length.min(filled + STEP), 0);
         gets_on();
-        match file.read_at(&mut buffer[filled..end], offset + filled as u64) {
+        match file.read_at(&mut content[filled..], offset + filled as u64) {
             Ok(0) => break,
             Ok(read) => filled += read,
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             Err(error) => return Err(error),
         }
     }
-    Ok(filled)
+    content.truncate(filled);
+    Ok(())
 }
 
 /// Gives a file its name, unless that name is taken.
@@ -456,9 +471,9 @@ mod tests {
         for (offset, length, expected) in
             [(0, 256, &content[..]), (10, 20, &content[10..30]), (250, 100, &content[250..])]
         {
-            let mut buffer = vec![0; length];
-            let read = read_at(&file, &mut buffer, offset).unwrap();
-            assert_eq!(&buffer[..read], expected);
+            let mut read = Vec::new();
+            read_at(&file, &mut read, offset, length).unwrap();
+            assert_eq!(read, expected);
         }
     }
 }
