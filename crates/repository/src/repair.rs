@@ -34,6 +34,7 @@ use crate::prune::survey::{Survey, workers};
 use crate::prune::{PruneOptions, execute};
 use crate::refs::TreeRefs;
 use crate::repository::{FileKind, Inner, Repository};
+use crate::storage::StorageError;
 
 /// Packs whose entries are collected at a time.
 const BATCH: usize = 256;
@@ -196,7 +197,9 @@ impl Repository {
 
 fn damaged_index_files(survey: &Survey<'_>) -> Vec<Id> {
     let names = survey.problems.iter().filter_map(|problem| match problem {
-        Error::DamagedFile { name, .. } => name.strip_prefix("index/")?.parse().ok(),
+        Error::DamagedFile { name, .. } | Error::Storage(StorageError { name, .. }) => {
+            name.strip_prefix("index/")?.parse().ok()
+        }
         _ => None,
     });
     names.collect()
@@ -295,8 +298,8 @@ fn look_into(inner: &Inner, listed: &IndexPack) -> Result<Option<Vec<PackedBlob>
     let file = match limits::get_pack(storage, &listed.id, file_size(&blobs)) {
         Ok(file) => file,
         Err(Error::Storage(error)) if error.is_not_found() => return Ok(Some(Vec::new())),
-        // Of another size.
-        Err(error) if error.is_damage() => return one_by_one(inner, listed.id, &blobs).map(Some),
+        // Of another size, or with a sector that cannot be read.
+        Err(error) if error.is_lost() => return one_by_one(inner, listed.id, &blobs).map(Some),
         Err(error) => return Err(error),
     };
     let mut opener = BlobOpener::new()?;
@@ -322,7 +325,7 @@ fn one_by_one(inner: &Inner, pack: Id, blobs: &[PackedBlob]) -> Result<Vec<Packe
     for blob in blobs {
         match inner.load_from(&Location { pack, blob: *blob }) {
             Ok(_) => whole.push(*blob),
-            Err(error) if error.is_damage() => {}
+            Err(error) if error.is_lost() => {}
             Err(error) => return Err(error),
         }
     }

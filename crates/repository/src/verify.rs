@@ -63,8 +63,8 @@ impl Verifier {
         Ok(packs)
     }
 
-    /// Reads one pack to its last byte. An error means that the storage could not be asked, and
-    /// says nothing about the pack.
+    /// Reads one pack to its last byte. What the disk cannot read is damaged. An error means that
+    /// the storage could not be asked, and says nothing about the pack.
     pub fn verify(&self, id: Id) -> Result<PackVerdict> {
         let damaged = |bytes, reason: String| Ok(PackVerdict::Damaged { bytes, reason });
         let Some(size) = self.foretold(&id)? else { return Ok(PackVerdict::Dropped) };
@@ -79,6 +79,10 @@ impl Verifier {
                 };
             }
             Err(Error::DamagedFile { reason, .. }) => return damaged(0, reason),
+            // A disk that cannot read it does not get better by asking for ever.
+            Err(Error::Storage(error)) if error.is_unreadable() => {
+                return damaged(0, error.to_string());
+            }
             Err(error) => return Err(error),
         };
         let bytes = file.len() as u64;
