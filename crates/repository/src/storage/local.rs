@@ -215,11 +215,26 @@ impl LocalStorage {
         if !self.sync {
             return Ok(());
         }
-        match File::open(path)?.sync_all() {
+        let synced = File::open(path)?.sync_all();
+        #[cfg(test)]
+        tests::SYNCED.with_borrow_mut(|all| all.push(path.to_owned()));
+        match synced {
             // Some network file systems have no such thing; what they acknowledge is stored.
             Err(error) if is_unsupported(&error) => Ok(()),
             other => other,
         }
+    }
+
+    /// The same, for a directory that may be gone, with all that was in it.
+    fn sync_if_there(&self, path: &Path) -> io::Result<()> {
+        match self.sync_directory(path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            other => other,
+        }
+    }
+
+    fn remove(&self, name: &str, path: &Path) -> Result<(), StorageError> {
+        std::fs::remove_file(path).map_err(|error| self.failed("delete", name, &error))
     }
 
     /// Writes the content, durably, under a name of its own.
@@ -314,9 +329,15 @@ impl Storage for LocalStorage {
 
     fn delete(&self, name: &str) -> Result<(), StorageError> {
         let path = self.path("delete", name)?;
-        std::fs::remove_file(&path).map_err(|error| self.failed("delete", name, &error))?;
-        self.sync_directory(path.parent().unwrap_or(&self.root))
-            .map_err(|error| StorageError::io("delete", name, &error))
+        let removed = self.remove(name, &path);
+        if removed.as_ref().is_err_and(|error| !error.is_not_found()) {
+            return removed;
+        }
+        // Also when nothing is there: whoever removed it may not have come to syncing that, and the
+        // caller goes on as if it were gone for good.
+        self.sync_if_there(path.parent().unwrap_or(&self.root))
+            .map_err(|error| StorageError::io("delete", name, &error))?;
+        removed
     }
 
     fn delete_many(&self, names: &[String]) -> Result<(), StorageError> {
@@ -324,20 +345,17 @@ impl Storage for LocalStorage {
         let deleted = names.iter().try_for_each(|name| {
             gets_on();
             let path = self.path("delete", name)?;
-            match std::fs::remove_file(&path) {
-                Ok(()) => {
+            match self.remove(name, &path) {
+                Err(error) if !error.is_not_found() => Err(error),
+                _ => {
                     changed.extend(path.parent().map(Path::to_owned));
                     Ok(())
                 }
-                Err(error) => match self.failed("delete", name, &error) {
-                    error if error.is_not_found() => Ok(()),
-                    error => Err(error),
-                },
             }
         });
         for directory in changed {
             gets_on();
-            self.sync_directory(&directory).map_err(|error| {
+            self.sync_if_there(&directory).map_err(|error| {
                 StorageError::io("delete in", &directory.to_string_lossy(), &error)
             })?;
         }
@@ -441,9 +459,14 @@ fn is_unsupported(error: &io::Error) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use std::cell::Cell;
+    use std::cell::{Cell, RefCell};
 
     use super::*;
+
+    thread_local! {
+        /// The directories that this thread has synced.
+        pub(super) static SYNCED: RefCell<Vec<PathBuf>> = RefCell::default();
+    }
 
     /// Gives a few bytes at a time, and is interrupted now and then.
     struct Stuttering(Vec<u8>, Cell<usize>);
@@ -475,5 +498,30 @@ mod tests {
             read_at(&file, &mut read, offset, length).unwrap();
             assert_eq!(read, expected);
         }
+    }
+
+    /// The first try may have come no further than to the removal, and its caller be told nothing.
+    #[test]
+    fn what_is_gone_already_is_gone_for_good() {
+        let root = tempfile::tempdir().unwrap();
+        let storage = LocalStorage::local(root.path()).unwrap();
+        let names = ["index/a".to_owned(), "data/ab/b".to_owned()];
+        for name in &names {
+            storage.put(name, Bytes::from_static(b"x")).unwrap();
+            std::fs::remove_file(root.path().join(name)).unwrap();
+        }
+        let synced = |directory: &str| {
+            SYNCED.take().iter().filter(|path| **path == root.path().join(directory)).count()
+        };
+        SYNCED.take();
+        assert!(storage.delete(&names[0]).unwrap_err().is_not_found());
+        assert_eq!(synced("index"), 1);
+        storage.delete_many(&names).unwrap();
+        let all = SYNCED.take();
+        assert_eq!(all.len(), 2, "{all:?}");
+        // With its directory, it is nowhere.
+        assert!(storage.delete("keys/c").unwrap_err().is_not_found());
+        storage.delete_many(&["keys/c".to_owned()]).unwrap();
+        assert_eq!(SYNCED.take(), [PathBuf::new(); 0]);
     }
 }
