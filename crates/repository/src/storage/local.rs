@@ -22,7 +22,7 @@ use nix::sys::statfs::statfs;
 
 use crate::planted::{Bug, is_planted};
 
-use super::deadline::gets_on;
+use super::deadline::{gets_on, is_awaited};
 use super::walk::{new_name, reap, walk};
 use super::{Storage, StorageError, StorageErrorKind, StoredObject, check_name};
 
@@ -422,14 +422,22 @@ fn read_at(
     Ok(())
 }
 
+/// What hung until its caller gave up must not appear later: others have since acted on its not
+/// being there. To be asked at the last moment before each call that makes it appear.
+fn check_awaited() -> io::Result<()> {
+    if is_awaited() { Ok(()) } else { Err(io::ErrorKind::TimedOut.into()) }
+}
+
 /// Gives a file its name, unless that name is taken.
 fn rename_new(from: &Path, to: &Path) -> io::Result<()> {
+    check_awaited()?;
     match renameat2(AT_FDCWD, from, AT_FDCWD, to, RenameFlags::RENAME_NOREPLACE) {
         Ok(()) => return Ok(()),
         // Not every file system can; nearly all of those (NFS, say) have hard links.
         Err(Errno::EINVAL | Errno::ENOSYS | Errno::ENOTSUP) => {}
         Err(error) => return Err(error.into()),
     }
+    check_awaited()?;
     match std::fs::hard_link(from, to) {
         // A network file system may lose the answer, ask again, and find what it did itself.
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
@@ -444,6 +452,7 @@ fn rename_new(from: &Path, to: &Path) -> io::Result<()> {
             if to.try_exists()? {
                 return Err(io::Error::from_raw_os_error(Errno::EEXIST as i32));
             }
+            check_awaited()?;
             std::fs::rename(from, to)
         }
         other => other,
@@ -460,7 +469,10 @@ fn is_unsupported(error: &io::Error) -> bool {
 #[cfg(test)]
 mod tests {
     use std::cell::{Cell, RefCell};
+    use std::sync::Arc;
+    use std::sync::mpsc::channel;
 
+    use super::super::deadline::{Patience, Pool};
     use super::*;
 
     thread_local! {
@@ -523,5 +535,32 @@ mod tests {
         assert!(storage.delete("keys/c").unwrap_err().is_not_found());
         storage.delete_many(&["keys/c".to_owned()]).unwrap();
         assert_eq!(SYNCED.take(), [PathBuf::new(); 0]);
+    }
+
+    /// A write hangs until nobody waits for it, then the disk comes back.
+    #[test]
+    fn what_was_given_up_does_not_appear_later() {
+        let root = tempfile::tempdir().unwrap();
+        let storage = Arc::new(LocalStorage::local(root.path()).unwrap());
+        let (release, released) = channel::<()>();
+        let (tell, told) = channel();
+        let writer = Arc::clone(&storage);
+        let hang = move || {
+            released.recv().unwrap();
+            let done = writer.put("index/late", Bytes::from_static(b"x"));
+            tell.send(done.clone()).unwrap();
+            done
+        };
+        let pool = Arc::<Pool>::default();
+        let patience = Patience::whole(Duration::from_millis(1));
+        let error = pool.run(patience, "put", "index/late", hang).unwrap_err();
+        assert_eq!(error.kind, StorageErrorKind::TimedOut);
+        release.send(()).unwrap();
+        assert_eq!(told.recv().unwrap().unwrap_err().kind, StorageErrorKind::TimedOut);
+        assert!(storage.list("index").unwrap().is_empty());
+        let left: Vec<_> = root.path().join("index").read_dir().unwrap().collect();
+        assert!(left.is_empty(), "{left:?}");
+        // Nor does it keep others from writing it.
+        storage.put("index/late", Bytes::from_static(b"x")).unwrap();
     }
 }
