@@ -133,9 +133,7 @@ impl Repository {
             }
             pause("repair:retired");
             // What they listed is listed by others now, as far as anybody needs it.
-            for id in &damaged_files {
-                self.inner.storage.delete(&FileKind::Index.name(id))?;
-            }
+            report.index_files = delete_lost(&self.inner, &damaged_files)?;
         }
         report.check = self.check(CheckLevel::Structure, &options.cancel)?;
         Ok(report)
@@ -203,6 +201,23 @@ fn damaged_index_files(survey: &Survey<'_>) -> Vec<Id> {
         _ => None,
     });
     names.collect()
+}
+
+/// Deletes index files that still cannot be read, and counts them. One that can by now tells the
+/// truth, and stays.
+fn delete_lost(inner: &Inner, files: &[Id]) -> Result<u64> {
+    let mut deleted = 0;
+    for id in files {
+        match inner.load_index_file(id) {
+            Err(error) if error.is_lost() => {
+                inner.storage.delete(&FileKind::Index.name(id))?;
+                deleted += 1;
+            }
+            Err(Error::Storage(error)) if !error.is_not_found() => return Err(error.into()),
+            _ => {}
+        }
+    }
+    Ok(deleted)
 }
 
 /// A blob of this plaintext, compressed where that makes it smaller.

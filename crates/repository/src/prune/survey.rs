@@ -173,7 +173,12 @@ impl<'a> Survey<'a> {
             }
             self.go_on()?;
             self.options.report(PrunePhase::ReadIndex, number as u64, total);
-            match self.inner.load_index_file(&id) {
+            let mut read = self.inner.load_index_file(&id);
+            if self.tolerant && read.as_ref().is_err_and(Error::is_lost) {
+                // To mend means to do without it: not for a single bad reading.
+                read = self.inner.load_index_file(&id);
+            }
+            match read {
                 Ok(file) => files.push((id, size, file)),
                 Err(error) if self.is_noted(&error) => self.problems.push(error),
                 Err(error) => return Err(error),

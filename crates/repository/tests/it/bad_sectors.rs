@@ -36,7 +36,10 @@ impl Sectors {
     }
 
     fn set(&self, name: &str, range: Range<u64>, errno: Errno) {
-        let times = u32::MAX;
+        self.set_times(name, range, errno, u32::MAX);
+    }
+
+    fn set_times(&self, name: &str, range: Range<u64>, errno: Errno, times: u32) {
         *self.bad.lock().unwrap() = Some(Bad { name: name.to_owned(), range, errno, times });
     }
 
@@ -215,5 +218,24 @@ fn a_repair_goes_on_over_unreadable_index_files_trees_and_snapshots() {
         assert!(check.is_clean(), "{:?}", check.problems);
         let restored = sandbox.restore(&repository, id, "out");
         assert_same(&describe(&sandbox.source()), &describe(&restored));
+    }
+}
+
+/// A disk or a cable that fails now and then costs no index file.
+#[test]
+fn an_index_file_is_not_given_up_for_a_bad_reading() {
+    for bad_readings in 1..6 {
+        let (sandbox, id) = nine_files();
+        let index = files(&sandbox, "index/").remove(0);
+        let (sectors, repository) = Sectors::under(&sandbox);
+        sectors.set_times(&index, 0..100, Errno::EIO, bad_readings);
+        let report = repaired(&repository, &[], false).unwrap();
+        // The look around reads it twice, and then it is read again before it would be deleted.
+        let deleted = bad_readings >= 3;
+        assert_eq!(report.index_files, u64::from(deleted), "{bad_readings}: {report:?}");
+        assert_eq!(files(&sandbox, "index/").contains(&index), !deleted, "{bad_readings}");
+        assert_eq!(report.listed_packs, if bad_readings < 2 { 0 } else { 2 });
+        assert!(report.lost_blobs.is_empty() && report.check.is_clean(), "{report:?}");
+        restore(&repository, id, b"data", &sandbox.path("out")).unwrap();
     }
 }
