@@ -19,7 +19,8 @@ impl Check<'_> {
         let known = |id: &&Id| self.packs.contains_key(*id);
         self.report.unreferenced_packs =
             (stored.len() - stored.keys().filter(known).count()) as u64;
-        let mut expected: Vec<_> = self.packs.iter().map(|(id, pack)| (*id, *pack)).collect();
+        let mut expected: Vec<_> =
+            self.packs.iter().map(|(id, pack)| (*id, (pack.size, pack.blobs))).collect();
         expected.sort_unstable();
         self.report.pack_bytes = expected.iter().map(|(_, (size, _))| size).sum();
         let mut to_read: Vec<Pack> = Vec::new();
