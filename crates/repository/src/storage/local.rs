@@ -23,7 +23,7 @@ use nix::sys::statfs::statfs;
 use crate::planted::{Bug, is_planted};
 
 use super::deadline::{gets_on, is_awaited};
-use super::walk::{new_name, reap, walk};
+use super::walk::{freshen, new_name, reap, walk};
 use super::{Storage, StorageError, StorageErrorKind, StoredObject, check_name};
 
 /// So much is read at a time; whoever waits for more hears of each.
@@ -58,6 +58,8 @@ pub struct LocalStorage {
     /// Whether `config` was seen here: from then on, a root without it is not our repository.
     has_config: AtomicBool,
     sync: bool,
+    /// Whether the file system is a remote one, if that is not to be asked.
+    remote: Option<bool>,
 }
 
 impl LocalStorage {
@@ -76,6 +78,7 @@ impl LocalStorage {
             directories: Mutex::default(),
             has_config: false.into(),
             sync: !is_planted(Bug::NoSync),
+            remote: None,
         })
     }
 
@@ -91,6 +94,9 @@ impl LocalStorage {
     /// Whether the directory lies on a file system whose answers come from a server, a network's or
     /// a FUSE program's, and may never come.
     pub fn is_remote(&self) -> bool {
+        if let Some(remote) = self.remote {
+            return remote;
+        }
         self.root
             .ancestors()
             .find_map(|path| statfs(path).ok())
@@ -307,6 +313,11 @@ impl Storage for LocalStorage {
 
     fn list(&self, prefix: &str) -> Result<Vec<StoredObject>, StorageError> {
         let path = self.path("list", prefix)?;
+        // Who is at work, what they wrote and what they took away is decided upon by these. Packs lie
+        // in 256 directories, and what their listing lacks or has too much is asked for by name.
+        if prefix != "data" && !prefix.starts_with("data/") && self.is_remote() {
+            freshen(&path);
+        }
         let mut found = Vec::new();
         match walk(&path, prefix, &mut HashSet::new(), &mut found) {
             Ok(()) => Ok(found),
@@ -562,5 +573,30 @@ mod tests {
         assert!(left.is_empty(), "{left:?}");
         // Nor does it keep others from writing it.
         storage.put("index/late", Bytes::from_static(b"x")).unwrap();
+    }
+
+    /// What tells is the directory's time, as it tells the client of a network file system.
+    #[test]
+    fn listings_of_a_remote_file_system_are_made_fresh() {
+        let root = tempfile::tempdir().unwrap();
+        for remote in [false, true] {
+            let remote = Some(remote);
+            let storage = LocalStorage { remote, ..LocalStorage::local(root.path()).unwrap() };
+            for name in ["locks/a", "index/b", "snapshots/c", "provault/prune/d", "data/ee/e"] {
+                let directory = name.rsplit_once('/').unwrap().0;
+                let path = root.path().join(directory);
+                if !path.exists() {
+                    storage.put(name, Bytes::from_static(b"x")).unwrap();
+                }
+                File::open(&path).unwrap().set_modified(SystemTime::UNIX_EPOCH).unwrap();
+                assert_eq!(storage.list(directory).unwrap().len(), 1);
+                let touched = path.metadata().unwrap().mtime() > 0;
+                assert_eq!(touched, remote == Some(true) && directory != "data/ee", "{name}");
+                assert_eq!(path.read_dir().unwrap().count(), 1, "nothing is left in it");
+            }
+            // Nothing is made where nothing was.
+            assert!(storage.list("keys").unwrap().is_empty());
+            assert!(!root.path().join("keys").exists());
+        }
     }
 }

@@ -2,8 +2,9 @@
 //! interrupted.
 
 use std::collections::HashSet;
+use std::fs::OpenOptions;
 use std::io;
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::Path;
 use std::time::SystemTime;
 
@@ -16,6 +17,24 @@ const NEW: &str = ".provault-new-";
 /// A name for a file that is being written: it is never listed, and reaped if it stays.
 pub(super) fn new_name() -> String {
     format!("{NEW}{:016x}", rand::random::<u64>())
+}
+
+/// Makes the client of a network file system forget what it believes to lie in a directory. It may
+/// list from memory for a minute, but not after a change of its own. Where that is not possible, a
+/// listing is as fresh as the client has it.
+pub(super) fn freshen(directory: &Path) {
+    let path = directory.join(new_name());
+    gets_on();
+    let made = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path);
+    match made {
+        Ok(_) => {
+            gets_on();
+            // One that stays is reaped.
+            let _ = std::fs::remove_file(path);
+        }
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        Err(error) => tracing::debug!(%error, "a listing may be an old one"),
+    }
 }
 
 /// Names that begin with a dot are nobody's objects, and neither are staged files.
