@@ -8,7 +8,7 @@
 use std::collections::HashSet;
 use std::fs::{DirBuilder, File, OpenOptions};
 use std::io::{self, Write};
-use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
@@ -16,13 +16,13 @@ use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use nix::errno::Errno;
-use nix::fcntl::{AT_FDCWD, RenameFlags, renameat2};
 use nix::libc::O_NONBLOCK;
 use nix::sys::statfs::statfs;
 
 use crate::planted::{Bug, is_planted};
 
-use super::deadline::{gets_on, is_awaited};
+use super::deadline::gets_on;
+use super::rename::{is_unsupported, rename_new};
 use super::walk::{freshen, new_name, reap, walk};
 use super::{Storage, StorageError, StorageErrorKind, StoredObject, check_name};
 
@@ -433,53 +433,10 @@ fn read_at(
     Ok(())
 }
 
-/// What hung until its caller gave up must not appear later: others have since acted on its not
-/// being there. To be asked at the last moment before each call that makes it appear.
-fn check_awaited() -> io::Result<()> {
-    if is_awaited() { Ok(()) } else { Err(io::ErrorKind::TimedOut.into()) }
-}
-
-/// Gives a file its name, unless that name is taken.
-fn rename_new(from: &Path, to: &Path) -> io::Result<()> {
-    check_awaited()?;
-    match renameat2(AT_FDCWD, from, AT_FDCWD, to, RenameFlags::RENAME_NOREPLACE) {
-        Ok(()) => return Ok(()),
-        // Not every file system can; nearly all of those (NFS, say) have hard links.
-        Err(Errno::EINVAL | Errno::ENOSYS | Errno::ENOTSUP) => {}
-        Err(error) => return Err(error.into()),
-    }
-    check_awaited()?;
-    match std::fs::hard_link(from, to) {
-        // A network file system may lose the answer, ask again, and find what it did itself.
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
-            let (from, to) = (from.metadata()?, to.metadata()?);
-            if (from.dev(), from.ino()) == (to.dev(), to.ino()) { Ok(()) } else { Err(error) }
-        }
-        // Without links, nothing is left but to look first. Names are hashes of what is in the
-        // file, so two writers at a time do no harm.
-        Err(error)
-            if is_unsupported(&error) || error.raw_os_error() == Some(Errno::EPERM as i32) =>
-        {
-            if to.try_exists()? {
-                return Err(io::Error::from_raw_os_error(Errno::EEXIST as i32));
-            }
-            check_awaited()?;
-            std::fs::rename(from, to)
-        }
-        other => other,
-    }
-}
-
-fn is_unsupported(error: &io::Error) -> bool {
-    matches!(
-        error.raw_os_error().map(Errno::from_raw),
-        Some(Errno::EINVAL | Errno::ENOSYS | Errno::ENOTSUP | Errno::EBADF)
-    )
-}
-
 #[cfg(test)]
 mod tests {
     use std::cell::{Cell, RefCell};
+    use std::os::unix::fs::MetadataExt as _;
     use std::sync::Arc;
     use std::sync::mpsc::channel;
 
@@ -545,7 +502,7 @@ mod tests {
         // With its directory, it is nowhere.
         assert!(storage.delete("keys/c").unwrap_err().is_not_found());
         storage.delete_many(&["keys/c".to_owned()]).unwrap();
-        assert_eq!(SYNCED.take(), [PathBuf::new(); 0]);
+        assert!(SYNCED.take().is_empty());
     }
 
     /// A write hangs until nobody waits for it, then the disk comes back.

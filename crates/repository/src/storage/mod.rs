@@ -11,6 +11,7 @@ mod limits;
 mod local;
 mod location;
 mod options;
+mod rename;
 mod retry;
 mod s3;
 mod walk;

@@ -231,12 +231,11 @@ struct Pages {
 impl Pages {
     /// Before the next page, with the token that this one ended with.
     fn turn(&mut self, page: &[ObjectMeta], token: &str, found: usize) -> Result<(), &'static str> {
-        let fresh = match page.first() {
-            Some(first) => self.firsts.insert(first.location.clone()),
-            None => {
-                self.empty += 1;
-                self.empty <= MOST_EMPTY_PAGES
-            }
+        let fresh = if let Some(first) = page.first() {
+            self.firsts.insert(first.location.clone())
+        } else {
+            self.empty += 1;
+            self.empty <= MOST_EMPTY_PAGES
         };
         if !fresh || !self.tokens.insert(token.to_owned()) {
             return Err("the server's listing goes round and round");

@@ -246,7 +246,7 @@ fn buckets_conform() {
     let error = open_storage("s3://bucket", &nobody).unwrap().get("config").unwrap_err();
     assert_eq!(error.kind, StorageErrorKind::Unavailable, "{error}");
     // A server that accepts and never answers.
-    let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let silent = TcpListener::bind("127.0.0.1:0").unwrap();
     let endpoint = format!("http://{}", silent.local_addr().unwrap());
     let impatient = StorageOptions {
         timeout: Duration::from_millis(50),
