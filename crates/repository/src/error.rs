@@ -201,8 +201,7 @@ impl Error {
 
     /// Whether this object cannot be had any more: it is damaged, or the disk cannot read it (EIO).
     pub(crate) fn is_lost(&self) -> bool {
-        let unreadable = Some(nix::errno::Errno::EIO as i32);
-        self.is_damage() || matches!(self, Self::Storage(error) if error.errno == unreadable)
+        self.is_damage() || matches!(self, Self::Storage(error) if error.is_unreadable())
     }
 
     /// Whether the storage did not answer as it should, which says nothing of what lies in it.

@@ -23,7 +23,7 @@ use crate::index::{IndexFile, IndexPack, MemoryIndex};
 use crate::key::{KeyFile, Password};
 use crate::limits;
 use crate::node::check_name;
-use crate::pack::{self, BlobKind, PackBuilder};
+use crate::pack::{self, BlobKind, PackBuilder, PackedBlob};
 use crate::repository::{FileKind, Options, Repository};
 use crate::snapshot::Snapshot;
 use crate::storage::{Storage, StorageError, StorageErrorKind, StoredObject};
@@ -208,6 +208,28 @@ pub fn hostile(script: &[u8]) -> Result<(Arc<dyn Storage>, SnapshotId)> {
     let config = serde_json::to_vec(&fixed_config()).unwrap_or_default();
     storage.put("config", Bytes::from(key.seal(&config)))?;
     Ok((storage, snapshot))
+}
+
+/// The blob that [`relist`] makes up.
+pub const MADE_UP: Id = Id([7; 32]);
+
+/// Adds an index file to a [`hostile`] repository that lists its pack so many times, in another
+/// order: as it is, or (where true) with a blob more that is not there.
+pub fn relist(storage: &Arc<dyn Storage>, listings: &[bool]) -> Result<()> {
+    let repository = opened(Arc::clone(storage))?;
+    let mut packs = Vec::new();
+    for (index, _) in repository.inner.list(FileKind::Index)?.into_iter().take(1) {
+        for pack in &repository.inner.load_index_file(&index)?.packs {
+            for more in listings {
+                let mut blobs: Vec<_> = pack.packed().collect();
+                blobs.reverse();
+                let last = blobs.last().filter(|_| *more).copied();
+                blobs.extend(last.map(|last| PackedBlob { id: MADE_UP, ..last }));
+                packs.push(IndexPack::new(pack.id, &blobs));
+            }
+        }
+    }
+    repository.inner.save_index(&packs.iter().collect::<Vec<_>>()).map(drop)
 }
 
 /// The script of a tree of so many directories above one another.

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
 use crate::id::Id;
-use crate::pack::{BlobKind, PackedBlob};
+use crate::pack::{BlobKind, PackedBlob, file_size};
 
 #[derive(Deserialize)]
 pub(crate) struct IndexFile {
@@ -103,7 +103,8 @@ const MOST_PACKS: u32 = u32::MAX >> 1;
 /// What is on its way into the index: of many files it is sorted once, when all are there.
 #[derive(Default)]
 pub(crate) struct Gathered {
-    packs: Vec<Id>,
+    /// With the sizes of their files, in bytes.
+    packs: Vec<(Id, u64)>,
     /// In no order; the numbers of packs are places in `packs`.
     entries: Vec<Entry>,
 }
@@ -114,8 +115,9 @@ impl Gathered {
         for pack in packs {
             let number = u32::try_from(self.packs.len()).ok();
             let Some(number) = number.filter(|number| *number <= MOST_PACKS) else { continue };
-            self.packs.push(pack.id);
-            self.entries.extend(pack.packed().map(|blob| Entry {
+            let blobs: Vec<PackedBlob> = pack.packed().collect();
+            self.packs.push((pack.id, file_size(&blobs)));
+            self.entries.extend(blobs.iter().map(|blob| Entry {
                 id: blob.id,
                 pack_and_kind: number << 1 | u32::from(blob.kind == BlobKind::Tree),
                 offset: blob.offset,
@@ -130,6 +132,8 @@ impl Gathered {
 #[derive(Default)]
 pub(crate) struct MemoryIndex {
     packs: Vec<Id>,
+    /// Of each of them, what its file has to have, in bytes.
+    sizes: Vec<u64>,
     numbers: HashMap<Id, u32>,
     /// Sorted by id, each at least twice as long as the next.
     levels: Vec<Vec<Entry>>,
@@ -146,7 +150,8 @@ impl MemoryIndex {
     /// Adds what was gathered.
     pub(crate) fn absorb(&mut self, gathered: Gathered) {
         let Gathered { packs, mut entries } = gathered;
-        let numbers: Vec<Option<u32>> = packs.iter().map(|pack| self.number(pack)).collect();
+        let numbers: Vec<Option<u32>> =
+            packs.iter().map(|(pack, size)| self.number(pack, *size)).collect();
         entries.retain_mut(|entry| {
             let number = numbers[(entry.pack_and_kind >> 1) as usize];
             let kind = entry.pack_and_kind & 1;
@@ -174,13 +179,14 @@ impl MemoryIndex {
     }
 
     /// A number for a pack; none if it is known already.
-    fn number(&mut self, pack: &Id) -> Option<u32> {
+    fn number(&mut self, pack: &Id, size: u64) -> Option<u32> {
         if self.numbers.contains_key(pack) {
             return None;
         }
         // 2^31 packs would be 30 PiB; beyond that, blobs are stored again rather than lost.
         let number = u32::try_from(self.packs.len()).ok().filter(|number| *number <= MOST_PACKS)?;
         self.packs.push(*pack);
+        self.sizes.push(size);
         self.numbers.insert(*pack, number);
         Some(number)
     }
@@ -266,6 +272,11 @@ impl MemoryIndex {
         &self.packs
     }
 
+    /// What the file of a pack has to have, in bytes; nothing for one that it does not know.
+    pub(crate) fn pack_size(&self, pack: &Id) -> Option<u64> {
+        self.sizes.get(*self.numbers.get(pack)? as usize).copied()
+    }
+
     /// Number of blobs, counting each place.
     pub(crate) fn len(&self) -> usize {
         self.levels.iter().map(Vec::len).sum()
@@ -295,6 +306,8 @@ mod tests {
                 }).collect();
                 model.extend(blobs.iter().map(|blob| (blob.kind, blob.id, pack, blob.offset)));
                 index.add([&IndexPack::new(pack, &blobs), &IndexPack::new(pack, &blobs)]);
+                let known = (!blobs.is_empty()).then(|| file_size(&blobs));
+                prop_assert_eq!(index.pack_size(&pack).filter(|_| !blobs.is_empty()), known);
             }
             prop_assert_eq!(index.len(), model.len());
             for blob in 0u16..500 {

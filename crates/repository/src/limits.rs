@@ -11,6 +11,7 @@ use bytes::Bytes;
 
 use crate::crypto::OVERHEAD;
 use crate::error::{Error, Result};
+use crate::id::Id;
 use crate::index::Location;
 use crate::pack::{BlobKind, PackedBlob};
 use crate::repository::{FileKind, damaged};
@@ -60,6 +61,25 @@ pub(crate) fn get(storage: &dyn Storage, name: &str, most: u64) -> Result<Bytes>
         return Err(Error::damaged(name, "it is larger than any such file"));
     }
     Ok(content)
+}
+
+/// A pack, which is read no further than its index foretells. [`Error::DamagedFile`] if it has
+/// another size.
+pub(crate) fn get_pack(storage: &dyn Storage, id: &Id, size: u64) -> Result<Bytes> {
+    let name = FileKind::Pack.name(id);
+    let size = size.min(file(FileKind::Pack));
+    let content = storage.get_range(&name, 0, size + 1)?;
+    match content.len() as u64 {
+        length if length == size => Ok(content),
+        length if length > size => Err(Error::damaged(
+            name,
+            format!("the pack file has more than the {size} bytes that its index says"),
+        )),
+        length => Err(Error::damaged(
+            name,
+            format!("the pack file has {length} bytes, its index says {size}"),
+        )),
+    }
 }
 
 /// An error for a blob that is not worth reading.

@@ -6,19 +6,19 @@ use crate::index::{Location, MemoryIndex};
 use crate::limits;
 use crate::opener::BlobOpener;
 use crate::pack;
-use crate::repository::{FileKind, Inner};
+use crate::repository::Inner;
 
-/// Looks at every byte of a pack that should hold so many blobs: its size, or what is wrong with
-/// it. An error is one of the storage, and says nothing of the pack.
+/// Looks at every byte of a pack that should have so many bytes and blobs: its size, or what is
+/// wrong with it. An error is one of the storage, and says nothing of the pack.
 pub(crate) fn read_pack(
     inner: &Inner,
     index: &MemoryIndex,
     id: &Id,
+    size: u64,
     blobs: usize,
     opener: &mut BlobOpener,
 ) -> Result<std::result::Result<u64, String>> {
-    let name = FileKind::Pack.name(id);
-    match limits::get(inner.storage.as_ref(), &name, limits::file(FileKind::Pack)) {
+    match limits::get_pack(inner.storage.as_ref(), id, size) {
         Ok(file) => Ok(look(inner, index, id, blobs, &file, opener)),
         Err(error) if error.is_outage() => Err(error),
         Err(error) => Ok(Err(error.to_string())),

@@ -24,15 +24,17 @@ use crate::check::{CheckLevel, CheckReport};
 use crate::error::{Error, Result};
 use crate::id::{Id, SnapshotId};
 use crate::index::{IndexFile, IndexPack, Location};
+use crate::limits;
 use crate::lock::{begin_job, begin_prune_job};
 use crate::opener::BlobOpener;
-use crate::pack::{self, BlobKind, PackedBlob};
+use crate::pack::{self, BlobKind, PackedBlob, file_size};
 use crate::pause::pause;
 use crate::prune::repack::{NewPacks, repack};
 use crate::prune::survey::{Survey, workers};
 use crate::prune::{PruneOptions, execute};
 use crate::refs::TreeRefs;
 use crate::repository::{FileKind, Inner, Repository};
+use crate::storage::StorageError;
 
 /// Packs whose entries are collected at a time.
 const BATCH: usize = 256;
@@ -152,9 +154,7 @@ impl Repository {
             }
             pause("repair:retired");
             // What they listed is listed by others now, as far as anybody needs it.
-            for id in &damaged_files {
-                self.inner.storage.delete(&FileKind::Index.name(id))?;
-            }
+            report.index_files = delete_lost(&self.inner, &damaged_files)?;
         }
         report.check = self.check(CheckLevel::Structure, &options.cancel)?;
         Ok(report)
@@ -216,10 +216,29 @@ impl Repository {
 
 fn damaged_index_files(survey: &Survey<'_>) -> Vec<Id> {
     let names = survey.problems.iter().filter_map(|problem| match problem {
-        Error::DamagedFile { name, .. } => name.strip_prefix("index/")?.parse().ok(),
+        Error::DamagedFile { name, .. } | Error::Storage(StorageError { name, .. }) => {
+            name.strip_prefix("index/")?.parse().ok()
+        }
         _ => None,
     });
     names.collect()
+}
+
+/// Deletes index files that still cannot be read, and counts them. One that can by now tells the
+/// truth, and stays.
+fn delete_lost(inner: &Inner, files: &[Id]) -> Result<u64> {
+    let mut deleted = 0;
+    for id in files {
+        match inner.load_index_file(id) {
+            Err(error) if error.is_lost() => {
+                inner.storage.delete(&FileKind::Index.name(id))?;
+                deleted += 1;
+            }
+            Err(Error::Storage(error)) if !error.is_not_found() => return Err(error.into()),
+            _ => {}
+        }
+    }
+    Ok(deleted)
 }
 
 /// A blob of this plaintext, compressed where that makes it smaller.
@@ -312,13 +331,16 @@ fn find_bad(
 
 /// Nothing if the pack is whole to the last byte; else those of its blobs that are.
 fn look_into(inner: &Inner, listed: &IndexPack) -> Result<Option<Vec<PackedBlob>>> {
-    let file = match inner.storage.get(&FileKind::Pack.name(&listed.id)) {
+    let blobs: Vec<PackedBlob> = listed.packed().collect();
+    let storage = inner.storage.as_ref();
+    let file = match limits::get_pack(storage, &listed.id, file_size(&blobs)) {
         Ok(file) => file,
-        Err(error) if error.is_not_found() => return Ok(Some(Vec::new())),
-        Err(error) => return Err(error.into()),
+        Err(Error::Storage(error)) if error.is_not_found() => return Ok(Some(Vec::new())),
+        // Of another size, or with a sector that cannot be read.
+        Err(error) if error.is_lost() => return one_by_one(inner, listed.id, &blobs).map(Some),
+        Err(error) => return Err(error),
     };
     let mut opener = BlobOpener::new()?;
-    let blobs: Vec<PackedBlob> = listed.packed().collect();
     let whole: Vec<PackedBlob> = blobs
         .iter()
         .filter(|blob| {
@@ -333,4 +355,17 @@ fn look_into(inner: &Inner, listed: &IndexPack) -> Result<Option<Vec<PackedBlob>
         && Id::hash(&file) == listed.id
         && pack::parse(&inner.key, &file).is_ok_and(|header| header == blobs);
     Ok(if good { None } else { Some(whole) })
+}
+
+/// The whole ones among the blobs of a pack that cannot be read in one piece.
+fn one_by_one(inner: &Inner, pack: Id, blobs: &[PackedBlob]) -> Result<Vec<PackedBlob>> {
+    let mut whole = Vec::new();
+    for blob in blobs {
+        match inner.load_from(&Location { pack, blob: *blob }) {
+            Ok(_) => whole.push(*blob),
+            Err(error) if error.is_lost() => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(whole)
 }

@@ -126,7 +126,7 @@ pub(crate) struct Inner {
 pub struct SnapshotList {
     /// The readable ones, oldest first.
     pub snapshots: Vec<Snapshot>,
-    /// The damaged ones.
+    /// Those that are damaged, or that the disk cannot read.
     pub damaged: Vec<(SnapshotId, Error)>,
 }
 
@@ -240,7 +240,7 @@ impl Repository {
                 Ok(snapshot) => all.snapshots.push(snapshot),
                 // Forgotten meanwhile.
                 Err(Error::SnapshotNotFound(_)) => {}
-                Err(error) if error.is_damage() => all.damaged.push((id, error)),
+                Err(error) if error.is_lost() => all.damaged.push((id, error)),
                 Err(error) => return Err(error),
             }
         }

@@ -12,6 +12,7 @@ use std::sync::Arc;
 use crate::error::{Error, Result};
 use crate::id::Id;
 use crate::index::Location;
+use crate::limits;
 use crate::opener::BlobOpener;
 use crate::pack;
 use crate::repository::{FileKind, Inner, Repository};
@@ -62,21 +63,27 @@ impl Verifier {
         Ok(packs)
     }
 
-    /// Reads one pack to its last byte. An error means that the storage could not be asked, and
-    /// says nothing about the pack.
+    /// Reads one pack to its last byte. What the disk cannot read is damaged. An error means that
+    /// the storage could not be asked, and says nothing about the pack.
     pub fn verify(&self, id: Id) -> Result<PackVerdict> {
         let damaged = |bytes, reason: String| Ok(PackVerdict::Damaged { bytes, reason });
-        let file = match self.inner.storage.get(&FileKind::Pack.name(&id)) {
+        let Some(size) = self.foretold(&id)? else { return Ok(PackVerdict::Dropped) };
+        let file = match limits::get_pack(self.inner.storage.as_ref(), &id, size) {
             Ok(file) => file,
-            Err(error) if error.is_not_found() => {
+            Err(Error::Storage(error)) if error.is_not_found() => {
                 self.inner.refresh_index()?;
-                return if self.inner.index().memory.pack_ids().contains(&id) {
+                return if self.inner.index().memory.pack_size(&id).is_some() {
                     damaged(0, "the pack file is gone".to_owned())
                 } else {
                     Ok(PackVerdict::Dropped)
                 };
             }
-            Err(error) => return Err(error.into()),
+            Err(Error::DamagedFile { reason, .. }) => return damaged(0, reason),
+            // A disk that cannot read it does not get better by asking for ever.
+            Err(Error::Storage(error)) if error.is_unreadable() => {
+                return damaged(0, error.to_string());
+            }
+            Err(error) => return Err(error),
         };
         let bytes = file.len() as u64;
         if Id::hash(&file) != id {
@@ -99,6 +106,17 @@ impl Verifier {
             }
         }
         Ok(PackVerdict::Whole { bytes })
+    }
+
+    /// What a pack has to have by the index, in bytes; nothing if no index lists it.
+    fn foretold(&self, id: &Id) -> Result<Option<u64>> {
+        let known = || self.inner.index().memory.pack_size(id);
+        if let Some(size) = known() {
+            return Ok(Some(size));
+        }
+        // It may be newer than what we know.
+        self.inner.refresh_index()?;
+        Ok(known())
     }
 }
 

@@ -1,5 +1,6 @@
 //! Checking a repository: is everything there that its snapshots need, and is it whole?
 
+mod indexes;
 mod packs;
 mod subset;
 
@@ -8,6 +9,8 @@ pub use subset::PackSubset;
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
+use indexes::Listing;
+
 use crate::cancel::CancelFlag;
 use crate::error::{Error, Result};
 use crate::id::{Id, SnapshotId};
@@ -15,7 +18,7 @@ use crate::index::MemoryIndex;
 use crate::limits;
 use crate::lock::{JobGuard, begin_job};
 use crate::node::Node;
-use crate::pack::{self, BlobKind};
+use crate::pack::BlobKind;
 use crate::repository::{FileKind, Inner, Repository};
 use crate::snapshot::Snapshot;
 use crate::tree::Tree;
@@ -129,6 +132,7 @@ impl Repository {
             report: CheckReport::default(),
             index: MemoryIndex::default(),
             packs: HashMap::new(),
+            files: Vec::new(),
             suspects: options.suspects.iter().copied().collect(),
             progress: options.progress,
             unreadable: HashSet::new(),
@@ -169,8 +173,9 @@ struct Check<'a> {
     progress: Option<&'a (dyn Fn(u64, u64) + Sync)>,
     report: CheckReport,
     index: MemoryIndex,
-    /// Size that the index foretells, and number of blobs.
-    packs: HashMap<Id, (u64, usize)>,
+    packs: HashMap<Id, Listing>,
+    /// The index files that were read.
+    files: Vec<Id>,
     /// Packs with something wrong, so that each of their blobs must be tried.
     suspects: HashSet<Id>,
     unreadable: HashSet<(BlobKind, Id)>,
@@ -248,47 +253,6 @@ impl Check<'_> {
         snapshots.sort_by_key(|snapshot: &Snapshot| (snapshot.time, snapshot.id));
         self.report.snapshots = snapshots.len() as u64;
         Ok(snapshots)
-    }
-
-    fn indexes(&mut self) -> Result<()> {
-        let mut seen = HashSet::new();
-        // A prune replaces index files: the new one is there before the old one goes.
-        for _ in 0..20 {
-            if self.index_files(&mut seen)? {
-                break;
-            }
-        }
-        self.report.packs = self.packs.len() as u64;
-        self.report.blobs = self.index.len() as u64;
-        Ok(())
-    }
-
-    /// Reads the index files that were not read yet; returns whether all that were listed were there.
-    fn index_files(&mut self, seen: &mut HashSet<Id>) -> Result<bool> {
-        let mut all_there = true;
-        for (id, _) in self.inner.list(FileKind::Index)? {
-            self.go_on()?;
-            if seen.contains(&id) {
-                continue;
-            }
-            match self.inner.load_index_file(&id) {
-                Ok(file) => {
-                    for pack in &file.packs {
-                        let blobs: Vec<_> = pack.packed().collect();
-                        self.packs.insert(pack.id, (pack::file_size(&blobs), blobs.len()));
-                    }
-                    self.index.add(&file.packs);
-                }
-                Err(Error::Storage(error)) if error.is_not_found() => {
-                    all_there = false;
-                    continue;
-                }
-                Err(error) if error.is_outage() => return Err(error),
-                Err(error) => self.problem(FileKind::Index.name(&id), error),
-            }
-            seen.insert(id);
-        }
-        Ok(all_there)
     }
 
     /// Whether anything in or below the tree is hurt. Every tree is read once.

@@ -19,7 +19,8 @@ impl Check<'_> {
         let known = |id: &&Id| self.packs.contains_key(*id);
         self.report.unreferenced_packs =
             (stored.len() - stored.keys().filter(known).count()) as u64;
-        let mut expected: Vec<_> = self.packs.iter().map(|(id, pack)| (*id, *pack)).collect();
+        let mut expected: Vec<_> =
+            self.packs.iter().map(|(id, pack)| (*id, (pack.size, pack.blobs))).collect();
         expected.sort_unstable();
         self.report.pack_bytes = expected.iter().map(|(_, (size, _))| size).sum();
         let mut to_read: Vec<Pack> = Vec::new();
@@ -71,9 +72,9 @@ impl Check<'_> {
             let (mut opener, mut wrong) = (BlobOpener::new()?, Vec::new());
             loop {
                 let number = next.fetch_add(1, Ordering::Relaxed);
-                let Some((id, _, blobs)) = packs.get(number) else { return Ok(wrong) };
+                let Some((id, size, blobs)) = packs.get(number) else { return Ok(wrong) };
                 this.go_on()?;
-                match read_pack(this.inner, &this.index, id, *blobs, &mut opener)? {
+                match read_pack(this.inner, &this.index, id, *size, *blobs, &mut opener)? {
                     Ok(bytes) => {
                         let before = bytes_read.fetch_add(bytes, Ordering::Relaxed);
                         if let Some(progress) = this.progress {

@@ -107,6 +107,13 @@ pub(crate) fn read_sealed(inner: &Inner, pack: Id, blobs: &[PackedBlob]) -> Resu
             Err(error) if error.is_not_found() => {
                 return Err(Error::damaged(&name, "the pack file is gone"));
             }
+            // A bad sector between them does not keep any of them.
+            Err(error) if error.is_unreadable() && run.len() > 1 => {
+                for blob in run {
+                    copied.extend(read_sealed(inner, pack, std::slice::from_ref(blob))?);
+                }
+                continue;
+            }
             other => other?,
         };
         for blob in run {

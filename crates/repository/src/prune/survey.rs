@@ -17,6 +17,7 @@ use crate::prune::ledger::{Ledger, Slot};
 use crate::prune::{PruneOptions, PrunePhase};
 use crate::refs::TreeRefs;
 use crate::repository::{FileKind, Inner, Repository};
+use crate::storage::StorageError;
 
 /// Trees that lie together are read in one go up to this many bytes.
 const RUN: u64 = 4 << 20;
@@ -175,13 +176,24 @@ impl<'a> Survey<'a> {
             }
             self.go_on()?;
             self.options.report(PrunePhase::ReadIndex, number as u64, total);
-            match self.inner.load_index_file(&id) {
+            let mut read = self.inner.load_index_file(&id);
+            if self.tolerant && read.as_ref().is_err_and(Error::is_lost) {
+                // To mend means to do without it: not for a single bad reading.
+                read = self.inner.load_index_file(&id);
+            }
+            match read {
                 Ok(file) => files.push((id, size, file)),
-                Err(error) if error.is_damage() => self.problems.push(error),
+                Err(error) if self.is_noted(&error) => self.problems.push(error),
                 Err(error) => return Err(error),
             }
         }
         self.ledger.add(files)
+    }
+
+    /// Whether the survey goes on after an error: damage is told in the end. What the disk cannot
+    /// read, only who mends it takes for damage.
+    fn is_noted(&self, error: &Error) -> bool {
+        error.is_damage() || self.tolerant && error.is_lost()
     }
 
     /// Which packs of the index are there.
@@ -255,7 +267,7 @@ impl<'a> Survey<'a> {
         for blob in pack.packed().filter(|blob| missing.contains(&(blob.kind, blob.id))) {
             match self.inner.load_from(&Location { pack: pack.id, blob }) {
                 Ok(_) => has = true,
-                Err(error) if error.is_damage() => {
+                Err(error) if self.is_noted(&error) => {
                     tracing::warn!(%error, "a pack that no index lists is damaged");
                     return Ok(false);
                 }
@@ -288,7 +300,7 @@ impl<'a> Survey<'a> {
             match read_header(self.inner, id, *size) {
                 Ok(pack) => found.push(pack),
                 Err(Error::Storage(error)) if error.is_not_found() => {}
-                Err(error) if error.is_damage() => {
+                Err(error) if self.is_noted(&error) => {
                     tracing::warn!(%error, "a pack that no index lists is not readable");
                 }
                 Err(error) => return Err(error),
@@ -336,7 +348,7 @@ impl<'a> Survey<'a> {
                 self.options.report(PrunePhase::FindNeeded, trees, 0);
                 let refs = match refs {
                     Ok(refs) => refs,
-                    Err(error) if error.is_damage() => {
+                    Err(error) if self.is_noted(&error) => {
                         let Some(refs) = self.another_copy(place) else {
                             self.problems.push(error);
                             self.unreadable.push(place.blob.id);
@@ -434,6 +446,10 @@ fn read_run(inner: &Inner, run: &[Location]) -> Vec<(Location, Result<TreeRefs>)
     let end = u64::from(last.blob.offset) + u64::from(last.blob.length);
     let name = FileKind::Pack.name(&first.pack);
     let bytes = inner.storage.get_range(&name, start, end - start);
+    if run.len() > 1 && bytes.as_ref().is_err_and(StorageError::is_unreadable) {
+        // A bad sector in one of them, or between them, says nothing of the others.
+        return run.chunks(1).flat_map(|one| read_run(inner, one)).collect();
+    }
     let mut opener = BlobOpener::new();
     let mut read = |place: &Location| {
         let opener = opener.as_mut().map_err(|error| error.clone())?;

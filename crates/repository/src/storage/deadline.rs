@@ -2,7 +2,8 @@
 //!
 //! A system call that hangs, on a network mount whose server is gone, cannot be called off. So it
 //! is made on another thread, which is left behind when its time is up: what it was asked may
-//! still be done later, as with any lost answer.
+//! still be done later, as with any lost answer. What can be stopped asks whether it
+//! [`is_awaited`] before it does what cannot be undone.
 //!
 //! What takes long because there is much of it (a listing of a million names, a large pack over a
 //! slow line) tells that it [`gets_on`], so that silence can be told from work.
@@ -35,6 +36,8 @@ static POOLS: LazyLock<Mutex<HashMap<PathBuf, Weak<Pool>>>> = LazyLock::new(Mute
 thread_local! {
     /// Signs of life that the operation of this thread has given.
     static SIGNS: RefCell<Option<Arc<AtomicU64>>> = const { RefCell::new(None) };
+    /// Whether the caller of this thread's operation has given it up.
+    static GIVEN_UP: RefCell<Option<Arc<Mutex<bool>>>> = const { RefCell::new(None) };
 }
 
 /// Says that the storage operation of this thread gets on. Costs next to nothing where nobody
@@ -45,6 +48,16 @@ pub(super) fn gets_on() {
             signs.fetch_add(1, Ordering::Relaxed);
         }
     });
+}
+
+/// Whether somebody still waits for the storage operation of this thread. Where nobody does, its
+/// caller has said that it failed.
+pub(super) fn is_awaited() -> bool {
+    GIVEN_UP.with_borrow(|given_up| {
+        given_up
+            .as_ref()
+            .is_none_or(|given_up| !*given_up.lock().unwrap_or_else(PoisonError::into_inner))
+    })
 }
 
 /// How long an operation may take.
@@ -198,8 +211,10 @@ impl Pool {
         let (pool, late, given) = (Arc::clone(self), Arc::clone(&given_up), Arc::clone(&signs));
         let task = Box::new(move || {
             SIGNS.set(Some(given));
+            GIVEN_UP.set(Some(Arc::clone(&late)));
             let result = work();
             SIGNS.set(None);
+            GIVEN_UP.set(None);
             let late = late.lock().unwrap_or_else(PoisonError::into_inner);
             if *late {
                 pool.add_hanging(-1);

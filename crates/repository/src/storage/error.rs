@@ -81,6 +81,11 @@ impl StorageError {
         matches!(self.kind, StorageErrorKind::TimedOut | StorageErrorKind::Unavailable)
     }
 
+    /// Whether the disk cannot read what lies there (EIO), as opposed to a storage out of reach.
+    pub(crate) fn is_unreadable(&self) -> bool {
+        self.errno == Some(Errno::EIO as i32)
+    }
+
     /// What to do about it, as far as the storage can tell.
     pub fn advice(&self) -> Option<&'static str> {
         Some(match (self.errno.map(Errno::from_raw), self.kind) {

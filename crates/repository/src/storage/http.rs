@@ -4,6 +4,7 @@
 //! runtime. Ours blocks in the thread that waits for the answer anyway.
 
 use std::error::Error;
+use std::io::Read as _;
 use std::pin::{Pin, pin};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
@@ -24,6 +25,8 @@ use super::{StorageError, StorageErrorKind, StorageOptions};
 /// Answers whose length is not known beforehand (listings, whole objects) are no larger than this,
 /// in bytes.
 const LARGEST: u64 = 256 << 20;
+/// Answers to what is no reading are no larger than this, in bytes.
+const LARGEST_RECEIPT: u64 = 16 << 20;
 /// Of the body of a refusal, so many bytes are worth telling.
 const TELLING: usize = 4096;
 
@@ -91,7 +94,9 @@ impl Http {
         // Both would be told twice.
         parts.headers.remove(header::CONTENT_LENGTH);
         let method = parts.method.clone();
-        let expected = if method == Method::GET { asked_range(&parts.headers) } else { 0 };
+        let range = asked_range(&parts.headers);
+        let most = range.unwrap_or(if method == Method::GET { LARGEST } else { LARGEST_RECEIPT });
+        let expected = if method == Method::GET { most.min(LARGEST) } else { 0 };
         let deadline = self.options.deadline(body.len() as u64 + expected);
         let sends = !body.is_empty() || [Method::PUT, Method::POST].contains(&method);
         let answered = if sends {
@@ -102,7 +107,7 @@ impl Http {
             self.run(request, deadline)
         };
         let response = answered.map_err(|error| trouble(&error).into_error())?;
-        receive(response, &method)
+        receive(response, &method, most)
     }
 }
 
@@ -172,27 +177,36 @@ fn whole(body: HttpRequestBody) -> Result<Bytes, HttpError> {
     Ok(all.freeze())
 }
 
-/// How many bytes a GET asks for.
-fn asked_range(headers: &header::HeaderMap) -> u64 {
-    let range = || {
-        let range = headers.get(header::RANGE)?.to_str().ok()?.strip_prefix("bytes=")?;
-        let (first, last) = range.split_once('-')?;
-        last.parse::<u64>().ok()?.checked_sub(first.parse().ok()?)
-    };
-    range().unwrap_or(LARGEST).min(LARGEST)
+/// How many bytes a request asks for, if it says so.
+fn asked_range(headers: &header::HeaderMap) -> Option<u64> {
+    let range = headers.get(header::RANGE)?.to_str().ok()?.strip_prefix("bytes=")?;
+    let (first, last) = range.split_once('-')?;
+    last.parse::<u64>().ok()?.checked_sub(first.parse().ok()?)?.checked_add(1)
 }
 
-/// Reads the answer to its end, and sorts out those that tell of trouble.
-fn receive(response: Response<Body>, method: &Method) -> Result<HttpResponse, HttpError> {
-    let (parts, mut body) = response.into_parts();
-    let content = if *method == Method::HEAD {
-        Vec::new()
-    } else {
-        let read = body.with_config().limit(u64::MAX).read_to_vec();
-        read.map_err(|error| trouble(&error).into_error())?
-    };
+/// Reads the answer to its end, but no more than was asked for, and sorts out those that tell of
+/// trouble.
+fn receive(
+    response: Response<Body>,
+    method: &Method,
+    most: u64,
+) -> Result<HttpResponse, HttpError> {
+    let (parts, body) = response.into_parts();
+    let success = parts.status.is_success();
+    // A refusal may be as long as it likes; nobody reads it to its end.
+    let most = if success { most } else { TELLING as u64 };
+    let mut content = Vec::new();
+    if *method != Method::HEAD {
+        let body = body.into_with_config().limit(u64::MAX).reader();
+        let read = body.take(most.saturating_add(1)).read_to_end(&mut content);
+        read.map_err(|error| trouble(&error.into()).into_error())?;
+    }
+    if success && content.len() as u64 > most {
+        let message = format!("the server sends more than the {most} bytes that it may");
+        return Err(Trouble { kind: StorageErrorKind::Other, message }.into_error());
+    }
     let status = parts.status;
-    if status.is_success() {
+    if success {
         return Ok(HttpResponse::from_parts(parts, content.into()));
     }
     let told = told(&content);
@@ -261,12 +275,35 @@ mod tests {
     }
 
     #[test]
-    fn a_request_has_the_time_that_its_range_needs() {
+    fn a_request_says_how_much_it_asks_for() {
         let mut headers = header::HeaderMap::new();
-        assert_eq!(asked_range(&headers), LARGEST);
+        assert_eq!(asked_range(&headers), None);
         headers.insert(header::RANGE, "bytes=100-1123".parse().unwrap());
-        assert_eq!(asked_range(&headers), 1023);
+        assert_eq!(asked_range(&headers), Some(1024));
         headers.insert(header::RANGE, "bytes=0-18446744073709551615".parse().unwrap());
-        assert_eq!(asked_range(&headers), LARGEST);
+        assert_eq!(asked_range(&headers), None);
+    }
+
+    /// A body that never ends.
+    fn endless(status: u16) -> Response<Body> {
+        let body = Body::builder().reader(std::io::repeat(b'x'));
+        Response::builder().status(status).body(body).unwrap()
+    }
+
+    #[test]
+    fn no_more_is_received_than_was_asked_for() {
+        let sends = |bytes: &[u8]| Response::new(Body::builder().data(bytes));
+        let received = receive(sends(&[7; 1000]), &Method::GET, 1000).unwrap();
+        assert_eq!(received.status(), StatusCode::OK);
+        for answer in [sends(&[7; 1001]), endless(206)] {
+            let error = receive(answer, &Method::GET, 1000).unwrap_err();
+            let trouble = Trouble::beneath(&error).unwrap();
+            assert_eq!(trouble.kind, StorageErrorKind::Other);
+            assert!(trouble.message.contains("1000 bytes"), "{trouble}");
+        }
+        // What it refuses, it refuses, in however many words.
+        assert_eq!(receive(endless(404), &Method::GET, 10).unwrap().status(), 404);
+        let error = receive(endless(503), &Method::GET, 10).unwrap_err();
+        assert_eq!(Trouble::beneath(&error).unwrap().kind, StorageErrorKind::Unavailable);
     }
 }

@@ -8,7 +8,7 @@
 use std::collections::HashSet;
 use std::fs::{DirBuilder, File, OpenOptions};
 use std::io::{self, Write};
-use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
@@ -16,19 +16,20 @@ use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use nix::errno::Errno;
-use nix::fcntl::{AT_FDCWD, RenameFlags, renameat2};
 use nix::libc::O_NONBLOCK;
 use nix::sys::statfs::statfs;
 
 use crate::planted::{Bug, is_planted};
 
 use super::deadline::gets_on;
+use super::rename::{is_unsupported, rename_new};
+use super::walk::{freshen, new_name, reap, walk};
 use super::{Storage, StorageError, StorageErrorKind, StoredObject, check_name};
 
-/// Begins the name of a file that is being written.
-const NEW: &str = ".provault-new-";
 /// So much is read at a time; whoever waits for more hears of each.
 const STEP: usize = 1 << 20;
+/// More is not read at once, in bytes: packs end at 4 GiB, and nothing else is as large.
+const LARGEST: u64 = 8 << 30;
 /// What the directories and files of a repository allow: their owner everything, others nothing.
 const DIRECTORY_MODE: u32 = 0o700;
 const FILE_MODE: u32 = 0o600;
@@ -57,6 +58,8 @@ pub struct LocalStorage {
     /// Whether `config` was seen here: from then on, a root without it is not our repository.
     has_config: AtomicBool,
     sync: bool,
+    /// Whether the file system is a remote one, if that is not to be asked.
+    remote: Option<bool>,
 }
 
 impl LocalStorage {
@@ -75,6 +78,7 @@ impl LocalStorage {
             directories: Mutex::default(),
             has_config: false.into(),
             sync: !is_planted(Bug::NoSync),
+            remote: None,
         })
     }
 
@@ -90,6 +94,9 @@ impl LocalStorage {
     /// Whether the directory lies on a file system whose answers come from a server, a network's or
     /// a FUSE program's, and may never come.
     pub fn is_remote(&self) -> bool {
+        if let Some(remote) = self.remote {
+            return remote;
+        }
         self.root
             .ancestors()
             .find_map(|path| statfs(path).ok())
@@ -143,12 +150,18 @@ impl LocalStorage {
     fn read(&self, name: &str, offset: u64, length: u64) -> Result<Bytes, StorageError> {
         let (file, size) = self.open("get", name)?;
         let length = size.saturating_sub(offset).min(length);
-        let length = usize::try_from(length)
-            .map_err(|_| StorageError::other("get", name, "it is larger than memory"))?;
-        let mut content = vec![0; length];
-        let read = read_at(&file, &mut content, offset)
+        // A file of any size may lie there, by damage or by malice.
+        let too_large = || {
+            let message = format!("{length} bytes at once are more than this machine has room for");
+            StorageError::other("get", name, message)
+        };
+        let length = Some(length).filter(|length| *length <= LARGEST);
+        let length = length.and_then(|length| usize::try_from(length).ok());
+        let length = length.ok_or_else(too_large)?;
+        let mut content = Vec::new();
+        content.try_reserve_exact(length).map_err(|_| too_large())?;
+        read_at(&file, &mut content, offset, length)
             .map_err(|error| StorageError::io("get", name, &error))?;
-        content.truncate(read);
         Ok(Bytes::from(content))
     }
 
@@ -208,16 +221,31 @@ impl LocalStorage {
         if !self.sync {
             return Ok(());
         }
-        match File::open(path)?.sync_all() {
+        let synced = File::open(path)?.sync_all();
+        #[cfg(test)]
+        tests::SYNCED.with_borrow_mut(|all| all.push(path.to_owned()));
+        match synced {
             // Some network file systems have no such thing; what they acknowledge is stored.
             Err(error) if is_unsupported(&error) => Ok(()),
             other => other,
         }
     }
 
+    /// The same, for a directory that may be gone, with all that was in it.
+    fn sync_if_there(&self, path: &Path) -> io::Result<()> {
+        match self.sync_directory(path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            other => other,
+        }
+    }
+
+    fn remove(&self, name: &str, path: &Path) -> Result<(), StorageError> {
+        std::fs::remove_file(path).map_err(|error| self.failed("delete", name, &error))
+    }
+
     /// Writes the content, durably, under a name of its own.
     fn write_new(&self, directory: &Path, content: &[u8]) -> io::Result<NewFile> {
-        let path = directory.join(format!("{NEW}{:016x}", rand::random::<u64>()));
+        let path = directory.join(new_name());
         let mut file =
             OpenOptions::new().write(true).create_new(true).mode(FILE_MODE).open(&path)?;
         let new = NewFile(path);
@@ -285,6 +313,11 @@ impl Storage for LocalStorage {
 
     fn list(&self, prefix: &str) -> Result<Vec<StoredObject>, StorageError> {
         let path = self.path("list", prefix)?;
+        // Who is at work, what they wrote and what they took away is decided upon by these. Packs lie
+        // in 256 directories, and what their listing lacks or has too much is asked for by name.
+        if prefix != "data" && !prefix.starts_with("data/") && self.is_remote() {
+            freshen(&path);
+        }
         let mut found = Vec::new();
         match walk(&path, prefix, &mut HashSet::new(), &mut found) {
             Ok(()) => Ok(found),
@@ -307,9 +340,15 @@ impl Storage for LocalStorage {
 
     fn delete(&self, name: &str) -> Result<(), StorageError> {
         let path = self.path("delete", name)?;
-        std::fs::remove_file(&path).map_err(|error| self.failed("delete", name, &error))?;
-        self.sync_directory(path.parent().unwrap_or(&self.root))
-            .map_err(|error| StorageError::io("delete", name, &error))
+        let removed = self.remove(name, &path);
+        if removed.as_ref().is_err_and(|error| !error.is_not_found()) {
+            return removed;
+        }
+        // Also when nothing is there: whoever removed it may not have come to syncing that, and the
+        // caller goes on as if it were gone for good.
+        self.sync_if_there(path.parent().unwrap_or(&self.root))
+            .map_err(|error| StorageError::io("delete", name, &error))?;
+        removed
     }
 
     fn delete_many(&self, names: &[String]) -> Result<(), StorageError> {
@@ -317,20 +356,17 @@ impl Storage for LocalStorage {
         let deleted = names.iter().try_for_each(|name| {
             gets_on();
             let path = self.path("delete", name)?;
-            match std::fs::remove_file(&path) {
-                Ok(()) => {
+            match self.remove(name, &path) {
+                Err(error) if !error.is_not_found() => Err(error),
+                _ => {
                     changed.extend(path.parent().map(Path::to_owned));
                     Ok(())
                 }
-                Err(error) => match self.failed("delete", name, &error) {
-                    error if error.is_not_found() => Ok(()),
-                    error => Err(error),
-                },
             }
         });
         for directory in changed {
             gets_on();
-            self.sync_directory(&directory).map_err(|error| {
+            self.sync_if_there(&directory).map_err(|error| {
                 StorageError::io("delete in", &directory.to_string_lossy(), &error)
             })?;
         }
@@ -374,139 +410,43 @@ fn make(path: &Path) -> io::Result<()> {
     }
 }
 
-/// Reads until the buffer is full or the file ends, however little comes at a time.
-fn read_at(file: &impl FileExt, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
+/// Reads until there is so much or the file ends, however little comes at a time.
+fn read_at(
+    file: &impl FileExt,
+    content: &mut Vec<u8>,
+    offset: u64,
+    length: usize,
+) -> io::Result<()> {
     let mut filled = 0;
-    while filled < buffer.len() {
-        let end = buffer.len().min(filled + STEP);
+    while filled < length {
+        // Only what is about to be read takes memory.
+        content.resize(length.min(filled + STEP), 0);
         gets_on();
-        match file.read_at(&mut buffer[filled..end], offset + filled as u64) {
+        match file.read_at(&mut content[filled..], offset + filled as u64) {
             Ok(0) => break,
             Ok(read) => filled += read,
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             Err(error) => return Err(error),
         }
     }
-    Ok(filled)
-}
-
-/// Gives a file its name, unless that name is taken.
-fn rename_new(from: &Path, to: &Path) -> io::Result<()> {
-    match renameat2(AT_FDCWD, from, AT_FDCWD, to, RenameFlags::RENAME_NOREPLACE) {
-        Ok(()) => return Ok(()),
-        // Not every file system can; nearly all of those (NFS, say) have hard links.
-        Err(Errno::EINVAL | Errno::ENOSYS | Errno::ENOTSUP) => {}
-        Err(error) => return Err(error.into()),
-    }
-    match std::fs::hard_link(from, to) {
-        // A network file system may lose the answer, ask again, and find what it did itself.
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
-            let (from, to) = (from.metadata()?, to.metadata()?);
-            if (from.dev(), from.ino()) == (to.dev(), to.ino()) { Ok(()) } else { Err(error) }
-        }
-        // Without links, nothing is left but to look first. Names are hashes of what is in the
-        // file, so two writers at a time do no harm.
-        Err(error)
-            if is_unsupported(&error) || error.raw_os_error() == Some(Errno::EPERM as i32) =>
-        {
-            if to.try_exists()? {
-                return Err(io::Error::from_raw_os_error(Errno::EEXIST as i32));
-            }
-            std::fs::rename(from, to)
-        }
-        other => other,
-    }
-}
-
-fn is_unsupported(error: &io::Error) -> bool {
-    matches!(
-        error.raw_os_error().map(Errno::from_raw),
-        Some(Errno::EINVAL | Errno::ENOSYS | Errno::ENOTSUP | Errno::EBADF)
-    )
-}
-
-/// Names that begin with a dot are nobody's objects, and neither are staged files.
-fn is_listed(name: &str) -> bool {
-    !name.starts_with('.') && !name.contains('#')
-}
-
-/// Whether a file is an interrupted write: ours, or one of an earlier version, which wrote
-/// `NAME#1` beside its target.
-fn is_leftover(name: &str) -> bool {
-    if let Some(random) = name.strip_prefix(NEW) {
-        return random.len() == 16 && random.bytes().all(|digit| digit.is_ascii_hexdigit());
-    }
-    name.split_once('#').is_some_and(|(target, number)| {
-        (["config", "reserve"].contains(&target)
-            || target.len() == 64 && target.bytes().all(|c| c.is_ascii_hexdigit()))
-            && !number.is_empty()
-            && number.bytes().all(|c| c.is_ascii_digit())
-    })
-}
-
-/// Everything below a directory. What disappears meanwhile was not there.
-fn walk(
-    directory: &Path,
-    name: &str,
-    seen: &mut HashSet<(u64, u64)>,
-    found: &mut Vec<StoredObject>,
-) -> io::Result<()> {
-    let meta = directory.metadata()?;
-    // A symbolic link to a directory above would lead round and round.
-    if !seen.insert((meta.dev(), meta.ino())) {
-        return Ok(());
-    }
-    for entry in directory.read_dir()? {
-        gets_on();
-        let entry = entry?;
-        let file_name = entry.file_name();
-        let Some(file_name) = file_name.to_str().filter(|name| is_listed(name)) else {
-            continue;
-        };
-        let name = format!("{name}/{file_name}");
-        // Follows links: a part of the repository may lie on another disk.
-        let walked = match entry.path().metadata() {
-            Ok(meta) if meta.is_dir() => walk(&entry.path(), &name, seen, found),
-            Ok(meta) if meta.is_file() => {
-                found.push(StoredObject { name, size: meta.len() });
-                Ok(())
-            }
-            Ok(_) => Ok(()),
-            Err(error) => Err(error),
-        };
-        match walked {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-            _ => {}
-        }
-    }
-    Ok(())
-}
-
-fn reap(directory: &Path, depth: u8, before: SystemTime, reaped: &mut u64) -> io::Result<()> {
-    for entry in std::fs::read_dir(directory)? {
-        gets_on();
-        let entry = entry?;
-        let kind = entry.file_type()?;
-        if kind.is_dir() && depth < 2 {
-            reap(&entry.path(), depth + 1, before, reaped)?;
-        } else if kind.is_file() && entry.file_name().to_str().is_some_and(is_leftover) {
-            // A writer may finish meanwhile, then its file is gone: no error. Nothing is synced: a
-            // leftover that comes back after a power cut is reaped again.
-            let modified = entry.metadata().and_then(|meta| meta.modified());
-            let old = modified.is_ok_and(|modified| modified <= before);
-            if old && std::fs::remove_file(entry.path()).is_ok() {
-                *reaped += 1;
-            }
-        }
-    }
+    content.truncate(filled);
     Ok(())
 }
 
 #[cfg(test)]
 mod tests {
-    use std::cell::Cell;
+    use std::cell::{Cell, RefCell};
+    use std::os::unix::fs::MetadataExt as _;
+    use std::sync::Arc;
+    use std::sync::mpsc::channel;
 
+    use super::super::deadline::{Patience, Pool};
     use super::*;
+
+    thread_local! {
+        /// The directories that this thread has synced.
+        pub(super) static SYNCED: RefCell<Vec<PathBuf>> = RefCell::default();
+    }
 
     /// Gives a few bytes at a time, and is interrupted now and then.
     struct Stuttering(Vec<u8>, Cell<usize>);
@@ -534,21 +474,86 @@ mod tests {
         for (offset, length, expected) in
             [(0, 256, &content[..]), (10, 20, &content[10..30]), (250, 100, &content[250..])]
         {
-            let mut buffer = vec![0; length];
-            let read = read_at(&file, &mut buffer, offset).unwrap();
-            assert_eq!(&buffer[..read], expected);
+            let mut read = Vec::new();
+            read_at(&file, &mut read, offset, length).unwrap();
+            assert_eq!(read, expected);
         }
     }
 
+    /// The first try may have come no further than to the removal, and its caller be told nothing.
     #[test]
-    fn only_interrupted_writes_are_leftovers() {
-        let id = "0f".repeat(32);
-        for name in [".provault-new-0123456789abcdef", &format!("{id}#1"), "config#23"] {
-            assert!(is_leftover(name) && !is_listed(name), "{name}");
+    fn what_is_gone_already_is_gone_for_good() {
+        let root = tempfile::tempdir().unwrap();
+        let storage = LocalStorage::local(root.path()).unwrap();
+        let names = ["index/a".to_owned(), "data/ab/b".to_owned()];
+        for name in &names {
+            storage.put(name, Bytes::from_static(b"x")).unwrap();
+            std::fs::remove_file(root.path().join(name)).unwrap();
         }
-        for name in [".provault-new-", ".provault-new-0123456789abcdeX", "notes#1", "config#", &id]
-        {
-            assert!(!is_leftover(name), "{name}");
+        let synced = |directory: &str| {
+            SYNCED.take().iter().filter(|path| **path == root.path().join(directory)).count()
+        };
+        SYNCED.take();
+        assert!(storage.delete(&names[0]).unwrap_err().is_not_found());
+        assert_eq!(synced("index"), 1);
+        storage.delete_many(&names).unwrap();
+        let all = SYNCED.take();
+        assert_eq!(all.len(), 2, "{all:?}");
+        // With its directory, it is nowhere.
+        assert!(storage.delete("keys/c").unwrap_err().is_not_found());
+        storage.delete_many(&["keys/c".to_owned()]).unwrap();
+        assert!(SYNCED.take().is_empty());
+    }
+
+    /// A write hangs until nobody waits for it, then the disk comes back.
+    #[test]
+    fn what_was_given_up_does_not_appear_later() {
+        let root = tempfile::tempdir().unwrap();
+        let storage = Arc::new(LocalStorage::local(root.path()).unwrap());
+        let (release, released) = channel::<()>();
+        let (tell, told) = channel();
+        let writer = Arc::clone(&storage);
+        let hang = move || {
+            released.recv().unwrap();
+            let done = writer.put("index/late", Bytes::from_static(b"x"));
+            tell.send(done.clone()).unwrap();
+            done
+        };
+        let pool = Arc::<Pool>::default();
+        let patience = Patience::whole(Duration::from_millis(1));
+        let error = pool.run(patience, "put", "index/late", hang).unwrap_err();
+        assert_eq!(error.kind, StorageErrorKind::TimedOut);
+        release.send(()).unwrap();
+        assert_eq!(told.recv().unwrap().unwrap_err().kind, StorageErrorKind::TimedOut);
+        assert!(storage.list("index").unwrap().is_empty());
+        let left: Vec<_> = root.path().join("index").read_dir().unwrap().collect();
+        assert!(left.is_empty(), "{left:?}");
+        // Nor does it keep others from writing it.
+        storage.put("index/late", Bytes::from_static(b"x")).unwrap();
+    }
+
+    /// What tells is the directory's time, as it tells the client of a network file system.
+    #[test]
+    fn listings_of_a_remote_file_system_are_made_fresh() {
+        let root = tempfile::tempdir().unwrap();
+        for remote in [false, true] {
+            let remote = Some(remote);
+            let storage = LocalStorage { remote, ..LocalStorage::local(root.path()).unwrap() };
+            for name in ["locks/a", "index/b", "snapshots/c", "provault/prune/d", "data/ee/e"] {
+                let directory = name.rsplit_once('/').unwrap().0;
+                let path = root.path().join(directory);
+                if !path.exists() {
+                    storage.put(name, Bytes::from_static(b"x")).unwrap();
+                }
+                File::open(&path).unwrap().set_modified(SystemTime::UNIX_EPOCH).unwrap();
+                assert_eq!(storage.list(directory).unwrap().len(), 1);
+                let touched = path.metadata().unwrap().mtime() > 0;
+                assert_eq!(touched, remote == Some(true) && directory != "data/ee", "{name}");
+                assert_eq!(path.read_dir().unwrap().count(), 1, "nothing is left in it");
+            }
+            // Nothing is made where nothing was.
+            assert!(storage.list("keys").unwrap().is_empty());
+            assert!(!root.path().join("keys").exists());
         }
     }
 }

@@ -11,8 +11,10 @@ mod limits;
 mod local;
 mod location;
 mod options;
+mod rename;
 mod retry;
 mod s3;
+mod walk;
 
 use std::fmt;
 use std::time::Duration;

@@ -7,6 +7,7 @@
 //! a time could then both succeed. Names are hashes of what is written, so that this matters to
 //! `config` alone, which two `init`s at a time would have to write.
 
+use std::collections::HashSet;
 use std::fmt;
 use std::pin::pin;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -30,6 +31,11 @@ use super::{Storage, StorageError, StorageErrorKind, StorageOptions, StoredObjec
 
 /// Where the objects lie that are written to see whether overwriting is refused.
 const PROBES: &str = "provault/probe";
+
+/// A listing ends before it holds more objects: with packs of 16 MiB, so many are more than 1 PiB.
+const MOST_OBJECTS: usize = 100_000_000;
+/// Some stores give pages without objects, for what was deleted; so many are without sense.
+const MOST_EMPTY_PAGES: u32 = 1000;
 
 /// Storage in a bucket, below a prefix. Its operations have deadlines, and are tried once.
 pub struct S3Storage {
@@ -172,15 +178,20 @@ impl S3Storage {
         self.path(operation, name)?;
         let prefix = format!("{}/", self.key(name));
         let (mut found, mut page_token) = (Vec::new(), None);
+        let mut pages = Pages::default();
         loop {
             let options = PaginatedListOptions { page_token, ..PaginatedListOptions::default() };
             let page =
                 Self::run(operation, name, self.store.list_paginated(Some(&prefix), options))?;
-            found.extend(page.result.objects);
-            page_token = page.page_token;
-            if page_token.is_none() {
+            let Some(token) = page.page_token else {
+                found.extend(page.result.objects);
                 return Ok(found);
-            }
+            };
+            pages
+                .turn(&page.result.objects, &token, found.len())
+                .map_err(|message| StorageError::other(operation, name, message))?;
+            found.extend(page.result.objects);
+            page_token = Some(token);
         }
     }
 
@@ -205,6 +216,34 @@ impl S3Storage {
             }
             Ok(())
         })
+    }
+}
+
+/// Tells a listing that never ends from a long one.
+#[derive(Default)]
+struct Pages {
+    tokens: HashSet<String>,
+    /// The first object of each.
+    firsts: HashSet<Path>,
+    empty: u32,
+}
+
+impl Pages {
+    /// Before the next page, with the token that this one ended with.
+    fn turn(&mut self, page: &[ObjectMeta], token: &str, found: usize) -> Result<(), &'static str> {
+        let fresh = if let Some(first) = page.first() {
+            self.firsts.insert(first.location.clone())
+        } else {
+            self.empty += 1;
+            self.empty <= MOST_EMPTY_PAGES
+        };
+        if !fresh || !self.tokens.insert(token.to_owned()) {
+            return Err("the server's listing goes round and round");
+        }
+        if found + page.len() > MOST_OBJECTS {
+            return Err("the server lists more objects than any repository has");
+        }
+        Ok(())
     }
 }
 

@@ -10,10 +10,11 @@ use std::sync::Arc;
 
 use provault_repository::fuzzing::{self, TARGETS};
 use provault_repository::{
-    CancelFlag, CheckLevel, Error, ObjectStorage, Password, Repository, Storage,
+    CancelFlag, CheckLevel, Error, ObjectStorage, PackVerdict, Password, Problem, RepairOptions,
+    Repository, Storage,
 };
 
-use crate::support::{Sandbox, options};
+use crate::support::{Sandbox, assert_same, describe, options, small_tree};
 
 /// Mutations of each file of the corpus.
 const MUTATIONS: u64 = 60;
@@ -257,4 +258,82 @@ fn absurdly_large_files_are_refused_unread() {
     assert!(ObjectStorage::local(&sandbox.path("repo")).is_ok());
     let grown = peak_memory() - before;
     assert!(grown < 400 << 20, "{} MiB", grown >> 20);
+}
+
+/// A pack that grew beyond all bounds, by damage or by malice, is not read into memory by anybody
+/// who looks at packs; what is whole in it is saved.
+#[test]
+fn a_pack_larger_than_memory_is_damaged_and_no_more() {
+    let sandbox = Sandbox::new();
+    small_tree(&sandbox.source());
+    let repository = sandbox.init();
+    let committed = sandbox.backup(&repository);
+    let before = peak_memory();
+    let verifier = repository.verifier().unwrap();
+    let packs = verifier.packs().unwrap();
+    assert!(packs.len() > 1);
+    for (id, size) in &packs {
+        let path = sandbox.path(&format!("repo/data/{}/{id}", &id.to_string()[..2]));
+        fs::OpenOptions::new().write(true).open(path).unwrap().set_len(1 << 40).unwrap();
+        match verifier.verify(*id).unwrap() {
+            PackVerdict::Damaged { reason, .. } => {
+                assert!(reason.contains(&size.to_string()), "{reason}");
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+    let name = format!("data/{}/{}", &packs[0].0.to_string()[..2], packs[0].0);
+    let error = sandbox.storage().get(&name).unwrap_err();
+    assert!(error.message.contains("more than this machine has room for"), "{error}");
+    let report = repository.check(CheckLevel::ReadData, &CancelFlag::new()).unwrap();
+    assert_eq!(report.problems.len(), packs.len(), "{:?}", report.problems);
+    let all = RepairOptions { read_data: true, ..RepairOptions::default() };
+    let report = repository.repair(&[], &all).unwrap();
+    assert_eq!(report.damaged_packs.len(), packs.len(), "{report:?}");
+    assert!(report.lost_blobs.is_empty() && report.check.is_clean(), "{report:?}");
+    let restored = sandbox.restore(&repository, committed.id, "out");
+    assert_same(&describe(&sandbox.source()), &describe(&restored));
+    let grown = peak_memory() - before;
+    assert!(grown < 400 << 20, "{} MiB", grown >> 20);
+}
+
+/// Two listings of one pack: as long as they say the same, both are true.
+#[test]
+fn an_index_that_contradicts_itself_is_never_clean() {
+    let leaf = r#"{"nodes":[{"name":"x","type":"file","size":1,"content":["DATA:1"]}]}"#;
+    let (storage, _) = fuzzing::hostile(leaf.as_bytes()).unwrap();
+    let repository = opened(&storage);
+    let index = |storage: &Arc<dyn Storage>| -> Vec<String> {
+        storage.list("index").unwrap().into_iter().map(|object| object.name).collect()
+    };
+    fuzzing::relist(&storage, &[false, false]).unwrap();
+    let report = repository.check(CheckLevel::ReadData, &CancelFlag::new()).unwrap();
+    assert!(report.is_clean(), "{:?}", report.problems);
+    let before = index(&storage);
+    fuzzing::relist(&storage, &[true]).unwrap();
+    for level in [CheckLevel::Structure, CheckLevel::ReadData] {
+        let report = repository.check(level, &CancelFlag::new()).unwrap();
+        let is_named = |name: &String| {
+            let names = |problem: &Problem| problem.error.to_string().contains(name.as_str());
+            report.problems.iter().any(names)
+        };
+        let mut added = index(&storage);
+        added.retain(|name| !before.contains(name));
+        // And one of those that it contradicts.
+        assert_eq!(added.len(), 1);
+        assert!(is_named(&added[0]), "{:?}", report.problems);
+        assert!(before.iter().any(is_named), "{:?}", report.problems);
+    }
+    // Listed in one file, first the lie and then the truth: all that is in the pack is in the index.
+    let (storage, _) = fuzzing::hostile(leaf.as_bytes()).unwrap();
+    let repository = opened(&storage);
+    let truth = index(&storage);
+    fuzzing::relist(&storage, &[true, false]).unwrap();
+    storage.delete(&truth[0]).unwrap();
+    let report = repository.check(CheckLevel::ReadData, &CancelFlag::new()).unwrap();
+    let contradicts = |problem: &Problem| problem.error.to_string().contains("in itself");
+    assert!(report.problems.iter().any(contradicts), "{:?}", report.problems);
+    // That the blob is listed does not make it be there.
+    let object = format!("data blob {}", fuzzing::MADE_UP);
+    assert!(report.problems.iter().any(|problem| problem.object == object));
 }

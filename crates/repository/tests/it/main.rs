@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod adoption;
+mod bad_sectors;
 mod beside;
 mod care;
 mod concurrency;

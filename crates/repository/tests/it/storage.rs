@@ -1,6 +1,8 @@
 //! What every storage promises, tried on each of them; and repositories in a bucket.
 
 use std::fs;
+use std::io::{BufRead, BufReader, Write};
+use std::net::TcpListener;
 use std::num::NonZeroUsize;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::Path;
@@ -244,7 +246,7 @@ fn buckets_conform() {
     let error = open_storage("s3://bucket", &nobody).unwrap().get("config").unwrap_err();
     assert_eq!(error.kind, StorageErrorKind::Unavailable, "{error}");
     // A server that accepts and never answers.
-    let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let silent = TcpListener::bind("127.0.0.1:0").unwrap();
     let endpoint = format!("http://{}", silent.local_addr().unwrap());
     let impatient = StorageOptions {
         timeout: Duration::from_millis(50),
@@ -264,6 +266,58 @@ fn buckets_conform() {
 }
 
 /// Stock restic, on a repository in a bucket.
+/// A server that answers each listing with a page made of its number, of 3000 pages.
+fn lists(page: fn(u32) -> String) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let endpoint = format!("http://{}", listener.local_addr().unwrap());
+    std::thread::spawn(move || {
+        let Ok((client, _)) = listener.accept() else { return };
+        let mut client = BufReader::new(client);
+        for number in 0..3000 {
+            let mut line = String::new();
+            while line != "\r\n" {
+                line.clear();
+                if !client.read_line(&mut line).is_ok_and(|read| read > 0) {
+                    return;
+                }
+            }
+            let page = if number < 2999 { page(number) } else { String::new() };
+            let xml = format!("<ListBucketResult><Name>b</Name>{page}</ListBucketResult>");
+            let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n", xml.len());
+            if client.get_mut().write_all(format!("{head}{xml}").as_bytes()).is_err() {
+                return;
+            }
+        }
+    });
+    endpoint
+}
+
+#[test]
+fn a_listing_that_never_ends_is_an_error() {
+    fn object(key: u32) -> String {
+        let time = "<LastModified>2024-01-01T00:00:00.000Z</LastModified>";
+        format!("<Contents><Key>data/{key}</Key>{time}<Size>1</Size></Contents>")
+    }
+    fn next(token: u32) -> String {
+        format!("<NextContinuationToken>{token}</NextContinuationToken>")
+    }
+    let rounds: [fn(u32) -> String; 4] = [
+        |number| object(number) + &next(7),
+        |number| object(number) + &next(number % 5),
+        |number| object(3) + &next(number),
+        next,
+    ];
+    for round in rounds {
+        let storage = open_storage("s3://bucket", &s3(&lists(round))).unwrap();
+        let error = storage.list("data").unwrap_err();
+        assert_eq!(error.kind, StorageErrorKind::Other, "{error}");
+        assert!(error.message.contains("round and round"), "{error}");
+    }
+    // A long one does end.
+    let storage = open_storage("s3://bucket", &s3(&lists(|n| object(n) + &next(n)))).unwrap();
+    assert_eq!(storage.list("data").unwrap().len(), 2999);
+}
+
 fn restic_on(server: &S3Server, prefix: &str, sandbox: &Sandbox, args: &[&str]) -> String {
     let output = Command::new("restic")
         .args(["--no-cache", "--repo", &format!("s3:{}/bucket/{prefix}", server.endpoint())])
