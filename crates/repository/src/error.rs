@@ -112,6 +112,15 @@ pub enum Error {
         /// One of them.
         first: Box<Error>,
     },
+    /// There are packs and no snapshot, so a prune would delete everything; nothing was deleted.
+    #[error(
+        "the repository holds {packs} packs and no snapshot, so everything would go, and nothing \
+         was deleted. If snapshots are missing, put their files back into `snapshots/`, or mount it"
+    )]
+    NoSnapshots {
+        /// How many packs are there.
+        packs: u64,
+    },
     /// The job was cancelled through its [`CancelFlag`](crate::CancelFlag).
     #[error("cancelled")]
     Cancelled,

@@ -9,6 +9,7 @@ mod care;
 mod expiry;
 mod jobs;
 mod mending;
+mod pruning;
 mod schedule;
 mod support;
 mod tests_of_restores;
