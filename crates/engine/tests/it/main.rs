@@ -10,6 +10,7 @@ mod expiry;
 mod jobs;
 mod mending;
 mod pruning;
+mod recovery_kit;
 mod schedule;
 mod support;
 mod tests_of_restores;
