@@ -14,6 +14,7 @@
 //! | an empty repository that no vault names | removed |
 
 use std::collections::HashSet;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -282,6 +283,9 @@ fn orphaned_repositories(root: &Path, named: &HashSet<PathBuf>, too_late: &Atomi
         if named.contains(&path) || !(deleted || is_unused_repository(&path)) {
             continue;
         }
+        if is_named_otherwise(&path, named) {
+            continue;
+        }
         if too_late.load(Ordering::Acquire) {
             return;
         }
@@ -294,6 +298,15 @@ fn orphaned_repositories(root: &Path, named: &HashSet<PathBuf>, too_late: &Atomi
             }
         }
     }
+}
+
+/// Whether a vault lies there that the catalog names by another path, through a link or a mount say.
+/// Asked only about what would be removed, so that the places of other vaults, which may not
+/// answer, hold up nothing else.
+fn is_named_otherwise(path: &Path, named: &HashSet<PathBuf>) -> bool {
+    let place = |path: &Path| path.metadata().map(|meta| (meta.dev(), meta.ino())).ok();
+    let here = place(path);
+    here.is_some() && named.iter().any(|other| place(other) == here)
 }
 
 /// Whether there is nothing but what initialising a repository makes: its directories, its config,

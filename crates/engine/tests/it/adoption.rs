@@ -70,6 +70,22 @@ async fn only_an_unused_repository_that_no_vault_names_is_removed() {
     running.stop("test over").await;
 }
 
+/// The catalog may name a vault through a link, as one does that a recovery kit brought back.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_empty_vault_under_another_spelling_is_not_removed() {
+    let world = World::new("2026-03-01T12:00:00Z").await;
+    let real = world.directory.path().join(&world.vault.location);
+    let link = world.directory.path().join("link");
+    std::os::unix::fs::symlink(world.directory.path(), &link).unwrap();
+    let location = link.join(&world.vault.location).to_str().unwrap().to_owned();
+    let vault = BackupVault { location, ..world.vault.clone() };
+    world.engine.catalog().update_vault(&vault).await.unwrap();
+    let running = world.start().await;
+    assert!(real.join("config").exists());
+    assert!(world.back_up().await.recovery_point_arn.is_some());
+    running.stop("test over").await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_vault_with_somebody_elses_snapshot_is_not_deleted() {
     let world = World::new("2026-03-01T12:00:00Z").await;
