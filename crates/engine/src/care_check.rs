@@ -1,6 +1,6 @@
 //! CHECK: is everything there that the recovery points need, and who suffers where it is not?
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
 use provault_catalog::{Change, PackRead};
@@ -21,7 +21,7 @@ pub(crate) async fn check(work: &Work) -> Result<Done> {
     let repository = shared.repository(&work.vault).await?;
     // Before anything is looked at: a point that is made meanwhile is not called missing.
     let points = points_of(shared, &work.vault).await?;
-    let before = sync(shared, &work.vault, &repository).await?;
+    sync(shared, &work.vault, &repository).await?;
     let suspects = still_damaged(work, &repository).await?;
     let read_data = work.run.options.read_data;
     let found = {
@@ -42,7 +42,7 @@ pub(crate) async fn check(work: &Work) -> Result<Done> {
         .map_err(|error| work.failed(error))?
     };
     if read_data {
-        remember(work, &found, &before, &repository).await?;
+        remember(work, &found, &repository).await?;
     }
     let missing = gone(shared, &work.vault, &repository, &points).await?;
     let hurt = hurt(&found, &points, &missing);
@@ -92,41 +92,60 @@ pub(crate) async fn still_damaged(work: &Work, repository: &Repository) -> Resul
     Ok(damaged)
 }
 
-/// A check of all data has read every pack: that counts as verification. Only what was there
-/// before it began and still is when it has ended has certainly been read.
-async fn remember(
-    work: &Work,
-    found: &CheckReport,
-    before: &[(Id, u64)],
-    repository: &Repository,
-) -> Result<()> {
-    let after = sync(&work.shared, &work.vault, repository).await?;
-    let after: HashSet<Id> = after.into_iter().map(|(id, _)| id).collect();
-    let reason_of = |id: &Id| {
-        let id = id.to_string();
-        let name = |object: &str| object.rsplit('/').next() == Some(id.as_str());
-        found
-            .problems
-            .iter()
-            .find(|problem| problem.object.starts_with("data/") && name(&problem.object))
-            .map(|problem| problem.error.to_string())
-    };
-    let damaged: HashSet<&str> = found
-        .problems
-        .iter()
-        .filter(|problem| problem.object.starts_with("data/"))
-        .filter_map(|problem| problem.object.rsplit('/').next())
-        .collect();
-    let read: Vec<PackRead> = before
-        .iter()
-        .filter(|(id, _)| after.contains(id))
-        .map(|(id, _)| {
-            let pack = id.to_string();
-            let damage = damaged.contains(pack.as_str()).then(|| reason_of(id).unwrap_or_default());
-            PackRead { pack, damage }
-        })
-        .collect();
+/// A check of all data has read every pack that an index file listed then: that counts as
+/// verification. What is known of others, of a backup that runs say, was not read.
+async fn remember(work: &Work, found: &CheckReport, repository: &Repository) -> Result<()> {
+    let there = sync(&work.shared, &work.vault, repository).await?;
+    let read = packs_read(found, &there.into_iter().map(|(id, _)| id).collect());
     let now = work.shared.now();
     work.shared.catalog.packs_read(&work.vault, &read, None, None, now).await?;
     Ok(())
+}
+
+/// What a check found out about each pack that is still `there`.
+fn packs_read(found: &CheckReport, there: &HashSet<Id>) -> Vec<PackRead> {
+    let mut damage: HashMap<Id, String> = HashMap::new();
+    for problem in &found.problems {
+        let name = problem.object.strip_prefix("data/").and_then(|name| name.rsplit('/').next());
+        if let Some(id) = name.and_then(|name| name.parse().ok()) {
+            damage.entry(id).or_insert_with(|| problem.error.to_string());
+        }
+    }
+    // One that is gone, or has another size, is not read.
+    let seen: BTreeSet<Id> = found.read.iter().chain(damage.keys()).copied().collect();
+    seen.into_iter()
+        .filter(|id| there.contains(id))
+        .map(|id| PackRead { pack: id.to_string(), damage: damage.get(&id).cloned() })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use provault_repository::{Error, Problem};
+
+    use super::*;
+
+    #[test]
+    fn only_what_was_read_is_noted_as_verified() {
+        let [read, hurt, gone, unlisted, dropped] = [1_u8, 2, 3, 4, 5].map(|n| Id::hash(&[n]));
+        let problem = |id: Id| {
+            let object = format!("data/{}/{id}", &id.to_string()[..2]);
+            Problem { error: Error::SnapshotNotFound(id), object }
+        };
+        let found = CheckReport {
+            read: vec![read, hurt, dropped],
+            problems: vec![problem(hurt), problem(gone)],
+            ..CheckReport::default()
+        };
+        let there = [read, hurt, gone, unlisted].into();
+        let mut noted: Vec<_> = packs_read(&found, &there)
+            .into_iter()
+            .map(|read| (read.pack, read.damage.is_some()))
+            .collect();
+        noted.sort();
+        let mut wanted = [(read, false), (hurt, true), (gone, true)]
+            .map(|(id, damaged)| (id.to_string(), damaged));
+        wanted.sort();
+        assert_eq!(noted, wanted);
+    }
 }

@@ -2,11 +2,14 @@
 
 use std::fmt::Write as _;
 
+use provault_catalog::{JobFilter, Page};
 use provault_domain::care::CareReport;
-use provault_repository::{PruneOptions, PrunePlan, PruneReport};
+use provault_domain::{BackupJob, RecoveryPoint};
+use provault_repository::{Error, PruneOptions, PrunePlan, PruneReport, Repository, SnapshotId};
 
 use crate::care::{Done, Work};
-use crate::care_report::{bytes, count, figures, listed};
+use crate::care_report::{bytes, count, figures, listed, snapshot_of};
+use crate::missing::{gone, points_of};
 use crate::shared::blocking;
 use crate::verification::sync;
 use crate::{EngineError, Result};
@@ -14,20 +17,96 @@ use crate::{EngineError, Result};
 /// Prunes a vault beside running jobs, or tells what would go.
 pub(crate) async fn prune(work: &Work) -> Result<Done> {
     let repository = work.shared.repository(&work.vault).await?;
-    let options = PruneOptions { cancel: work.cancel_flag(), ..PruneOptions::default() };
-    let opened = repository.clone();
     if work.run.options.dry_run {
-        let plan = blocking(move || opened.plan_prune(&options)).await?;
-        return Ok((planned(&plan.map_err(|error| work.failed(error))?), Vec::new()));
+        let plan = expecting_all(work, &repository, Repository::plan_prune).await?;
+        return Ok((planned(&plan), Vec::new()));
     }
-    let done =
-        blocking(move || opened.prune(&options)).await?.map_err(|error| work.failed(error))?;
+    let done = expecting_all(work, &repository, Repository::prune).await?;
     // What is gone is not verified any more, and what was copied is new.
     sync(&work.shared, &work.vault, &repository).await?;
     if !done.postponed.is_empty() {
         return Err(EngineError::Refused(postponed(&done)));
     }
     Ok((pruned(&done), Vec::new()))
+}
+
+/// So often a list of recovery points may be out of date before it was looked for.
+const TRIES: usize = 3;
+
+/// Prunes, or plans to, only if the snapshot of every recovery point is there. One that another
+/// program removed, or that lies on a disk that is not mounted, would take its data with it, and
+/// putting its file back would not help any more.
+async fn expecting_all<T: Send + 'static>(
+    work: &Work,
+    repository: &Repository,
+    act: fn(&Repository, &PruneOptions) -> provault_repository::Result<T>,
+) -> Result<T> {
+    let mut tries = 0;
+    loop {
+        let points = points_of(&work.shared, &work.vault).await?;
+        let options = PruneOptions {
+            cancel: work.cancel_flag(),
+            expected: points.iter().map(snapshot_id).collect::<Result<_>>()?,
+            allow_empty: points.is_empty() && was_used(work).await?,
+            ..PruneOptions::default()
+        };
+        let opened = repository.clone();
+        match blocking(move || act(&opened, &options)).await? {
+            Ok(done) => return Ok(done),
+            Err(Error::PruneRefused { first, .. })
+                if matches!(*first, Error::SnapshotNotFound(_)) && tries < TRIES =>
+            {
+                let missing = gone(&work.shared, &work.vault, repository, &points).await?;
+                if let Some(first) = missing.first() {
+                    return Err(EngineError::Refused(not_whole(work, missing.len(), first)));
+                }
+                // What was missing was deleted in an orderly way meanwhile.
+                tries += 1;
+            }
+            Err(error @ Error::NoSnapshots { .. }) => {
+                return Err(EngineError::Refused(format!(
+                    "vault {}: {error}. If everything was removed on purpose, prune it with \
+                     `provault repository prune --allow-empty` and its exported password.",
+                    work.vault.name
+                )));
+            }
+            Err(error) => return Err(work.failed(error)),
+        }
+    }
+}
+
+fn snapshot_id(point: &RecoveryPoint) -> Result<SnapshotId> {
+    snapshot_of(point).parse().map_err(|_| {
+        EngineError::Internal(format!("{} names a snapshot by what is no id", point.arn))
+    })
+}
+
+/// Whether this catalog has backed up into the vault, so that it knows what has to be there, and a
+/// vault without recovery points is one whose recovery points were deleted. A catalog that was
+/// made anew may know nothing of a vault that is full.
+async fn was_used(work: &Work) -> Result<bool> {
+    if work.vault.imported {
+        return Ok(false);
+    }
+    let filter = JobFilter {
+        account: Some(work.vault.account.clone()),
+        vault_name: Some(work.vault.name.clone()),
+        ..JobFilter::default()
+    };
+    let first = Page::first(1);
+    Ok(!work.shared.catalog.list_jobs::<BackupJob>(&filter, first).await?.items.is_empty())
+}
+
+fn not_whole(work: &Work, missing: usize, first: &RecoveryPoint) -> String {
+    format!(
+        "the snapshots of {} of vault {} are not there, and nothing was deleted, for a prune would \
+         take their data as well; the first is {}. Put their files back into `snapshots/` of the \
+         vault's repository (is its disk mounted?), or delete those recovery points; then prune \
+         again.",
+        count(missing as u64, "recovery point"),
+        work.vault.name,
+        first.arn,
+    )
 }
 
 /// Why nothing was taken out of the index. That is no success: whoever waits for the space waits on.

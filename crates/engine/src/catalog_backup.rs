@@ -5,9 +5,11 @@
 //! of its own, by which an import passes it by. What it holds of passwords and secrets is sealed
 //! by keys that it does not hold.
 
+use std::cmp::Reverse;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use jiff::{SignedDuration, Timestamp};
 use provault_catalog::Catalog;
 use provault_domain::care::CareReport;
 use provault_repository::{
@@ -27,6 +29,8 @@ const DIRECTORY: &str = "provault-catalog";
 const FILE: &str = "catalog.db";
 /// Copies that a vault keeps, the newest ones.
 const KEPT: usize = 14;
+/// Clocks differ by so much without any of them being wrong.
+const CLOCKS_DIFFER: SignedDuration = SignedDuration::from_hours(1);
 
 /// Where copies lie on their way into a vault.
 fn staging(shared: &Shared) -> PathBuf {
@@ -69,7 +73,7 @@ pub(crate) async fn back_up(work: &Work) -> Result<Done> {
     if let Err(error) = removed {
         tracing::warn!(%error, "a copy of the catalog was left in the data directory");
     }
-    let forgotten = forget_old(work, &repository).await?;
+    let forgotten = forget_old(work, &repository, snapshot).await?;
     let report = CareReport {
         clean: true,
         summary: format!("The catalog ({bytes} bytes) is stored as snapshot {snapshot}."),
@@ -121,13 +125,18 @@ async fn copy_and_store(
     stored.await?.map_err(|error| work.failed(error))
 }
 
-/// Forgets all copies but the newest; the next prune frees what they took.
-async fn forget_old(work: &Work, repository: &Repository) -> Result<u64> {
-    let repository = repository.clone();
+/// Whether something is dated so far after `now` that the clock it was made by was ahead.
+pub(crate) fn is_ahead(time: Timestamp, now: Timestamp) -> bool {
+    time.duration_since(now) > CLOCKS_DIFFER
+}
+
+/// Forgets all copies but the one that was just made and the newest others; the next prune frees
+/// what they took.
+async fn forget_old(work: &Work, repository: &Repository, made: SnapshotId) -> Result<u64> {
+    let (repository, now) = (repository.clone(), work.shared.now());
     let forgotten = blocking(move || {
-        let mut copies = copies_in(&repository)?;
-        let old: Vec<SnapshotId> =
-            copies.split_off(KEPT.min(copies.len())).iter().map(|s| s.id).collect();
+        let copies = copies_in(&repository)?;
+        let old = old_ones(copies.iter().map(|copy| (copy.id, copy.time)).collect(), made, now);
         if !old.is_empty() {
             repository.forget(&old)?;
         }
@@ -142,6 +151,18 @@ async fn forget_old(work: &Work, repository: &Repository) -> Result<u64> {
         );
     }
     Ok(forgotten)
+}
+
+/// Which copies are one too many. Copies of a clock that was ahead go first: they would be the
+/// newest for as long as it was ahead, and every copy that is made meanwhile would go at once.
+fn old_ones(
+    mut copies: Vec<(SnapshotId, Timestamp)>,
+    made: SnapshotId,
+    now: Timestamp,
+) -> Vec<SnapshotId> {
+    copies.retain(|(id, _)| *id != made);
+    copies.sort_by_key(|(id, time)| (is_ahead(*time, now), Reverse(*time), *id));
+    copies.into_iter().skip(KEPT - 1).map(|(id, _)| id).collect()
 }
 
 /// The copies of the catalog that a repository holds, newest first.
@@ -179,4 +200,55 @@ pub(crate) fn extract(
 /// Whether a catalog can be copied like this: one in a file of its own.
 pub(crate) fn is_possible(catalog: &Catalog) -> bool {
     catalog.is_a_file()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn copies(days: std::ops::Range<i64>) -> Vec<(SnapshotId, Timestamp)> {
+        let copy = |day: i64| {
+            let id = provault_repository::Id::hash(&day.to_le_bytes());
+            (id, Timestamp::UNIX_EPOCH + SignedDuration::from_hours(24 * day))
+        };
+        days.map(copy).collect()
+    }
+
+    fn ids(copies: &[(SnapshotId, Timestamp)]) -> Vec<SnapshotId> {
+        let mut ids: Vec<_> = copies.iter().map(|(id, _)| *id).collect();
+        ids.sort();
+        ids
+    }
+
+    fn old(all: &[(SnapshotId, Timestamp)], made: (SnapshotId, Timestamp)) -> Vec<SnapshotId> {
+        let mut old = old_ones(all.to_vec(), made.0, made.1);
+        old.sort();
+        old
+    }
+
+    #[test]
+    fn the_oldest_copies_go() {
+        let all = copies(1000..1020);
+        assert_eq!(old(&all, all[19]), ids(&all[..6]));
+        assert!(old(&all[..14], all[13]).is_empty());
+    }
+
+    #[test]
+    fn copies_of_a_clock_that_was_ahead_go_before_those_of_a_right_one() {
+        let mut all = copies(5000..5014);
+        let made = copies(1000..1001)[0];
+        all.push(made);
+        assert_eq!(old(&all, made), ids(&all[..1]), "never the copy that was just made");
+        all.extend(copies(990..1000));
+        assert_eq!(
+            old(&all, made),
+            ids(&all[..11]),
+            "the right ones stay, and the last of the others"
+        );
+        // By a clock that is behind, all others seem to be ahead.
+        let made = copies(1..2)[0];
+        let mut all = copies(1000..1014);
+        all.push(made);
+        assert_eq!(old(&all, made), ids(&all[..1]));
+    }
 }

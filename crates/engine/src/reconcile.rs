@@ -3,8 +3,8 @@
 //!
 //! | found | done |
 //! |---|---|
-//! | a backup job without a worker, its snapshot in the vault | adopted: COMPLETED or PARTIAL |
-//! | a backup job without a worker, no snapshot | FAILED, or ABORTED when it was being stopped |
+//! | a backup job without a worker, its snapshot whole in the vault | adopted: COMPLETED or PARTIAL |
+//! | a backup job without a worker, no snapshot or no whole one | FAILED, or ABORTED when it was being stopped |
 //! | a restore job without a worker | its staging removed, FAILED |
 //! | a restore test without a worker | reaped by its token, INCONCLUSIVE |
 //! | a care run without a worker | FAILED, or ABORTED when it was being stopped |
@@ -14,6 +14,7 @@
 //! | an empty repository that no vault names | removed |
 
 use std::collections::HashSet;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -25,6 +26,7 @@ use provault_domain::{
     RestoreJobEvent, RestoreTest,
 };
 use provault_driver::RestoreRequest;
+use provault_repository::CancelFlag;
 
 use crate::backup::{self, PointRecord, job_tag};
 use crate::shared::{Shared, blocking};
@@ -87,20 +89,34 @@ async fn each_abandoned<J: Job>(
 
 async fn backup_job(shared: &Arc<Shared>, claimed: Claimed<BackupJob>) -> Result<()> {
     let job = &claimed.job;
-    if let Some(vault) = shared.catalog.vault(&job.account, &job.vault_name).await?
-        && let Some((snapshot_id, record)) = find_committed(shared, &vault, &job.id).await?
-    {
-        tracing::info!(job = job.id, "the backup was stored before the server stopped: adopted");
-        return backup::enter(shared, &record, &snapshot_id, &vault, Some(&claimed.claim)).await;
+    let mut message = "The server stopped while this backup ran; no recovery point was made. The \
+                       next scheduled backup reads only what it did not store yet, or start one now."
+        .to_owned();
+    if let Some(vault) = shared.catalog.vault(&job.account, &job.vault_name).await? {
+        match find_committed(shared, &vault, &job.id).await? {
+            Committed::Whole(snapshot_id, record) => {
+                tracing::info!(job = job.id, "stored before the server stopped: adopted");
+                let claim = Some(&claimed.claim);
+                return backup::enter(shared, &record, &snapshot_id, &vault, claim).await;
+            }
+            Committed::Hurt(why) => {
+                tracing::error!(
+                    job = job.id,
+                    why,
+                    "stored before the server stopped, and not whole"
+                );
+                message = format!(
+                    "The server stopped while this backup ran, and its snapshot is not whole: \
+                     {why}. No recovery point was made; start the backup again, and check the vault."
+                );
+            }
+            Committed::Nothing => {}
+        }
     }
     let event = if job.state == BackupJobState::Aborting {
         BackupJobEvent::Stopped
     } else {
-        BackupJobEvent::Failed {
-            message: "The server stopped while this backup ran; no recovery point was made. The \
-                      next scheduled backup reads only what it did not store yet, or start one now."
-                .to_owned(),
-        }
+        BackupJobEvent::Failed { message }
     };
     shared
         .catalog
@@ -116,23 +132,39 @@ async fn backup_job(shared: &Arc<Shared>, claimed: Claimed<BackupJob>) -> Result
     Ok(())
 }
 
-/// The snapshot that a job committed, with the record inside it.
+/// What a job left in its vault.
+enum Committed {
+    Nothing,
+    /// A snapshot of which all is there, and the record inside it.
+    Whole(String, Box<PointRecord>),
+    /// One of which something is missing, and what.
+    Hurt(String),
+}
+
+/// The snapshot that a job committed. Before it counts, what its writer does last is done once more:
+/// a prune that ran beside may have taken out of the index what the snapshot needs.
 async fn find_committed(
     shared: &Arc<Shared>,
     vault: &BackupVault,
     job_id: &str,
-) -> Result<Option<(String, PointRecord)>> {
+) -> Result<Committed> {
     let repository = shared.repository(vault).await?;
     let tag = job_tag(job_id);
     let name = vault.name.clone();
     blocking(move || {
         let failed = EngineError::repository(&name);
         let Some(snapshot) = repository.find_snapshot_by_tag(&tag).map_err(&failed)? else {
-            return Ok(None);
+            return Ok(Committed::Nothing);
         };
-        let reader = repository.reader().map_err(&failed)?;
-        let Some(json) = reader.recovery_point_record(&snapshot).map_err(&failed)? else {
-            return Ok(None);
+        let record = repository.list_needed(&snapshot, &CancelFlag::new()).and_then(|_| {
+            let reader = repository.reader()?;
+            reader.recovery_point_record(&snapshot)
+        });
+        let json = match record {
+            Ok(Some(json)) => json,
+            Ok(None) => return Ok(Committed::Nothing),
+            Err(error) if error.is_damage() => return Ok(Committed::Hurt(error.to_string())),
+            Err(error) => return Err(failed(error)),
         };
         let record = serde_json::from_slice(&json).map_err(|error| {
             EngineError::Internal(format!(
@@ -140,7 +172,7 @@ async fn find_committed(
                 snapshot.id
             ))
         })?;
-        Ok(Some((snapshot.id.to_string(), record)))
+        Ok(Committed::Whole(snapshot.id.to_string(), Box::new(record)))
     })
     .await?
 }
@@ -282,6 +314,9 @@ fn orphaned_repositories(root: &Path, named: &HashSet<PathBuf>, too_late: &Atomi
         if named.contains(&path) || !(deleted || is_unused_repository(&path)) {
             continue;
         }
+        if is_named_otherwise(&path, named) {
+            continue;
+        }
         if too_late.load(Ordering::Acquire) {
             return;
         }
@@ -294,6 +329,15 @@ fn orphaned_repositories(root: &Path, named: &HashSet<PathBuf>, too_late: &Atomi
             }
         }
     }
+}
+
+/// Whether a vault lies there that the catalog names by another path, through a link or a mount say.
+/// Asked only about what would be removed, so that the places of other vaults, which may not
+/// answer, hold up nothing else.
+fn is_named_otherwise(path: &Path, named: &HashSet<PathBuf>) -> bool {
+    let place = |path: &Path| path.metadata().map(|meta| (meta.dev(), meta.ino())).ok();
+    let here = place(path);
+    here.is_some() && named.iter().any(|other| place(other) == here)
 }
 
 /// Whether there is nothing but what initialising a repository makes: its directories, its config,

@@ -14,7 +14,7 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use provault_catalog::{AccessKeyRow, Catalog, CatalogError};
 use provault_domain::{AccountId, BackupVault, Key, Role, Tags};
-use provault_repository::{Password, Repository, StorageOptions, WrappingKey};
+use provault_repository::{Password, Repository, Snapshot, StorageOptions, WrappingKey};
 use serde::{Deserialize, Serialize};
 
 use crate::shared::{Parts, blocking};
@@ -238,10 +238,12 @@ impl Kit {
     /// Rebuilds a server in `parts.data_dir` from this kit and the storage of its vaults: the keys,
     /// the newest copy of the catalog that can be read or a new one, and what the vaults hold
     /// beside it. `catalog_file` is where the server will look for its catalog; it appears there
-    /// last and whole, so that an attempt that was cut short is simply made again.
+    /// last and whole, so that an attempt that was cut short is simply made again. Copies that are
+    /// dated after `now` are taken only if there is no other.
     pub async fn restore(
         self,
         catalog_file: &Path,
+        now: Timestamp,
         parts: impl FnOnce(Catalog) -> Parts,
     ) -> Result<Restored> {
         let data_dir = catalog_file.parent().unwrap_or(Path::new("/")).to_owned();
@@ -256,7 +258,7 @@ impl Kit {
         let staged = staged(catalog_file);
         let mut problems = Vec::new();
         let kit = Arc::new(self);
-        let catalog_copy = kit.fetch_catalog(&staged, &mut problems).await?;
+        let catalog_copy = kit.fetch_catalog(&staged, now, &mut problems).await?;
         let url = format!("sqlite:{}", staged.display());
         let catalog = Catalog::open(&url).await?;
         kit.complete(&catalog, catalog_copy.is_none()).await?;
@@ -278,14 +280,17 @@ impl Kit {
         Ok(Restored { catalog_copy, imported, problems })
     }
 
-    /// The newest copy of the catalog that any vault holds and that can be read to its end.
+    /// The newest copy of this server's catalog that a vault holds and that can be read to its end.
     async fn fetch_catalog(
         self: &Arc<Self>,
         staged: &Path,
+        now: Timestamp,
         problems: &mut Vec<String>,
     ) -> Result<Option<(Timestamp, String)>> {
         let mut copies = Vec::new();
-        for (index, vault) in self.vaults.iter().enumerate() {
+        // A server makes no copies in vaults that it imported: what lies there is of another one.
+        let own = self.vaults.iter().enumerate().filter(|(_, vault)| !vault.vault.imported);
+        for (index, vault) in own {
             let kit = Arc::clone(self);
             let found = blocking(move || -> Result<_> {
                 let vault = &kit.vaults[index];
@@ -302,7 +307,22 @@ impl Kit {
                 Err(error) => problems.push(error.to_string()),
             }
         }
-        copies.sort_by_key(|(copy, ..)| std::cmp::Reverse(copy.time));
+        let is_ahead = |copy: &Snapshot| catalog_backup::is_ahead(copy.time, now);
+        copies.sort_by_key(|(copy, ..)| (is_ahead(copy), std::cmp::Reverse(copy.time)));
+        let mut ahead = copies.iter().filter(|(copy, ..)| is_ahead(copy));
+        if let Some((newest, _, vault)) = ahead.next() {
+            problems.push(format!(
+                "{} of the catalog dated after now ({now}) and taken only if there is no other, the \
+                 newest that of {} in vault {vault}: the clock of the server was ahead, or that of \
+                 this machine is behind. If it is this machine's, set it and restore again into an \
+                 empty data directory.",
+                match ahead.count() {
+                    0 => "A copy is".to_owned(),
+                    more => format!("{} copies are", more + 1),
+                },
+                newest.time
+            ));
+        }
         for (copy, repository, vault) in copies {
             let (target, time) = (staged.to_owned(), copy.time);
             let extracted = blocking(move || {
@@ -313,17 +333,11 @@ impl Kit {
                     .map_err(EngineError::repository("of the copy"))
             });
             let opened = match extracted.await? {
-                Ok(()) => {
-                    let url = format!("sqlite:{}", staged.display());
-                    Catalog::open(&url).await.map_err(EngineError::from)
-                }
+                Ok(()) => self.look_into(staged).await,
                 Err(error) => Err(error),
             };
             match opened {
-                Ok(catalog) => {
-                    catalog.close().await;
-                    return Ok(Some((time, vault.clone())));
-                }
+                Ok(()) => return Ok(Some((time, vault.clone()))),
                 Err(error) => problems.push(format!(
                     "the copy of the catalog of {time} in vault {vault} cannot be used: {error}"
                 )),
@@ -334,6 +348,25 @@ impl Kit {
             .await?
             .map_err(|error| EngineError::Refused(format!("{}: {error}", staged.display())))?;
         Ok(None)
+    }
+
+    /// Opens a copy of a catalog, and refuses one that is not of this kit's server.
+    async fn look_into(&self, staged: &Path) -> Result<()> {
+        let catalog = Catalog::open(&format!("sqlite:{}", staged.display())).await?;
+        let mut differs = None;
+        // These are fixed by the first start for ever, and the secret is another on each server.
+        for (name, value) in &self.settings {
+            if catalog.setting(name).await?.as_ref() != Some(value) {
+                differs = Some(name);
+            }
+        }
+        catalog.close().await;
+        match differs {
+            None => Ok(()),
+            Some(setting) => Err(EngineError::Refused(format!(
+                "it is of another server than this kit ({setting} is another)."
+            ))),
+        }
     }
 
     /// Enters into the catalog what the kit knows and the catalog does not, and where the vaults

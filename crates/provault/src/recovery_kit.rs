@@ -9,7 +9,7 @@ use std::sync::Arc;
 use provault_catalog::Catalog;
 use provault_cli::{ExportKitArgs, GlobalOptions};
 use provault_driver_filesystem::FilesystemDriver;
-use provault_engine::{Kit, Parts, Restored};
+use provault_engine::{Clock as _, Kit, Parts, Restored};
 use provault_proof::HelperCommand;
 use provault_repository::StorageOptions;
 
@@ -127,17 +127,19 @@ fn restore(
     kit.relocate(&places).map_err(|error| error.to_string())?;
     let (data_dir, _lock) = hold(&data_dir).map_err(|error| error.to_string())?;
     let runtime = tokio::runtime::Runtime::new().map_err(|error| error.to_string())?;
+    let clock = Arc::new(SystemClock::new());
+    let now = clock.now();
     let parts = |catalog: Catalog| Parts {
         catalog,
         data_dir: data_dir.clone(),
-        clock: Arc::new(SystemClock::new()),
+        clock,
         drivers: vec![Arc::new(FilesystemDriver::reserving(vec![data_dir.clone()]))],
         helper: HelperCommand::this_program(["__isolate"]),
         hostname: hostname(),
         storage: StorageOptions::default(),
     };
     let restored = runtime
-        .block_on(kit.restore(&data_dir.join("catalog.db"), parts))
+        .block_on(kit.restore(&data_dir.join("catalog.db"), now, parts))
         .map_err(|error| error.to_string())?;
     Ok((restored, data_dir))
 }

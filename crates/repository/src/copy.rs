@@ -6,7 +6,7 @@
 //! snapshot is written when all it needs is durable and in the index; so a copy that broke off goes
 //! on where it was.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
@@ -84,9 +84,9 @@ impl Repository {
         other.inner.refresh_index()?;
         let job = begin_job(&self.inner)?;
         self.inner.refresh_index()?;
-        let mut here = BTreeMap::new();
+        let mut here: HashMap<Id, Vec<Snapshot>> = HashMap::new();
         for snapshot in self.snapshots()?.snapshots {
-            here.insert(snapshot.original.unwrap_or(snapshot.id), snapshot.id);
+            here.entry(snapshot.original.unwrap_or(snapshot.id)).or_default().push(snapshot);
         }
         let mut copy = Copy {
             from: &other.inner,
@@ -101,12 +101,13 @@ impl Repository {
         for id in snapshots {
             let snapshot = other.snapshot(*id)?;
             let original = snapshot.original.unwrap_or(*id);
-            if let Some(present) = here.get(&original) {
-                copy.report.present.push((*id, *present));
+            let here = here.entry(original).or_default();
+            if let Some(present) = here.iter().find(|present| is_same(present, &snapshot)) {
+                copy.report.present.push((*id, present.id));
             } else {
                 match copy.snapshot(&snapshot) {
                     Ok(copied) => {
-                        here.insert(original, copied);
+                        here.push(Snapshot { id: copied, ..snapshot });
                         copy.report.copied.push((*id, copied));
                     }
                     Err(error) if error.is_damage() => copy.report.failed.push((*id, error)),
@@ -121,6 +122,17 @@ impl Repository {
         // would not have been whole, and not have been copied.
         Ok(copy.report)
     }
+}
+
+/// Whether one is a copy of the other, given that both stem from the same. A snapshot that was
+/// changed (`restic rewrite`, `restic tag`) stems from the one that it was before, and may be there
+/// beside it. The same is compared as by restic's copy.
+fn is_same(one: &Snapshot, other: &Snapshot) -> bool {
+    (one.tree, one.time) == (other.tree, other.time)
+        && one.hostname == other.hostname
+        && one.username == other.username
+        && one.paths == other.paths
+        && one.tags == other.tags
 }
 
 struct Copy<'a> {
@@ -275,5 +287,66 @@ impl Copy<'_> {
             Err(error) => return Err(error),
         }
         Ok(added)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::key::Password;
+    use crate::storage::LocalStorage;
+    use crate::{BackupOptions, Metadata, Options};
+
+    use super::*;
+
+    fn repository(directory: &std::path::Path) -> Repository {
+        let storage = Arc::new(LocalStorage::local(directory).unwrap());
+        let options = Options { lock_settle: std::time::Duration::ZERO, ..Options::default() };
+        Repository::init(storage, &Password::generate(), options).unwrap()
+    }
+
+    fn backup(repository: &Repository, content: &'static [u8]) -> SnapshotId {
+        let mut writer = repository.backup(BackupOptions::default()).unwrap();
+        let metadata = Metadata { mode: 0o644, size: content.len() as u64, ..Metadata::default() };
+        writer
+            .add_file(b"file", &metadata, &mut || {
+                Ok(Box::new(content) as Box<dyn std::io::Read + Send>)
+            })
+            .unwrap();
+        writer.finish(None).unwrap().id
+    }
+
+    /// As `restic rewrite` and `restic tag` change a snapshot: the new one names the old one.
+    #[test]
+    fn a_changed_snapshot_is_copied_beside_the_one_that_it_was() {
+        let directory = tempfile::tempdir().unwrap();
+        let source = repository(&directory.path().join("source"));
+        let first = backup(&source, b"all of it");
+        let changed = |id: SnapshotId, name: &str, value: Value| {
+            let json = source.inner.load_unpacked(FileKind::Snapshot, &id).unwrap();
+            let mut fields: Map<String, Value> = serde_json::from_slice(&json).unwrap();
+            fields.insert("original".to_owned(), Value::String(first.to_string()));
+            fields.insert(name.to_owned(), value);
+            let json = go_json::to_vec(&fields).unwrap();
+            source.inner.save_unpacked(FileKind::Snapshot, &json).unwrap()
+        };
+        let less = backup(&source, b"some");
+        let tree = source.snapshot(less).unwrap().tree;
+        let rewritten = changed(first, "tree", Value::String(tree.to_string()));
+        let tagged = changed(first, "tags", Value::Array(vec!["kept".into()]));
+        let all = [first, rewritten, tagged];
+        for start in 0..all.len() {
+            let mut order = all;
+            order.rotate_left(start);
+            let target = repository(&directory.path().join(format!("target {start}")));
+            let options = CopyOptions::default();
+            let report = target.copy_from(&source, &order, &options).unwrap();
+            assert_eq!((report.copied.len(), report.present.len()), (3, 0), "{report:?}");
+            for (from, to) in &report.copied {
+                let (from, to) = (source.snapshot(*from).unwrap(), target.snapshot(*to).unwrap());
+                assert_eq!((from.tree, from.tags), (to.tree, to.tags));
+            }
+            let again = target.copy_from(&source, &order, &options).unwrap();
+            assert_eq!((again.copied, again.present), (Vec::new(), report.copied));
+        }
     }
 }

@@ -36,6 +36,18 @@ pub enum Error {
         "key {0} belongs to the password in use; open the repository with another password to remove it"
     )]
     KeyInUse(Id),
+    /// Somebody else removed the key that was to stay, so no other was removed.
+    #[error(
+        "key {gone} was removed by somebody else meanwhile, so key {kept} was kept: a repository \
+         without a key is lost. Look at the keys that are there, and remove what is to go with a \
+         password that still opens the repository"
+    )]
+    KeyGone {
+        /// The key that was to stay.
+        gone: Id,
+        /// The one that was to be removed, and is there.
+        kept: Id,
+    },
     /// The repository's format is not one that we know (versions 1 and 2).
     #[error("repository format version {0} is not supported, only 1 and 2 are")]
     UnsupportedVersion(u32),
@@ -111,6 +123,15 @@ pub enum Error {
         problems: u64,
         /// One of them.
         first: Box<Error>,
+    },
+    /// There are packs and no snapshot, so a prune would delete everything; nothing was deleted.
+    #[error(
+        "the repository holds {packs} packs and no snapshot, so everything would go, and nothing \
+         was deleted. If snapshots are missing, put their files back into `snapshots/`, or mount it"
+    )]
+    NoSnapshots {
+        /// How many packs are there.
+        packs: u64,
     },
     /// The job was cancelled through its [`CancelFlag`](crate::CancelFlag).
     #[error("cancelled")]

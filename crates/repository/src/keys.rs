@@ -69,10 +69,33 @@ impl Repository {
     ///
     /// Whoever has had the password may have kept the master key; what is stored is not sealed anew.
     pub fn remove_key(&self, id: &Id, current: &Password) -> Result<()> {
-        if self.key_of(current)? == *id {
+        let own = self.key_of(current)?;
+        if own == *id {
             return Err(Error::KeyInUse(*id));
         }
-        Ok(self.inner.storage.delete(&FileKind::Key.name(id))?)
+        self.delete_key(id, &own)
+    }
+
+    /// Deletes a key file, and puts it back if the one that was to stay is not there then. Two at a
+    /// time, each of whom removes the key of the other, would leave none: of a delete and a look
+    /// each, in this order, at least one look finds it.
+    fn delete_key(&self, id: &Id, stays: &Id) -> Result<()> {
+        let (name, storage) = (FileKind::Key.name(id), self.inner.storage.as_ref());
+        // As it is: a damaged one may go as well.
+        let content = match limits::get(storage, &name, limits::file(FileKind::Key)) {
+            Err(error) if error.is_lost() => None,
+            other => Some(other?),
+        };
+        storage.delete(&name)?;
+        let there = self.key_file(stays);
+        if matches!(there, Ok(Some(_))) {
+            return Ok(());
+        }
+        if let Some(content) = content {
+            storage.put(&name, content)?;
+        }
+        there?;
+        Err(Error::KeyGone { gone: *stays, kept: *id })
     }
 
     /// Makes `new` open the repository in place of `current`: the new key is there, and was seen to
@@ -87,7 +110,7 @@ impl Repository {
         if opens.is_none() {
             return Err(Error::damaged(name, "it does not open with the password it was made for"));
         }
-        self.inner.storage.delete(&FileKind::Key.name(&old))?;
+        self.delete_key(&old, &id)?;
         Ok(id)
     }
 

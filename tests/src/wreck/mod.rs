@@ -231,6 +231,8 @@ impl Yard {
             max_unused: MaxUnused::Bytes(0),
             // Nobody else is alive.
             leftovers_after: Duration::ZERO,
+            // What broke off may have been the first backup.
+            allow_empty: true,
             ..PruneOptions::default()
         };
         let done = repository.prune(&options).unwrap_or_else(|error| panic!("{case}: {error}"));

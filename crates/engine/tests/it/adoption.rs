@@ -7,6 +7,7 @@ use provault_domain::*;
 use provault_engine::Clock;
 use provault_repository::{LocalStorage, Options, Password, Repository};
 
+use crate::care::files_below;
 use crate::support::World;
 
 #[tokio::test(flavor = "multi_thread")]
@@ -67,6 +68,78 @@ async fn only_an_unused_repository_that_no_vault_names_is_removed() {
     }
     assert!(vaults.join("empty").exists());
     assert!(world.directory.path().join(&world.vault.location).exists());
+    running.stop("test over").await;
+}
+
+/// A snapshot that is there counts only if all that it needs can be found by the index, which a
+/// prune beside the backup may have kept from being so.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_adopted_snapshot_is_made_whole_or_is_no_recovery_point() {
+    for lost in [false, true] {
+        let world = World::new("2026-03-01T12:00:00Z").await;
+        let running = world.start().await;
+        world.back_up().await;
+        let [index, packs] =
+            ["index", "data"].map(|name| files_below(&world.repository().join(name)));
+        running.stop("restart").await;
+        std::fs::write(world.source().join("data/new.txt"), "new").unwrap();
+        let job = world.backup_job();
+        let catalog = world.engine.catalog();
+        catalog.insert_job(&job).await.unwrap();
+        let before = world.directory.path().join("before.db");
+        catalog.copy_to(&before).await.unwrap();
+        let world = world.restarted().await;
+        let running = world.start().await;
+        let done: BackupJob = world.end_of(&job.id).await;
+        assert_eq!(done.state, BackupJobState::Completed);
+        running.stop("restart").await;
+
+        // As if the server had died before it entered the recovery point.
+        world.engine.catalog().close().await;
+        for end in ["", "-wal", "-shm"] {
+            let _ = std::fs::remove_file(world.directory.path().join(format!("catalog.db{end}")));
+        }
+        std::fs::rename(&before, world.directory.path().join("catalog.db")).unwrap();
+        let world = world.restarted().await;
+        let now = world.clock.now();
+        let until = now + SignedDuration::from_mins(1);
+        let catalog = world.engine.catalog();
+        let claimed = catalog.claim_job::<BackupJob>("dead", now, until).await.unwrap().unwrap();
+        let (claim, event) = (Some(&claimed.claim), BackupJobEvent::Started);
+        catalog
+            .step_job::<BackupJob>(&world.account, &job.id, claim, event, now, vec![])
+            .await
+            .unwrap();
+        for file in index.iter().chain(packs.iter().filter(|_| lost)) {
+            std::fs::remove_file(file).unwrap();
+        }
+        let running = world.start().await;
+        let job: BackupJob = world.end_of(&job.id).await;
+        if lost {
+            assert_eq!(job.state, BackupJobState::Failed);
+            assert!(job.status_message.unwrap().contains("is not whole"));
+            assert!(job.recovery_point_arn.is_none());
+        } else {
+            assert_eq!(job.state, BackupJobState::Completed, "{job:?}");
+            world.assert_restores(&world.point_of(&job).await, "out").await;
+        }
+        running.stop("test over").await;
+    }
+}
+
+/// The catalog may name a vault through a link, as one does that a recovery kit brought back.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_empty_vault_under_another_spelling_is_not_removed() {
+    let world = World::new("2026-03-01T12:00:00Z").await;
+    let real = world.directory.path().join(&world.vault.location);
+    let link = world.directory.path().join("link");
+    std::os::unix::fs::symlink(world.directory.path(), &link).unwrap();
+    let location = link.join(&world.vault.location).to_str().unwrap().to_owned();
+    let vault = BackupVault { location, ..world.vault.clone() };
+    world.engine.catalog().update_vault(&vault).await.unwrap();
+    let running = world.start().await;
+    assert!(real.join("config").exists());
+    assert!(world.back_up().await.recovery_point_arn.is_some());
     running.stop("test over").await;
 }
 

@@ -9,6 +9,8 @@ mod care;
 mod expiry;
 mod jobs;
 mod mending;
+mod pruning;
+mod recovery_kit;
 mod schedule;
 mod support;
 mod tests_of_restores;

@@ -32,7 +32,7 @@ impl World {
     }
 
     /// Restores a point and compares it with the source.
-    async fn assert_restores(&self, point: &RecoveryPoint, name: &str) {
+    pub async fn assert_restores(&self, point: &RecoveryPoint, name: &str) {
         let target = self.directory.path().join(name);
         let job = self.restore_job(point, &target);
         self.engine.catalog().insert_job(&job).await.unwrap();

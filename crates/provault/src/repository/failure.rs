@@ -110,6 +110,9 @@ impl From<Error> for Failure {
             Error::SnapshotNotFound(_) => Self::Failed(format!(
                 "{error}; 'provault repository snapshots' lists those there are"
             )),
+            Error::NoSnapshots { .. } => Self::Failed(format!(
+                "{error}. If all were forgotten on purpose, add --allow-empty"
+            )),
             Error::PathNotFound(_) => {
                 Self::Failed(format!("{error}; 'provault repository ls' lists what is"))
             }

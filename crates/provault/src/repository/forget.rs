@@ -137,14 +137,16 @@ pub(crate) fn run(args: &ForgetArgs, context: &Context<'_>) -> Result<(), Failur
     if !args.dry_run && !ids.is_empty() {
         repository.forget(&ids)?;
     }
+    // Whoever names the last ones means that nothing is left.
+    let all_gone = !ids.is_empty() && ids.len() == all.snapshots.len() + all.damaged.len();
     let freed = match (args.prune, args.dry_run) {
         (false, _) => Ok(None),
         (true, true) => {
-            let plan = prune::plan(&repository, &ids, &args.limits, &cancel, context);
+            let plan = prune::plan(&repository, &ids, all_gone, &args.limits, &cancel, context);
             plan.map(|plan| Some(Freed::Planned(Box::new(plan))))
         }
         (true, false) => {
-            let pruned = prune::prune(&repository, &args.limits, &cancel, context);
+            let pruned = prune::prune(&repository, all_gone, &args.limits, &cancel, context);
             pruned.map(|pruned| Some(Freed::Done(Box::new(pruned))))
         }
     };

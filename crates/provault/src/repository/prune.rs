@@ -27,6 +27,10 @@ pub(crate) struct PruneArgs {
     /// Only tell what would be done
     #[arg(short = 'n', long)]
     dry_run: bool,
+    /// Delete everything if there is no snapshot at all. Without it that is refused, for a snapshots
+    /// directory that is not mounted looks just like that
+    #[arg(long)]
+    allow_empty: bool,
     #[command(flatten)]
     limits: Limits,
 }
@@ -66,25 +70,31 @@ pub(crate) fn run(args: &PruneArgs, context: &Context<'_>) -> Result<(), Failure
     let cancel = signals::install();
     let repository = context.open()?;
     if args.dry_run {
-        let plan = plan(&repository, &[], &args.limits, &cancel, context)?;
+        let plan = plan(&repository, &[], args.allow_empty, &args.limits, &cancel, context)?;
         let value = json!({ "message_type": "summary", "dry_run": true, "plan": plan_json(&plan) });
         context.out.show_line(&value, &plan_text(&plan))?;
         tell_waiting(context, &plan);
         return Ok(());
     }
-    let done = prune(&repository, &args.limits, &cancel, context)?;
+    let done = prune(&repository, args.allow_empty, &args.limits, &cancel, context)?;
     let mut value = done.to_json();
     value["message_type"] = json!("summary");
     context.out.show_line(&value, &done.text())?;
     done.result(context)
 }
 
-fn options(limits: &Limits, cancel: &CancelFlag, progress: &Arc<Progress>) -> PruneOptions {
+fn options(
+    allow_empty: bool,
+    limits: &Limits,
+    cancel: &CancelFlag,
+    progress: &Arc<Progress>,
+) -> PruneOptions {
     let heard = Arc::clone(progress);
     let plain = PruneOptions::default();
     PruneOptions {
         max_unused: limits.max_unused.unwrap_or(plain.max_unused),
         max_repack: limits.max_repack_size,
+        allow_empty,
         cancel: repository_flag(cancel),
         progress: Some(Arc::new(move |phase, done, total| {
             let doing = match phase {
@@ -104,12 +114,14 @@ fn options(limits: &Limits, cancel: &CancelFlag, progress: &Arc<Progress>) -> Pr
 pub(crate) fn plan(
     repository: &Repository,
     forgotten: &[SnapshotId],
+    allow_empty: bool,
     limits: &Limits,
     cancel: &CancelFlag,
     context: &Context<'_>,
 ) -> Result<PrunePlan, Failure> {
     let progress = Arc::new(Progress::start(context, "looking"));
-    Ok(repository.plan_prune_without(forgotten, &options(limits, cancel, &progress))?)
+    let options = options(allow_empty, limits, cancel, &progress);
+    Ok(repository.plan_prune_without(forgotten, &options)?)
 }
 
 /// A prune that came to its end.
@@ -121,6 +133,7 @@ pub(crate) struct Pruned {
 /// Prunes, and shows how it goes.
 pub(crate) fn prune(
     repository: &Repository,
+    allow_empty: bool,
     limits: &Limits,
     cancel: &CancelFlag,
     context: &Context<'_>,
@@ -128,7 +141,7 @@ pub(crate) fn prune(
     let began = Instant::now();
     let progress = Arc::new(Progress::start(context, "pruning"));
     let report = repository
-        .prune(&options(limits, cancel, &progress))
+        .prune(&options(allow_empty, limits, cancel, &progress))
         .map_err(|error| Failure::from(error).after(STOPPED))?;
     Ok(Pruned { report, seconds: began.elapsed().as_secs_f64() })
 }

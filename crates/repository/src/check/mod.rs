@@ -100,6 +100,8 @@ pub struct CheckReport {
     pub pack_bytes: u64,
     /// Packs read to the last byte.
     pub packs_read: u64,
+    /// Which these are.
+    pub read: Vec<Id>,
     /// Bytes of packs read.
     pub bytes_read: u64,
 }

@@ -98,6 +98,7 @@ impl Check<'_> {
         })?;
         self.report.bytes_read += bytes_read.into_inner();
         self.report.packs_read += packs.len() as u64;
+        self.report.read.extend(packs.iter().map(|(id, ..)| *id));
         wrong.sort_unstable();
         Ok(wrong.into_iter().map(|(number, reason)| (packs[number].0, reason)).collect())
     }

@@ -93,6 +93,14 @@ pub struct PruneOptions {
     /// Begun and never ended files of this age are deleted. Nothing else tells a dead writer from
     /// one that is slow, so it is a day unless it is known that nobody writes.
     pub leftovers_after: Duration,
+    /// Snapshots that have to be there: a repository alone cannot tell a snapshot that was forgotten
+    /// from one that was lost, a catalog can. If one is not there, nothing is deleted, so that
+    /// putting its file back still helps. It is up to the caller that none of them is being
+    /// forgotten.
+    pub expected: Vec<SnapshotId>,
+    /// Whether everything may go because there is no snapshot at all. Without it that is refused: a
+    /// `snapshots/` that is not mounted, or was emptied, must not cost all that it names.
+    pub allow_empty: bool,
 }
 
 impl Default for PruneOptions {
@@ -102,6 +110,8 @@ impl Default for PruneOptions {
             max_repack: None,
             merge_small: true,
             leftovers_after: Duration::from_hours(24),
+            expected: Vec::new(),
+            allow_empty: false,
             cancel: CancelFlag::new(),
             progress: None,
         }
@@ -250,8 +260,9 @@ impl Repository {
     /// Takes out of the storage what no snapshot needs, beside running jobs.
     ///
     /// An error changes nothing that matters: every snapshot stays whole at every step, and the
-    /// next prune goes on where this one ended. [`Error::PruneRefused`] tells of damage: nothing is
-    /// deleted on incomplete knowledge.
+    /// next prune goes on where this one ended. [`Error::PruneRefused`] tells of damage, and
+    /// [`Error::NoSnapshots`] of a repository without snapshots: nothing is deleted on incomplete
+    /// knowledge.
     pub fn prune(&self, options: &PruneOptions) -> Result<PruneReport> {
         let job = begin_prune_job(&self.inner)?;
         job.settled()?;

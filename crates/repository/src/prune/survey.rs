@@ -115,9 +115,11 @@ impl<'a> Survey<'a> {
         };
         // Snapshots, then packs, then the index: what a snapshot needs was listed before it was
         // there, and a pack that was there before the index was read is unlisted only if it is.
-        let roots = survey.new_snapshots()?;
+        let mut roots = survey.new_snapshots()?;
+        roots.extend(survey.expected_snapshots()?);
         survey.stored = inner.list(FileKind::Pack)?.into_iter().collect();
         survey.read_index()?;
+        survey.look_for_any_snapshot()?;
         survey.find_packs()?;
         survey.walk(roots)?;
         survey.complete()?;
@@ -164,6 +166,48 @@ impl<'a> Survey<'a> {
             }
         }
         Ok(roots)
+    }
+
+    /// Looks for the snapshots that have to be there. Those that a listing does not have yet, and
+    /// that are there when they are asked for by name, are gone into like the others.
+    ///
+    /// Once is enough: from then on all that they need is kept, even if they are forgotten, or lost,
+    /// while this prune runs.
+    fn expected_snapshots(&mut self) -> Result<Vec<Id>> {
+        let (mut roots, mut missing) = (Vec::new(), Vec::new());
+        for id in self.options.expected.iter().collect::<BTreeSet<_>>() {
+            let name = FileKind::Snapshot.name(id);
+            let told = |problem: &Error| matches!(problem, Error::DamagedFile { name: damaged, .. } if *damaged == name);
+            let known = self.snapshots.contains(id) || self.forgotten.contains(id);
+            if known || self.problems.iter().any(told) {
+                continue;
+            }
+            match self.inner.read_snapshot(*id) {
+                Ok(snapshot) => {
+                    self.snapshots.insert(*id);
+                    roots.push(snapshot.tree);
+                }
+                Err(error @ Error::SnapshotNotFound(_)) => missing.push(error),
+                Err(error) if error.is_damage() => self.problems.push(error),
+                Err(error) => return Err(error),
+            }
+        }
+        // First of all, for this is to be told: what they need is not seen by the rest of the look.
+        self.problems.splice(..0, missing);
+        Ok(roots)
+    }
+
+    /// Without any snapshot nothing is needed, and a prune would take everything. That is what
+    /// somebody may want who has forgotten all of them; it is also what a `snapshots/` looks like
+    /// that is not mounted.
+    fn look_for_any_snapshot(&self) -> Result<()> {
+        let asked_for = self.options.allow_empty || !self.forgotten.is_empty();
+        let packs = self.stored.len().max(self.ledger.packs.len()) as u64;
+        let any = !self.snapshots.is_empty() || !self.problems.is_empty();
+        if self.tolerant || asked_for || any || packs == 0 {
+            return Ok(());
+        }
+        Err(Error::NoSnapshots { packs })
     }
 
     fn read_index(&mut self) -> Result<()> {

@@ -1,9 +1,11 @@
 //! Repositories that restic began, as we go on with them; and what a catalog is told of them.
 
 use std::fs;
+use std::sync::{Arc, Mutex};
 
 use provault_repository::{CancelFlag, Password, Repository};
 
+use crate::hook::hooked;
 use crate::support::{Sandbox, backup_options, noise, options, small_tree, walk};
 
 /// Files of every length around the borders of chunks, and runs that make the fingerprint hit its
@@ -150,6 +152,47 @@ fn keys_are_listed_changed_and_removed() {
     // Stock restic opens what is left.
     let sandbox = Sandbox { password: third, ..sandbox };
     sandbox.restic(&["key", "list"]);
+}
+
+/// Two at a time, each of whom removes the key of the other, do not leave a repository without one.
+#[test]
+fn two_who_remove_each_others_key_leave_one() {
+    for changes in [false, true] {
+        let sandbox = Sandbox::new();
+        let (one, two) = (sandbox.password.clone(), Password::from_text("two"));
+        sandbox.init().add_key(&two).unwrap();
+        let (storage, hook) = hooked(sandbox.storage());
+        let first = Repository::open(storage, &one, options()).unwrap();
+        let second = sandbox.open();
+        let (ids, password) =
+            ([first.key_of(&one).unwrap(), first.key_of(&two).unwrap()], two.clone());
+        let removed = Arc::new(Mutex::new(None));
+        let seen = Arc::clone(&removed);
+        let refused = if changes {
+            // The new key, which it has not told anybody of, is taken by somebody at once.
+            hook.at(&format!("delete keys/{}", ids[0]), move || {
+                let known: Vec<_> = ids.to_vec();
+                let new = second.keys().unwrap().into_iter().find(|key| !known.contains(&key.id));
+                let both = [new.unwrap().id, ids[1]];
+                second.remove_key(&both[0], &password).unwrap();
+                *seen.lock().unwrap() = Some(both[0]);
+            });
+            first.change_password(&one, &Password::from_text("three")).map(drop)
+        } else {
+            hook.at(&format!("delete keys/{}", ids[1]), move || {
+                second.remove_key(&ids[0], &password).unwrap();
+                *seen.lock().unwrap() = Some(ids[0]);
+            });
+            first.remove_key(&ids[1], &one)
+        };
+        let gone = removed.lock().unwrap().unwrap();
+        let Err(provault_repository::Error::KeyGone { gone: told, kept }) = refused else {
+            panic!("{refused:?}");
+        };
+        assert_eq!((told, kept), (gone, ids[usize::from(!changes)]));
+        let opens = if changes { &one } else { &two };
+        Repository::open(sandbox.storage(), opens, options()).unwrap();
+    }
 }
 
 #[test]

@@ -91,7 +91,8 @@ fn nobody_loses_anything_to_a_prune_beside_him() {
     let small = || Options { pack_size: 130_000, ..options() };
     let open = || Repository::open(sandbox.storage(), &sandbox.password, small()).unwrap();
     let (one, two, pruning) = (open(), open(), open());
-    let everything = PruneOptions { max_unused: MaxUnused::Bytes(0), ..PruneOptions::default() };
+    let max_unused = MaxUnused::Bytes(0);
+    let everything = PruneOptions { max_unused, allow_empty: true, ..PruneOptions::default() };
     let kept = Kept::default();
     let (mut deleted, mut waited) = (0, 0);
     thread::scope(|scope| {

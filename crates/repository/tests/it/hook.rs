@@ -9,7 +9,10 @@ type Callback = Box<dyn FnOnce() + Send>;
 
 /// Calls are of the form `put index/…`; `stored data/…` comes after a put, the others before.
 #[derive(Default)]
-pub struct Hook(Mutex<Option<(String, Callback)>>);
+pub struct Hook {
+    waiting: Mutex<Option<(String, Callback)>>,
+    hidden: Mutex<Option<String>>,
+}
 
 impl std::fmt::Debug for Hook {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -20,11 +23,16 @@ impl std::fmt::Debug for Hook {
 impl Hook {
     /// At the next operation that begins like this, once.
     pub fn at(&self, step: &str, callback: impl FnOnce() + Send + 'static) {
-        *self.0.lock().unwrap() = Some((step.to_owned(), Box::new(callback)));
+        *self.waiting.lock().unwrap() = Some((step.to_owned(), Box::new(callback)));
+    }
+
+    /// From now on no listing has this file, although it is there.
+    pub fn hide(&self, name: &str) {
+        *self.hidden.lock().unwrap() = Some(name.to_owned());
     }
 
     fn before(&self, operation: &str, name: &str) {
-        let mut waiting = self.0.lock().unwrap();
+        let mut waiting = self.waiting.lock().unwrap();
         let call = format!("{operation} {name}");
         let due = waiting.take_if(|(step, _)| call.starts_with(step.as_str()));
         drop(waiting);
@@ -61,7 +69,10 @@ impl Storage for Hooked {
     }
     fn list(&self, prefix: &str) -> Result<Vec<StoredObject>, StorageError> {
         self.hook.before("list", prefix);
-        self.inner.list(prefix)
+        let mut listed = self.inner.list(prefix)?;
+        let hidden = self.hook.hidden.lock().unwrap();
+        listed.retain(|object| hidden.as_ref() != Some(&object.name));
+        Ok(listed)
     }
     fn size(&self, name: &str) -> Result<u64, StorageError> {
         self.inner.size(name)

@@ -10,6 +10,7 @@ mod care;
 mod concurrency;
 mod damage;
 mod dedup;
+mod expected;
 mod familiar;
 mod faults;
 mod foreign;

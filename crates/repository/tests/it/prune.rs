@@ -21,7 +21,8 @@ use crate::support::{
 type Description = BTreeMap<Vec<u8>, String>;
 
 fn everything() -> PruneOptions {
-    PruneOptions { max_unused: MaxUnused::Bytes(0), ..PruneOptions::default() }
+    // What is not there was forgotten on purpose.
+    PruneOptions { max_unused: MaxUnused::Bytes(0), allow_empty: true, ..PruneOptions::default() }
 }
 
 fn files(sandbox: &Sandbox, directory: &str) -> Vec<String> {
@@ -136,7 +137,8 @@ fn small_ones_are_merged_and_an_empty_repository_is_empty() {
     }
     let ids: Vec<_> = all.into_iter().map(|(id, _)| id).collect();
     repository.forget(&ids).unwrap();
-    repository.prune(&PruneOptions::default()).unwrap();
+    let options = PruneOptions { allow_empty: true, ..PruneOptions::default() };
+    repository.prune(&options).unwrap();
     assert!(files(&sandbox, "data/").is_empty() && files(&sandbox, "index/").is_empty());
     // Nothing of it may be taken for stored.
     let anew = sandbox.backup(&repository);

@@ -3,12 +3,13 @@
 use std::fs::{self, File};
 use std::io::Read;
 use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
 
 use provault_repository::{
-    CancelFlag, ContentSink, Entry, EntryKind, Error, Metadata, Repository, Snapshot,
+    CancelFlag, CheckLevel, ContentSink, Entry, EntryKind, Error, Metadata, Repository, Snapshot,
 };
 
-use crate::support::{Sandbox, backup_options, metadata, noise, small_tree};
+use crate::support::{Sandbox, assert_same, backup_options, describe, metadata, noise, small_tree};
 
 fn entry(repository: &Repository, snapshot: &Snapshot, path: &[u8]) -> Entry {
     repository.reader().unwrap().entry(snapshot, path).unwrap()
@@ -174,4 +175,54 @@ fn a_failing_sink_and_shared_chunks() {
     cancel.cancel();
     let cancelled = reader.copy_contents(&entries, &sink, &cancel);
     assert!(matches!(cancelled, Err(Error::Cancelled)));
+}
+
+/// What a writer did not come to that died right after it had written its snapshot.
+#[test]
+fn what_a_snapshot_needs_is_listed_again_if_it_is_there() {
+    let sandbox = Sandbox::new();
+    small_tree(&sandbox.source());
+    let repository = sandbox.init();
+    fs::write(sandbox.source().join("large"), noise(9, 1_500_000)).unwrap();
+    sandbox.backup(&repository);
+    let old = [sandbox.path("repo/index"), sandbox.path("repo/data")].map(|directory| {
+        let mut files = Vec::new();
+        collect(&directory, &mut files);
+        files
+    });
+    fs::write(sandbox.source().join("new"), "new").unwrap();
+    let second = sandbox.backup(&repository).id;
+    let look = || {
+        let repository = sandbox.open();
+        let snapshot = repository.snapshot(second).unwrap();
+        repository.list_needed(&snapshot, &CancelFlag::new())
+    };
+    assert_eq!(look().unwrap(), 0);
+    for file in &old[0] {
+        fs::remove_file(file).unwrap();
+    }
+    assert!(!sandbox.open().check(CheckLevel::Structure, &CancelFlag::new()).unwrap().is_clean());
+    assert!(look().unwrap() > 0);
+    sandbox.assert_clean();
+    let out = sandbox.restore(&sandbox.open(), second, "out");
+    assert_same(&describe(&sandbox.source()), &describe(&out));
+
+    for file in sandbox.repository_files().iter().filter(|name| name.starts_with("index/")) {
+        fs::remove_file(sandbox.path("repo").join(file)).unwrap();
+    }
+    let largest = old[1].iter().max_by_key(|file| fs::metadata(file).unwrap().len()).unwrap();
+    fs::remove_file(largest).unwrap();
+    let error = look().unwrap_err();
+    assert!(error.is_damage(), "{error}");
+}
+
+fn collect(directory: &Path, files: &mut Vec<PathBuf>) {
+    for entry in fs::read_dir(directory).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            collect(&path, files);
+        } else {
+            files.push(path);
+        }
+    }
 }
