@@ -69,6 +69,7 @@ mod rabin;
 mod reader;
 mod refs;
 mod relist;
+mod removal;
 mod repair;
 mod repository;
 mod reserve;
