@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
-use crate::{Finished, TestServer, clean_command, encode};
+use crate::{Finished, Store, TestServer, clean_command, encode};
 
 const INSTALL: &str = "restic is missing; install it: apt-get install restic";
 
@@ -11,6 +11,7 @@ const INSTALL: &str = "restic is missing; install it: apt-get install restic";
 pub struct Vault {
     location: String,
     password: String,
+    environment: Vec<(String, String)>,
 }
 
 impl Vault {
@@ -26,19 +27,33 @@ impl Vault {
         Self {
             location: repository["Location"].as_str().unwrap().to_owned(),
             password: exported["Password"].as_str().unwrap().to_owned(),
+            environment: Vec::new(),
         }
     }
 
     /// With what a user has: a location and a password.
     pub fn at(location: &str, password: &str) -> Self {
-        Self { location: location.to_owned(), password: password.to_owned() }
+        let (location, password) = (location.to_owned(), password.to_owned());
+        Self { location, password, environment: Vec::new() }
+    }
+
+    /// The same, where the location is `s3://BUCKET/PREFIX` in a store.
+    #[must_use]
+    pub fn in_store(mut self, store: &Store) -> Self {
+        self.environment = store.environment();
+        self
     }
 
     /// A new repository, made by restic.
     pub fn init(location: &str, password: &str) -> Self {
-        let vault = Self::at(location, password);
-        let _ = Finished::of(vault.command().arg("init"), INSTALL).expect(0);
-        vault
+        Self::at(location, password).initialised()
+    }
+
+    /// Makes a new repository there.
+    #[must_use]
+    pub fn initialised(self) -> Self {
+        let _ = Finished::of(self.command().arg("init"), INSTALL).expect(0);
+        self
     }
 
     /// Where it lies.
@@ -59,8 +74,14 @@ impl Vault {
 
     fn command(&self) -> Command {
         let mut command = clean_command("restic");
+        let endpoint = self.environment.iter().find(|(name, _)| name == Store::ENDPOINT);
+        let location = match (endpoint, self.location.strip_prefix("s3://")) {
+            (Some((_, endpoint)), Some(path)) => format!("s3:{endpoint}/{path}"),
+            _ => self.location.clone(),
+        };
         command
-            .env("RESTIC_REPOSITORY", &self.location)
+            .envs(self.environment.iter().cloned())
+            .env("RESTIC_REPOSITORY", location)
             .env("RESTIC_PASSWORD", &self.password)
             .arg("--no-cache");
         command
@@ -73,6 +94,11 @@ impl Vault {
         assert!(checked.stdout.contains("no errors were found"), "{checked}");
         assert!(!checked.stdout.to_lowercase().contains("warning"), "{checked}");
         assert!(!checked.stderr.to_lowercase().contains("error"), "{checked}");
+    }
+
+    /// Whether restic opens it as a repository.
+    pub fn opens(&self) -> bool {
+        Finished::of(self.command().args(["cat", "config"]), INSTALL).code == Some(0)
     }
 
     /// How many snapshots there are.

@@ -10,12 +10,13 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::thread;
 
 use provault_engine::pause::PLACES;
 use provault_repository::pause;
 use provault_tests::restic::Vault;
 use provault_tests::{
-    Manifest, Random, Receiver, Sandbox, Start, TestServer, VAULT, encode, processes, until,
+    Manifest, Random, Receiver, Sandbox, Start, Store, TestServer, VAULT, encode, processes, until,
     vault_files, write_tree,
 };
 use serde_json::{Value, json};
@@ -75,6 +76,9 @@ killed_at! {
     repair_switched: repair at "retire:switched";
     repair_named: repair at "retire:named";
     repair_retired: repair at "repair:retired";
+    vault_made: vault at "vault:made";
+    vault_deleted: vault at "vault:deleted";
+    vault_removing: vault at "remove:begun";
 }
 
 /// A server with one resource, one recovery point of it, and somebody who is notified.
@@ -337,7 +341,7 @@ fn deletion(place: &str) {
     scene.pause_at(place);
     let api = scene.server.api().clone();
     let path = point_path(&first);
-    let asking = std::thread::spawn(move || api.send("DELETE", &path, None).is_ok());
+    let asking = thread::spawn(move || api.send("DELETE", &path, None).is_ok());
     scene.wait_and_kill(place);
     assert!(!asking.join().unwrap(), "the server answered although it was stopped before the end");
     until("the end of the deletion", || {
@@ -515,6 +519,63 @@ fn killed_while_the_application_of_a_copy_runs() {
     let job = server.api().get(&format!("/restore-jobs/{}", text(&test, "RestoreJobId")));
     assert_eq!(job["Status"], "COMPLETED", "{job}");
     assert_eq!(job["DeletionStatus"], "SUCCESSFUL", "{job}");
+}
+
+/// A vault that dies while it is made or removed, in a bucket and in a directory: what is left never
+/// opens and lacks something, and is gone after the next start.
+fn vault(place: &str) {
+    let (store, sandbox) = (Store::start(), Sandbox::new());
+    let directory = sandbox.path("vaults");
+    for root in ["s3://bucket/site", directory.to_str().unwrap()] {
+        let in_bucket = root.starts_with("s3:");
+        if place == "remove:begun" && !in_bucket {
+            // A directory is renamed first.
+            continue;
+        }
+        let data_dir = sandbox.path(if in_bucket { "server" } else { "other-server" });
+        let start = store.serve(root);
+        let mut server = TestServer::start_with(&data_dir, &start);
+        let left = || {
+            let mut names = if in_bucket { store.objects("site") } else { Vec::new() };
+            let there = fs::read_dir(&directory).into_iter().flatten();
+            names.extend(there.map(|entry| entry.unwrap().file_name().into_string().unwrap()));
+            names.retain(|name| !name.starts_with("Default-"));
+            names
+        };
+        let making = place == "vault:made";
+        let mut vault = None;
+        if !making {
+            server.api().put("/backup-vaults/late", &json!({}));
+            server.program().run(0, &["vault", "backup-catalog", "late", "--watch"]);
+            vault = Some(Vault::of(&server, "late").in_store(&store));
+        }
+        let arrived = sandbox.path(if in_bucket { "arrived" } else { "other-arrived" });
+        let mut paused = Start::paused_at(place, &arrived);
+        paused.args.extend(start.args.clone());
+        paused.environment.extend(start.environment.clone());
+        server.restart_with(&paused);
+        let api = server.api().clone();
+        let asked = thread::spawn(move || {
+            let body = making.then(|| b"{}".as_slice());
+            api.send(if making { "PUT" } else { "DELETE" }, "/backup-vaults/late", body)
+        });
+        until("the pause", || arrived.exists().then_some(()));
+        server.kill9();
+        assert!(asked.join().unwrap().is_err(), "nobody answered");
+        assert!(!left().is_empty());
+        if let Some(vault) = vault {
+            assert_eq!(vault.opens(), place == "vault:deleted", "whole or nothing");
+        }
+        server.start_again_with(&start);
+        assert_eq!(left(), Vec::<String>::new(), "{place}");
+        let vaults = server.api().get("/backup-vaults/");
+        assert_eq!(vaults["BackupVaultList"].as_array().unwrap().len(), 1, "{vaults}");
+        // The name is free, and what is made under it stays.
+        server.api().put("/backup-vaults/late", &json!({}));
+        server.restart_with(&start);
+        Vault::of(&server, "late").in_store(&store).check();
+        Vault::of(&server, VAULT).in_store(&store).check();
+    }
 }
 
 fn entries(directory: &Path) -> usize {

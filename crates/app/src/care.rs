@@ -4,7 +4,7 @@ use provault_catalog::{CatalogError, JobFilter, Page};
 use provault_domain::care::{CareOptions, CareSettings};
 use provault_domain::vault::validate_vault_name;
 use provault_domain::{BackupVault, CareOperation, CareRun, Tags};
-use provault_engine::{EngineError, VaultCareView};
+use provault_engine::{EngineError, VaultCareView, VaultPlace};
 
 use crate::{App, AppError, Caller, Result};
 
@@ -49,7 +49,7 @@ impl CareUpdate {
 pub struct ImportVault {
     /// The vault's name.
     pub name: String,
-    /// Where it lies.
+    /// Where it lies: a path or a URL, see [`VaultPlace::named`].
     pub location: String,
     /// Its password.
     pub password: String,
@@ -57,22 +57,10 @@ pub struct ImportVault {
     pub encryption_key_arn: Option<String>,
 }
 
-/// A place for a vault: an absolute path, in one way of writing.
+/// A place for a vault, in one way of writing: an absolute path or `s3://BUCKET/PREFIX`.
 fn place(location: &str) -> Result<String> {
-    const MEMBER: &str = "Location";
-    let refuse = |why: &str| Err(AppError::invalid(MEMBER, format!("'{location}' {why}")));
-    if location.contains(char::is_control) {
-        return refuse("holds control characters.");
-    }
-    let path = std::path::Path::new(location);
-    if !path.is_absolute() {
-        return refuse("is not an absolute path on the server's machine.");
-    }
-    if path.components().any(|part| part == std::path::Component::ParentDir) {
-        return refuse("holds '..'; write the path without it.");
-    }
-    let plain: std::path::PathBuf = path.components().collect();
-    Ok(plain.to_string_lossy().into_owned())
+    let place = VaultPlace::named(location).map_err(|why| AppError::invalid("Location", why))?;
+    Ok(place.to_string())
 }
 
 /// A repository that does not open is what the caller named, not a fault of this server.

@@ -52,6 +52,7 @@ mod selection;
 mod setting;
 mod tag;
 mod topic;
+mod unsettled;
 mod vault;
 
 pub use access_key::AccessKeyRow;
@@ -69,3 +70,4 @@ pub use pool::Catalog;
 pub use protected_resource::ProtectedResource;
 pub use recovery_point::PointFilter;
 pub use tag::MAX_TAGS;
+pub use unsettled::{UnsettledState, UnsettledVault};

@@ -10,6 +10,7 @@ use crate::pool::{Catalog, transact};
 const MIGRATIONS: &[&str] = &[
     include_str!("../migrations/0001_catalog.sql"),
     include_str!("../migrations/0002_vault_care.sql"),
+    include_str!("../migrations/0003_unsettled_vaults.sql"),
 ];
 
 /// Newest version known here.

@@ -7,38 +7,21 @@ use sqlx::{AnyConnection, Row};
 use crate::error::{CatalogError, Result};
 use crate::page::{Listed, Page, Select, body, micros, to_body};
 use crate::pool::{Catalog, any, transact};
-use crate::{care, tag};
+use crate::{care, tag, unsettled};
 
 impl Catalog {
     /// Adds a vault with its tags; its name in the account must be new, and its key must be there
     /// (a vault whose key is gone can never be read).
     pub async fn insert_vault(&self, vault: &BackupVault, tags: &Tags) -> Result<()> {
+        transact!(self, |tx| { insert(tx, vault, tags).await })
+    }
+
+    /// Enters a vault whose making was noted by [`begin_vault`](Self::begin_vault), and strikes
+    /// the note out. Not found: the note is gone, for somebody took what was made for left over.
+    pub async fn insert_made_vault(&self, vault: &BackupVault, tags: &Tags) -> Result<()> {
         transact!(self, |tx| {
-            let args = [vault.arn.as_str(), vault.account.as_str(), &vault.name];
-            let taken = "SELECT 1 FROM vaults WHERE arn = $1 OR (account = $2 AND name = $3)";
-            if any(tx, taken, &args).await? {
-                return Err(CatalogError::exists(format!("backup vault {}", vault.name)));
-            }
-            let key = &vault.encryption_key_arn;
-            if !any(tx, "SELECT 1 FROM keys WHERE arn = $1", &[key.as_str()]).await? {
-                return Err(CatalogError::not_found(format!("key {key}")));
-            }
-            let topic = vault.notifications.as_ref().map(|n| &n.topic_arn);
-            require_topic(tx, topic).await?;
-            sqlx::query(
-                "INSERT INTO vaults (arn, account, name, key_arn, topic_arn, created_at, body) \
-                 VALUES ($1, $2, $3, $4, $5, $6, $7)",
-            )
-            .bind(vault.arn.to_string())
-            .bind(vault.account.to_string())
-            .bind(vault.name.clone())
-            .bind(key.to_string())
-            .bind(topic.map(Arn::to_string))
-            .bind(micros(vault.created_at))
-            .bind(to_body(vault)?)
-            .execute(&mut *tx)
-            .await?;
-            tag::put(tx, &vault.arn, tags).await
+            unsettled::end_making(tx, vault).await?;
+            insert(tx, vault, tags).await
         })
     }
 
@@ -81,7 +64,9 @@ impl Catalog {
     }
 
     /// Removes an empty vault and its tags. Recovery points and unfinished jobs in it forbid it;
-    /// one that is added at the same moment either forbids it or finds the vault gone.
+    /// one that is added at the same moment either forbids it or finds the vault gone. That its
+    /// repository is to be removed is noted, unless it was imported; see
+    /// [`vault_is_settled`](Self::vault_is_settled).
     pub async fn delete_vault(&self, account: &AccountId, name: &str) -> Result<()> {
         transact!(self, |tx| {
             let what = format!("backup vault {name}");
@@ -104,6 +89,9 @@ impl Catalog {
                 .bind(name.to_owned())
                 .execute(&mut *tx)
                 .await?;
+            if !vault.imported {
+                unsettled::begin_removing(tx, &vault).await?;
+            }
             care::remove_all(tx, &vault.arn).await?;
             tag::remove_all(tx, &vault.arn).await
         })
@@ -153,6 +141,34 @@ impl Catalog {
             Ok(())
         })
     }
+}
+
+async fn insert(tx: &mut AnyConnection, vault: &BackupVault, tags: &Tags) -> Result<()> {
+    let args = [vault.arn.as_str(), vault.account.as_str(), &vault.name];
+    let taken = "SELECT 1 FROM vaults WHERE arn = $1 OR (account = $2 AND name = $3)";
+    if any(tx, taken, &args).await? {
+        return Err(CatalogError::exists(format!("backup vault {}", vault.name)));
+    }
+    let key = &vault.encryption_key_arn;
+    if !any(tx, "SELECT 1 FROM keys WHERE arn = $1", &[key.as_str()]).await? {
+        return Err(CatalogError::not_found(format!("key {key}")));
+    }
+    let topic = vault.notifications.as_ref().map(|n| &n.topic_arn);
+    require_topic(tx, topic).await?;
+    sqlx::query(
+        "INSERT INTO vaults (arn, account, name, key_arn, topic_arn, created_at, body) \
+         VALUES ($1, $2, $3, $4, $5, $6, $7)",
+    )
+    .bind(vault.arn.to_string())
+    .bind(vault.account.to_string())
+    .bind(vault.name.clone())
+    .bind(key.to_string())
+    .bind(topic.map(Arn::to_string))
+    .bind(micros(vault.created_at))
+    .bind(to_body(vault)?)
+    .execute(&mut *tx)
+    .await?;
+    tag::put(tx, &vault.arn, tags).await
 }
 
 /// The vault of this name, in or outside a transaction.

@@ -26,7 +26,8 @@ pub struct BackupVault {
     pub creator_request_id: Option<String>,
     /// When it was made.
     pub created_at: Timestamp,
-    /// Where its repository lies: a path, absolute or relative to the data directory.
+    /// Where its repository lies: a path, absolute or relative to the data directory, or
+    /// `s3://BUCKET/PREFIX`.
     pub location: String,
     /// The repository's password, sealed by the key, as base64.
     pub sealed_password: String,

@@ -1,6 +1,5 @@
 //! The engine itself: what the use cases call, and the loops that make time pass.
 
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -15,10 +14,12 @@ use provault_driver::Driver;
 use tokio::task::JoinSet;
 
 use crate::keyring::Keyring;
+use crate::pause::pause;
 use crate::shared::{Parts, Shared, blocking};
+use crate::vault_place::VaultPlace;
 use crate::{
     EngineError, Result, backup, care, care_schedule, catalog_backup, expiry, outbox, reconcile,
-    restore, restore_test, schedule,
+    restore, restore_test, schedule, unsettled,
 };
 
 /// How often each loop looks by itself; the bell calls it earlier.
@@ -47,7 +48,7 @@ pub struct Engine {
 #[derive(Debug, Clone)]
 pub struct RepositoryInfo {
     /// Where it lies.
-    pub location: PathBuf,
+    pub location: VaultPlace,
     /// Hexadecimal id.
     pub id: String,
     /// Version of the restic format.
@@ -88,14 +89,27 @@ impl Engine {
     /// Makes the vault's repository, seals its password and enters the vault.
     pub async fn create_vault(&self, mut vault: BackupVault, tags: &Tags) -> Result<BackupVault> {
         let key = self.shared.key_of(&vault).await?;
-        // Nobody else uses this place, whatever crashed before under the same name.
-        let unique = uuid::Uuid::new_v4().simple().to_string();
-        vault.location = format!("vaults/{}-{}", vault.name, &unique[..8]);
+        vault.location = self.shared.vaults.new_location(&vault.name);
         let shared = Arc::clone(&self.shared);
-        let vault =
-            blocking(move || shared.vaults.create(&mut vault, &key).map(|()| vault)).await??;
-        if let Err(error) = self.shared.catalog.insert_vault(&vault, tags).await {
-            self.remove_repository(vault).await?;
+        let prepare = move || {
+            let password = shared.vaults.prepare(&mut vault, &key);
+            password.map(|password| (vault, password))
+        };
+        let (vault, password) = blocking(prepare).await??;
+        // From here on there may be something in the storage. The reconciler knows of it until the
+        // vault is entered.
+        self.shared.catalog.begin_vault(&vault).await?;
+        let (shared, making) = (Arc::clone(&self.shared), vault.clone());
+        blocking(move || {
+            shared.vaults.create(&making, &password)?;
+            pause("vault:made");
+            Ok::<_, EngineError>(())
+        })
+        .await??;
+        if let Err(error) = self.shared.catalog.insert_made_vault(&vault, tags).await {
+            if let Err(error) = unsettled::settle(&self.shared, &vault, false).await {
+                tracing::error!(vault = vault.name, %error, "what was made for a vault is left");
+            }
             return Err(error.into());
         }
         Ok(vault)
@@ -141,8 +155,13 @@ impl Engine {
     }
 
     async fn remove_repository(&self, vault: BackupVault) -> Result<()> {
-        let shared = Arc::clone(&self.shared);
-        blocking(move || shared.vaults.remove(&vault)).await?
+        let (shared, location) = (Arc::clone(&self.shared), vault.location.clone());
+        blocking(move || {
+            pause("vault:deleted");
+            shared.vaults.remove(&vault)
+        })
+        .await??;
+        Ok(self.shared.catalog.vault_is_settled(&location).await?)
     }
 
     /// Makes a key's file and enters the key.
@@ -276,7 +295,7 @@ impl Engine {
         let repository = self.shared.repository(vault).await?;
         let config = repository.config();
         Ok(RepositoryInfo {
-            location: self.shared.vaults.path(vault),
+            location: self.shared.vaults.place(vault),
             id: config.id.to_string(),
             version: config.version,
         })

@@ -45,7 +45,9 @@ mod shared;
 mod sink;
 mod source;
 mod trial;
+mod unsettled;
 mod vault_care;
+mod vault_place;
 mod vaults;
 mod verification;
 
@@ -59,3 +61,4 @@ pub use provault_repository::StorageOptions;
 pub use recovery_kit::{Kit, KitVault, Restored, SHORTEST_PASSPHRASE, check_passphrase};
 pub use shared::Parts;
 pub use vault_care::VaultCareView;
+pub use vault_place::VaultPlace;

@@ -24,6 +24,8 @@ pub const PLACES: &[&str] = &[
     "expiry:deleting",
     "expiry:forgotten",
     "delivery:sent",
+    "vault:made",
+    "vault:deleted",
 ];
 
 /// Waits here when a test asked for it. Blocks its thread.

@@ -11,11 +11,12 @@
 //! | a recovery point that is DELETING | deleted |
 //! | a snapshot of ours whose job ended without a recovery point | forgotten |
 //! | a copy under test that no unfinished test owns | reaped by its token |
-//! | an empty repository that no vault names | removed |
+//! | a vault that was being made or removed | its repository removed, if nothing of others is in it |
+//! | an empty repository that no vault names, below the data directory | removed |
 
 use std::collections::HashSet;
-use std::os::unix::fs::MetadataExt as _;
-use std::path::{Path, PathBuf};
+use std::ffi::{OsStr, OsString};
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -27,11 +28,12 @@ use provault_domain::{
 };
 use provault_driver::RestoreRequest;
 use provault_repository::CancelFlag;
+use tokio::task::JoinSet;
 
 use crate::backup::{self, PointRecord, job_tag};
 use crate::shared::{Shared, blocking};
-use crate::vaults::DELETED;
-use crate::{EngineError, Result, care, expiry, restore_test};
+use crate::vaults::{DELETED, is_unused_repository};
+use crate::{EngineError, Result, care, expiry, restore_test, unsettled};
 
 /// One round of all reconcilers. Each goes on when another fails.
 pub(crate) async fn tick(shared: &Arc<Shared>) {
@@ -50,12 +52,33 @@ pub(crate) async fn tick(shared: &Arc<Shared>) {
 
 /// What only the start of a server has the quiet for.
 pub(crate) async fn at_start(shared: &Arc<Shared>) {
-    tick(shared).await;
+    // All of it is safe beside a server at work, so that one storage that does not answer need not
+    // hold up a start, which other vaults wait for.
+    in_time(shared, "what an earlier process left half done", |shared| async move {
+        tick(&shared).await;
+    })
+    .await;
     if let Err(error) = crate::catalog_backup::reap(shared).await {
         tracing::error!(%error, "old copies of the catalog are left");
     }
     if let Err(error) = orphans(shared).await {
         tracing::error!(%error, "looking for orphans failed; it is tried again at the next start");
+    }
+}
+
+/// Waits for a part of the start, but no longer than a storage may keep silent; then it goes on
+/// by itself.
+async fn in_time<F>(shared: &Arc<Shared>, what: &str, part: impl FnOnce(Arc<Shared>) -> F)
+where
+    F: Future<Output = ()> + Send + 'static,
+{
+    let part = tokio::spawn(part(Arc::clone(shared)));
+    match tokio::time::timeout(shared.storage_timeout, part).await {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => tracing::error!(%error, "looking after {what} broke down"),
+        Err(_) => {
+            tracing::warn!("a storage keeps silent; {what} is looked after while others work");
+        }
     }
 }
 
@@ -239,19 +262,27 @@ async fn copies(shared: &Arc<Shared>) -> Result<()> {
 
 /// Snapshots of ours that no recovery point names, and repositories that no vault names.
 async fn orphans(shared: &Arc<Shared>) -> Result<()> {
-    let mut locations = HashSet::new();
-    for vault in shared.catalog.all_vaults().await? {
-        locations.insert(shared.vaults.path(&vault));
-        if let Err(error) = orphaned_snapshots(shared, &vault).await {
-            tracing::error!(vault = vault.name, %error, "the vault could not be looked through");
+    // By the last name of its path alone: a path may be written in several ways, and no two vaults
+    // made here have the same name there.
+    let mut named = HashSet::new();
+    let vaults = shared.catalog.all_vaults().await?;
+    for vault in &vaults {
+        if let Some(path) = shared.vaults.place(vault).directory() {
+            named.extend(path.file_name().map(OsStr::to_owned));
         }
     }
+    in_time(shared, "the snapshots of the vaults", |shared| all_orphaned_snapshots(shared, vaults))
+        .await;
+    in_time(shared, "vaults half made or half removed", |shared| async move {
+        unsettled::settle_all(&shared).await;
+    })
+    .await;
     let root = shared.data_dir.join("vaults");
     // A start does not wait for a dead mount. What lies there is left for the next one: from now on
     // there may be a repository that is about to become a vault.
     let too_late = Arc::new(AtomicBool::new(false));
     let late = Arc::clone(&too_late);
-    let looked = blocking(move || orphaned_repositories(&root, &locations, &late));
+    let looked = blocking(move || orphaned_repositories(&root, &named, &late));
     if let Ok(looked) = tokio::time::timeout(shared.storage_timeout, looked).await {
         return looked;
     }
@@ -259,6 +290,20 @@ async fn orphans(shared: &Arc<Shared>) -> Result<()> {
     Err(EngineError::Refused(
         "the directory of the vaults was not looked through in time. Is its disk well?".to_owned(),
     ))
+}
+
+/// All vaults at a time: those that do not answer must not add up.
+async fn all_orphaned_snapshots(shared: Arc<Shared>, vaults: Vec<BackupVault>) {
+    let mut looks = JoinSet::new();
+    for vault in vaults {
+        let shared = Arc::clone(&shared);
+        looks.spawn(async move {
+            if let Err(error) = orphaned_snapshots(&shared, &vault).await {
+                tracing::error!(vault = vault.name, %error, "the vault could not be looked through");
+            }
+        });
+    }
+    looks.join_all().await;
 }
 
 pub(crate) async fn orphaned_snapshots(shared: &Arc<Shared>, vault: &BackupVault) -> Result<()> {
@@ -306,15 +351,13 @@ pub(crate) async fn orphaned_snapshots(shared: &Arc<Shared>, vault: &BackupVault
 /// A crash between making a repository and entering its vault, or while the repository of a
 /// deleted vault is removed, leaves one that nobody names. Removed is only what cannot be anything
 /// else: what its name says is being deleted, and a repository into which nothing was stored.
-fn orphaned_repositories(root: &Path, named: &HashSet<PathBuf>, too_late: &AtomicBool) {
+fn orphaned_repositories(root: &Path, named: &HashSet<OsString>, too_late: &AtomicBool) {
     let Ok(entries) = std::fs::read_dir(root) else { return };
     for path in entries.flatten().map(|entry| entry.path()) {
         let deleted =
             path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(DELETED));
-        if named.contains(&path) || !(deleted || is_unused_repository(&path)) {
-            continue;
-        }
-        if is_named_otherwise(&path, named) {
+        let is_named = path.file_name().is_some_and(|name| named.contains(name));
+        if is_named || !(deleted || is_unused_repository(&path)) {
             continue;
         }
         if too_late.load(Ordering::Acquire) {
@@ -328,46 +371,5 @@ fn orphaned_repositories(root: &Path, named: &HashSet<PathBuf>, too_late: &Atomi
                 tracing::error!(path = %path.display(), %error, "a repository that no vault names could not be removed");
             }
         }
-    }
-}
-
-/// Whether a vault lies there that the catalog names by another path, through a link or a mount say.
-/// Asked only about what would be removed, so that the places of other vaults, which may not
-/// answer, hold up nothing else.
-fn is_named_otherwise(path: &Path, named: &HashSet<PathBuf>) -> bool {
-    let place = |path: &Path| path.metadata().map(|meta| (meta.dev(), meta.ino())).ok();
-    let here = place(path);
-    here.is_some() && named.iter().any(|other| place(other) == here)
-}
-
-/// Whether there is nothing but what initialising a repository makes: its directories, its config,
-/// its keys and its reserve for a full disk.
-fn is_unused_repository(path: &Path) -> bool {
-    const DIRECTORIES: [&str; 6] = ["data", "index", "keys", "locks", "provault", "snapshots"];
-    let Ok(entries) = std::fs::read_dir(path) else { return false };
-    let names: Vec<_> = entries.flatten().map(|entry| entry.file_name()).collect();
-    names.iter().any(|name| name == "config" || name == "keys")
-        && names.iter().all(|name| name == "config" || DIRECTORIES.iter().any(|d| name == d))
-        && ["data", "index", "snapshots"].iter().all(|d| holds_no_file(&path.join(d)))
-        && holds_at_most(&path.join("provault"), "reserve")
-}
-
-fn holds_at_most(directory: &Path, name: &str) -> bool {
-    match std::fs::read_dir(directory) {
-        Ok(entries) => {
-            entries.into_iter().all(|entry| entry.is_ok_and(|entry| entry.file_name() == name))
-        }
-        Err(error) => error.kind() == std::io::ErrorKind::NotFound,
-    }
-}
-
-fn holds_no_file(directory: &Path) -> bool {
-    match std::fs::read_dir(directory) {
-        Ok(entries) => entries.into_iter().all(|entry| {
-            entry.is_ok_and(|entry| {
-                entry.file_type().is_ok_and(|kind| kind.is_dir()) && holds_no_file(&entry.path())
-            })
-        }),
-        Err(error) => error.kind() == std::io::ErrorKind::NotFound,
     }
 }

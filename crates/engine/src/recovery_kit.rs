@@ -18,6 +18,7 @@ use provault_repository::{Password, Repository, Snapshot, StorageOptions, Wrappi
 use serde::{Deserialize, Serialize};
 
 use crate::shared::{Parts, blocking};
+use crate::vault_place::{BUCKET, VaultPlace};
 use crate::{Engine, EngineError, Imported, Keyring, Result, catalog_backup, import};
 
 const BEGIN: &str = "-----BEGIN PROVAULT RECOVERY KIT-----";
@@ -46,6 +47,9 @@ pub struct Kit {
     access_keys: Vec<AccessKeyRow>,
     /// The vaults, and how to open them with any tool.
     pub vaults: Vec<KitVault>,
+    /// Where the store of the buckets is that vaults lie in, unless it is AWS's.
+    #[serde(default)]
+    pub s3_endpoint: Option<String>,
 }
 
 /// A vault in a kit.
@@ -94,7 +98,7 @@ impl Engine {
         let keys = catalog.list_keys(account).await?;
         let mut vaults = Vec::new();
         for vault in catalog.all_vaults().await?.into_iter().filter(|v| v.account == *account) {
-            let location = self.shared.vaults.path(&vault).display().to_string();
+            let location = self.shared.vaults.place(&vault).to_string();
             let password = self.export_password(&vault).await?;
             vaults.push(KitVault { vault, location, password });
         }
@@ -107,6 +111,7 @@ impl Engine {
             keys,
             roles: catalog.list_roles(account).await?,
             access_keys: catalog.list_access_keys(account).await?,
+            s3_endpoint: self.shared.vaults.endpoint().map(str::to_owned),
             vaults,
         };
         let passphrase = passphrase.to_owned();
@@ -154,7 +159,10 @@ impl Kit {
 
     fn instructions(&self) -> String {
         let line = |vault: &KitVault| format!("    {:<20} {}\n", vault.name(), vault.location);
-        let vaults = self.vaults.iter().map(line).collect::<Vec<_>>().concat();
+        let mut vaults = self.vaults.iter().map(line).collect::<Vec<_>>().concat();
+        if self.vaults.iter().any(|vault| vault.location.starts_with(BUCKET)) {
+            vaults.push_str(&self.about_buckets());
+        }
         format!(
             "PROVAULT RECOVERY KIT\n\
              =====================\n\n\
@@ -179,6 +187,19 @@ impl Kit {
              A snapshot with the tag provault-catalog holds a copy of the catalog. How the part below is\n\
              sealed is described in docs/how-to/recovery-kit.md.\n\n",
             self.account, self.made_at
+        )
+    }
+
+    /// What to know of vaults in buckets, whose key this kit does not hold.
+    fn about_buckets(&self) -> String {
+        let endpoint = self.s3_endpoint.as_deref();
+        let shown = endpoint.unwrap_or("that of AWS; AWS_REGION names the region");
+        let for_restic = endpoint.unwrap_or("https://s3.amazonaws.com");
+        format!(
+            "\nThose at s3:// lie in buckets. Endpoint: {shown}\n\
+             This kit holds no key to the buckets: set AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and\n\
+             AWS_ENDPOINT_URL_S3 (docs/how-to/storage.md) for the commands below. For restic,\n\
+             s3://BUCKET/PREFIX is written s3:{for_restic}/BUCKET/PREFIX.\n"
         )
     }
 
@@ -226,23 +247,23 @@ impl Kit {
         Ok(())
     }
 
-    fn repository(vault: &KitVault) -> Result<Repository> {
-        crate::vaults::open_place(
-            Path::new(&vault.location),
-            &vault.vault.name,
-            &Password::from_text(vault.password.clone()),
-            &StorageOptions::default(),
-        )
+    fn repository(vault: &KitVault, storage: &StorageOptions) -> Result<Repository> {
+        // A kit holds whole paths and URLs.
+        let place = VaultPlace::of(&vault.location, Path::new("/"));
+        let password = Password::from_text(vault.password.clone());
+        crate::vaults::open_place(&place, &vault.vault.name, &password, storage)
     }
 
     /// Rebuilds a server in `parts.data_dir` from this kit and the storage of its vaults: the keys,
     /// the newest copy of the catalog that can be read or a new one, and what the vaults hold
     /// beside it. `catalog_file` is where the server will look for its catalog; it appears there
-    /// last and whole, so that an attempt that was cut short is simply made again. Copies that are
-    /// dated after `now` are taken only if there is no other.
+    /// last and whole, so that an attempt that was cut short is simply made again. `storage` says
+    /// how the vaults are reached. Copies that are dated after `now` are taken only if there is no
+    /// other.
     pub async fn restore(
         self,
         catalog_file: &Path,
+        storage: &StorageOptions,
         now: Timestamp,
         parts: impl FnOnce(Catalog) -> Parts,
     ) -> Result<Restored> {
@@ -258,10 +279,10 @@ impl Kit {
         let staged = staged(catalog_file);
         let mut problems = Vec::new();
         let kit = Arc::new(self);
-        let catalog_copy = kit.fetch_catalog(&staged, now, &mut problems).await?;
+        let catalog_copy = kit.fetch_catalog(&staged, storage, now, &mut problems).await?;
         let url = format!("sqlite:{}", staged.display());
         let catalog = Catalog::open(&url).await?;
-        kit.complete(&catalog, catalog_copy.is_none()).await?;
+        kit.complete(&catalog, storage, catalog_copy.is_none()).await?;
         let engine = Engine::new(parts(catalog.clone()))?;
         let mut imported = Vec::new();
         for vault in catalog.all_vaults().await? {
@@ -284,6 +305,7 @@ impl Kit {
     async fn fetch_catalog(
         self: &Arc<Self>,
         staged: &Path,
+        storage: &StorageOptions,
         now: Timestamp,
         problems: &mut Vec<String>,
     ) -> Result<Option<(Timestamp, String)>> {
@@ -291,10 +313,10 @@ impl Kit {
         // A server makes no copies in vaults that it imported: what lies there is of another one.
         let own = self.vaults.iter().enumerate().filter(|(_, vault)| !vault.vault.imported);
         for (index, vault) in own {
-            let kit = Arc::clone(self);
+            let (kit, storage) = (Arc::clone(self), storage.clone());
             let found = blocking(move || -> Result<_> {
                 let vault = &kit.vaults[index];
-                let repository = Self::repository(vault)?;
+                let repository = Self::repository(vault, &storage)?;
                 let copies = catalog_backup::copies_in(&repository)
                     .map_err(EngineError::repository(&vault.vault.name))?;
                 Ok((repository, copies))
@@ -371,7 +393,12 @@ impl Kit {
 
     /// Enters into the catalog what the kit knows and the catalog does not, and where the vaults
     /// lie now.
-    async fn complete(&self, catalog: &Catalog, anew: bool) -> Result<()> {
+    async fn complete(
+        self: &Arc<Self>,
+        catalog: &Catalog,
+        storage: &StorageOptions,
+        anew: bool,
+    ) -> Result<()> {
         for (name, value) in &self.settings {
             catalog.put_setting_if_absent(name, value).await?;
         }
@@ -388,7 +415,7 @@ impl Kit {
         for row in self.access_keys.iter().filter(|_| anew) {
             there(catalog.insert_access_key(row).await)?;
         }
-        for KitVault { vault, location, .. } in &self.vaults {
+        for (index, KitVault { vault, location, .. }) in self.vaults.iter().enumerate() {
             let mut vault = BackupVault { location: location.clone(), ..vault.clone() };
             match catalog.vault(&vault.account, &vault.name).await? {
                 // The copy is of a time when this vault was another one: the kit is older.
@@ -404,11 +431,10 @@ impl Kit {
                 }
                 // Deleted after the kit was made, or made after the copy: its repository decides.
                 None => {
-                    if self
-                        .vaults
-                        .iter()
-                        .any(|v| v.vault.name == vault.name && Self::repository(v).is_ok())
-                    {
+                    let (kit, storage) = (Arc::clone(self), storage.clone());
+                    let opens =
+                        blocking(move || Self::repository(&kit.vaults[index], &storage).is_ok());
+                    if opens.await? {
                         vault.notifications = None;
                         catalog.insert_vault(&vault, &Tags::new()).await?;
                     }

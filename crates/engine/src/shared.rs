@@ -16,6 +16,7 @@ use tokio::sync::Notify;
 
 use crate::clock::{Clock, millis_since};
 use crate::keyring::Keyring;
+use crate::vault_place::VaultPlace;
 use crate::vaults::Vaults;
 use crate::{EngineError, Result};
 
@@ -37,8 +38,10 @@ pub struct Parts {
     pub helper: HelperCommand,
     /// Name of this host, recorded in snapshots and locks.
     pub hostname: String,
-    /// How patiently the storage of vaults is asked.
+    /// How patiently the storage of vaults is asked, and who we are in a store of buckets.
     pub storage: StorageOptions,
+    /// Where new vaults are made; nothing for `vaults` below the data directory.
+    pub vault_storage: Option<VaultPlace>,
 }
 
 pub(crate) struct Shared {
@@ -74,7 +77,12 @@ impl Shared {
     pub(crate) fn new(parts: Parts) -> Result<Self> {
         let keyring = Keyring::open(&parts.data_dir)?;
         Ok(Self {
-            vaults: Vaults::new(parts.data_dir.clone(), keyring.clone(), parts.storage.clone()),
+            vaults: Vaults::new(
+                parts.data_dir.clone(),
+                parts.vault_storage,
+                keyring.clone(),
+                parts.storage.clone(),
+            ),
             storage_timeout: parts.storage.timeout,
             keyring,
             catalog: parts.catalog,

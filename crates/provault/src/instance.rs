@@ -1,5 +1,6 @@
 //! A server in this process: directory, lock, catalog, engine, use cases, HTTP.
 
+use std::collections::BTreeSet;
 use std::fs::{DirBuilder, File, OpenOptions};
 use std::net::SocketAddr;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
@@ -12,9 +13,9 @@ use provault_catalog::Catalog;
 use provault_cli::ServerFile;
 use provault_domain::{AccountId, Region};
 use provault_driver_filesystem::FilesystemDriver;
-use provault_engine::{Engine, Parts, Running};
+use provault_engine::{Engine, Parts, Running, VaultPlace};
 use provault_proof::HelperCommand;
-use provault_repository::StorageOptions;
+use provault_repository::{StorageOptions, real_directory};
 use provault_server::{Server, ServerOptions};
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
@@ -33,8 +34,10 @@ pub struct InstanceOptions {
     pub region: Option<Region>,
     /// See `serve --missing-vault-not-found`.
     pub missing_vault_not_found: bool,
-    /// How patiently the storage of vaults is asked.
+    /// How patiently the storage of vaults is asked, and who we are in a store of buckets.
     pub storage: StorageOptions,
+    /// Where new vaults are made; nothing for `vaults` below the data directory.
+    pub vault_storage: Option<VaultPlace>,
 }
 
 /// A server that could not be started, in words for people.
@@ -69,14 +72,19 @@ impl Instance {
         let url = format!("sqlite:{}", data_dir.join("catalog.db").display());
         let catalog =
             Catalog::open(&url).await.map_err(|error| StartError::new("the catalog", error))?;
+        let others = vault_directories(&catalog, options.vault_storage.as_ref(), &options.storage)
+            .await
+            .map_err(|error| StartError::new("the catalog", error))?;
+        let files = FilesystemDriver::reserving(vec![data_dir.clone()]).and_by_name(others);
         let engine = Engine::new(Parts {
             catalog,
             data_dir: data_dir.clone(),
             clock: Arc::new(SystemClock::new()),
-            drivers: vec![Arc::new(FilesystemDriver::reserving(vec![data_dir.clone()]))],
+            drivers: vec![Arc::new(files)],
             helper: HelperCommand::this_program(["__isolate"]),
             hostname: hostname(),
             storage: options.storage,
+            vault_storage: options.vault_storage,
         })
         .map_err(|error| StartError::new("the engine", error))?;
         let app = App::open(Setup {
@@ -179,6 +187,30 @@ fn refuse_planted_bug() -> Result<(), StartError> {
 #[allow(clippy::unnecessary_wraps, reason = "the other builds have something to refuse")]
 const fn refuse_planted_bug() -> Result<(), StartError> {
     Ok(())
+}
+
+/// The directories outside of the data directory in which this server keeps vaults. Links on the way
+/// to one are followed, as long as its file system answers.
+async fn vault_directories(
+    catalog: &Catalog,
+    root: Option<&VaultPlace>,
+    storage: &StorageOptions,
+) -> Result<Vec<PathBuf>, provault_catalog::CatalogError> {
+    let vaults = catalog.all_vaults().await?;
+    // What was imported is somebody's, and may lie in a directory that is backed up.
+    let made = vaults.iter().filter(|vault| !vault.imported);
+    let places = made.filter_map(|vault| VaultPlace::named(&vault.location).ok());
+    let written = places.chain(root.cloned()).filter_map(|p| p.directory().map(Path::to_owned));
+    // All at a time: mounts that do not answer must not add up.
+    let mut looks = tokio::task::JoinSet::new();
+    let mut directories = BTreeSet::new();
+    for path in written {
+        let (asked, storage) = (path.clone(), storage.clone());
+        looks.spawn_blocking(move || real_directory(&asked, &storage));
+        directories.insert(path);
+    }
+    directories.extend(looks.join_all().await.into_iter().filter_map(Result::ok));
+    Ok(directories.into_iter().collect())
 }
 
 /// Makes a data directory if it is missing, and locks it for this process.

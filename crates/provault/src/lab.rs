@@ -79,6 +79,7 @@ fn play(args: &LabArgs, global: &GlobalOptions, directory: &Path) -> Result<Exit
             region,
             missing_vault_not_found: false,
             storage: StorageOptions::default(),
+            vault_storage: None,
         };
         runtime.block_on(Instance::start(options)).map_err(|error| error.to_string())
     })?;

@@ -9,9 +9,9 @@ use std::sync::Arc;
 use provault_catalog::Catalog;
 use provault_cli::{ExportKitArgs, GlobalOptions};
 use provault_driver_filesystem::FilesystemDriver;
-use provault_engine::{Clock as _, Kit, Parts, Restored};
+use provault_engine::{Clock as _, Kit, Parts, Restored, VaultPlace};
 use provault_proof::HelperCommand;
-use provault_repository::StorageOptions;
+use provault_repository::{S3Options, StorageOptions};
 
 use crate::clock::SystemClock;
 use crate::instance::{hold, hostname};
@@ -55,10 +55,10 @@ pub struct KitArgs {
 
 fn moved(text: &str) -> Result<(String, String), String> {
     match text.split_once('=') {
-        Some((name, location)) if !name.is_empty() && location.starts_with('/') => {
-            Ok((name.to_owned(), location.to_owned()))
+        Some((name, location)) if !name.is_empty() => {
+            Ok((name.to_owned(), VaultPlace::named(location)?.to_string()))
         }
-        _ => Err(format!("'{text}' is not NAME=LOCATION with an absolute path")),
+        _ => Err("write NAME=LOCATION with an absolute path or s3://BUCKET/PREFIX".to_owned()),
     }
 }
 
@@ -105,6 +105,9 @@ fn described(kit: &Kit, passwords: bool) -> String {
         // Writing to a string does not fail.
         let _ = writeln!(text, "{}  {}{password}", vault.name(), vault.location);
     }
+    if let Some(endpoint) = &kit.s3_endpoint {
+        let _ = writeln!(text, "Endpoint of s3://: {endpoint}");
+    }
     text
 }
 
@@ -129,6 +132,7 @@ fn restore(
     let runtime = tokio::runtime::Runtime::new().map_err(|error| error.to_string())?;
     let clock = Arc::new(SystemClock::new());
     let now = clock.now();
+    let storage = StorageOptions { s3: S3Options::from_environment(), ..StorageOptions::default() };
     let parts = |catalog: Catalog| Parts {
         catalog,
         data_dir: data_dir.clone(),
@@ -136,10 +140,11 @@ fn restore(
         drivers: vec![Arc::new(FilesystemDriver::reserving(vec![data_dir.clone()]))],
         helper: HelperCommand::this_program(["__isolate"]),
         hostname: hostname(),
-        storage: StorageOptions::default(),
+        storage: storage.clone(),
+        vault_storage: None,
     };
     let restored = runtime
-        .block_on(kit.restore(&data_dir.join("catalog.db"), now, parts))
+        .block_on(kit.restore(&data_dir.join("catalog.db"), &storage, now, parts))
         .map_err(|error| error.to_string())?;
     Ok((restored, data_dir))
 }

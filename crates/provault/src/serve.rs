@@ -7,18 +7,27 @@ use std::time::Duration;
 
 use provault_cli::GlobalOptions;
 use provault_domain::{AccountId, Region};
-use provault_repository::StorageOptions;
+use provault_engine::VaultPlace;
+use provault_repository::{S3Options, StorageOptions};
 
 use crate::instance::{Instance, InstanceOptions};
 
 /// Where the server listens unless it is told otherwise.
 pub const DEFAULT_LISTEN: &str = "127.0.0.1:7070";
+/// Where new vaults are made, when no option says it.
+const VAULT_STORAGE: &str = "PROVAULT_VAULT_STORAGE";
+/// The exit code for a command line that cannot be followed, as clap's.
+const USAGE: u8 = 2;
 /// What a thread that hangs in a dead mount gets before the process ends without it.
 pub const LAST_PATIENCE: Duration = Duration::from_secs(5);
 
 /// Arguments of `serve`. The data directory is the global `--data-dir`; the first start makes it,
 /// with the vault `Default`, the default role and key, and a root access key in `DIR/credentials`.
 #[derive(Debug, clap::Args)]
+#[allow(
+    clippy::doc_markdown,
+    reason = "doc comments are help texts here, and backticks would show"
+)]
 pub struct ServeArgs {
     /// Address to listen on; only loopback, for there is no TLS yet
     #[arg(long, default_value = DEFAULT_LISTEN, value_name = "ADDR")]
@@ -35,6 +44,11 @@ pub struct ServeArgs {
     #[arg(long, value_name = "SECONDS", default_value_t = 60,
           value_parser = clap::value_parser!(u64).range(1..=86_400))]
     storage_timeout: u64,
+    /// Where new vaults are made: a directory or s3://BUCKET/PREFIX, whose key and endpoint are taken
+    /// from the AWS_... variables; those that exist stay where they are [default:
+    /// PROVAULT_VAULT_STORAGE, else vaults in the data directory]
+    #[arg(long, value_name = "PATH|URL")]
+    vault_storage: Option<String>,
 }
 
 /// Runs the server until SIGINT or SIGTERM.
@@ -53,13 +67,25 @@ pub fn run(args: &ServeArgs, global: &GlobalOptions) -> ExitCode {
         Ok(region) => region,
         Err(message) => return fail(&message),
     };
+    let storage = StorageOptions {
+        s3: S3Options::from_environment(),
+        ..StorageOptions::with_timeout(Duration::from_secs(args.storage_timeout))
+    };
+    let vault_storage = match vault_storage(args.vault_storage.as_deref(), &storage) {
+        Ok(place) => place,
+        Err(message) => {
+            eprintln!("provault: {message}");
+            return ExitCode::from(USAGE);
+        }
+    };
     let options = InstanceOptions {
         data_dir,
         listen: args.listen,
         account_id: args.account_id.clone(),
         region,
         missing_vault_not_found: args.missing_vault_not_found,
-        storage: StorageOptions::with_timeout(Duration::from_secs(args.storage_timeout)),
+        storage,
+        vault_storage,
     };
     let runtime = match tokio::runtime::Runtime::new() {
         Ok(runtime) => runtime,
@@ -81,6 +107,36 @@ pub fn run(args: &ServeArgs, global: &GlobalOptions) -> ExitCode {
     });
     runtime.shutdown_timeout(LAST_PATIENCE);
     code
+}
+
+/// Where new vaults are to be made, from `--vault-storage` or the environment. Asks nothing of the
+/// storage: a server starts beside one that is down.
+fn vault_storage(
+    option: Option<&str>,
+    storage: &StorageOptions,
+) -> Result<Option<VaultPlace>, String> {
+    // Not by clap, which would repeat what was given, and in a URL that is wrong it may be a secret.
+    let variable = || std::env::var(VAULT_STORAGE).ok().filter(|value| !value.is_empty());
+    let (said, text) = match (option, variable()) {
+        (Some(text), _) => ("--vault-storage", text.to_owned()),
+        (None, Some(text)) => (VAULT_STORAGE, text),
+        (None, None) => return Ok(None),
+    };
+    let wrong = |why: &dyn std::fmt::Display| format!("{said}: {why}");
+    let place = if text.contains(':') {
+        VaultPlace::named(&text).map_err(|why| wrong(&why))?
+    } else {
+        if text.is_empty() {
+            return Err(wrong(&"it is empty; name a directory or s3://BUCKET/PREFIX."));
+        }
+        let path = std::path::absolute(&text).map_err(|error| wrong(&error))?;
+        VaultPlace::named(&path.to_string_lossy()).map_err(|why| wrong(&why))?
+    };
+    if place.directory().is_none() {
+        // Tells of missing credentials and a missing file of authorities.
+        place.open(storage).map_err(|error| wrong(&error.message))?;
+    }
+    Ok(Some(place))
 }
 
 /// The region asked for with `--region`, if any.

@@ -229,7 +229,8 @@ pub fn relist(storage: &Arc<dyn Storage>, listings: &[bool]) -> Result<()> {
             }
         }
     }
-    repository.inner.save_index(&packs.iter().collect::<Vec<_>>()).map(drop)
+    let job = crate::lock::begin_job(&repository.inner)?;
+    repository.inner.save_index(&job, &packs.iter().collect::<Vec<_>>()).map(drop)
 }
 
 /// The script of a tree of so many directories above one another.

@@ -70,6 +70,7 @@ mod rabin;
 mod reader;
 mod refs;
 mod relist;
+mod removal;
 mod repair;
 mod repository;
 mod reserve;

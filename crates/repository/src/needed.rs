@@ -46,7 +46,7 @@ impl Repository {
             }
             tracing::info!(packs = found.len(), snapshot = %snapshot.id, "listing packs again");
             job.settled()?;
-            inner.list_again(&found)?;
+            inner.list_again(&job, &found)?;
             listed += found.len() as u64;
             unlisted = Some(rest);
         }

@@ -23,6 +23,7 @@ pub const PLACES: &[&str] = &[
     "repair:rescued",
     "repair:fetched",
     "repair:retired",
+    "remove:begun",
 ];
 
 /// A look for the file that lets the process go on.

@@ -97,19 +97,30 @@ impl S3Server {
 
     /// Makes an empty bucket.
     pub fn create_bucket(&self, name: &str) -> Result<(), S3Error> {
+        self.ask(&format!("PUT /{name}"), "")
+    }
+
+    /// Whether any key is good from now on, or none, as when it was revoked.
+    pub fn believe(&self, any: bool) -> Result<(), S3Error> {
+        self.ask("POST /moto-api/reset-auth", if any { "inf" } else { "0" })
+    }
+
+    fn ask(&self, line: &str, body: &str) -> Result<(), S3Error> {
         let answer = self
-            .request(&format!("PUT /{name}"))
-            .map_err(|source| S3Error::Io { doing: "making a bucket", source })?;
+            .request(line, body)
+            .map_err(|source| S3Error::Io { doing: "asking moto_server", source })?;
         if answer.starts_with("HTTP/1.1 200") { Ok(()) } else { Err(S3Error::Failed(answer)) }
     }
 
-    fn request(&self, line: &str) -> io::Result<String> {
+    fn request(&self, line: &str, body: &str) -> io::Result<String> {
         let mut stream = TcpStream::connect(&self.address)?;
         stream.set_read_timeout(Some(PATIENCE))?;
         let host = &self.address;
         write!(
             stream,
-            "{line} HTTP/1.1\r\nHost: {host}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+            "{line} HTTP/1.1\r\nHost: {host}\r\nContent-Type: text/plain\r\nContent-Length: {}\r\n\
+             Connection: close\r\n\r\n{body}",
+            body.len()
         )?;
         let mut answer = String::new();
         stream.read_to_string(&mut answer)?;

@@ -59,6 +59,7 @@ bodies! {
     nouns::roles_and_keys_stay_while_something_uses_them,
     nouns::vault_names_are_unique_in_the_account,
     nouns::a_vault_in_use_cannot_be_deleted,
+    nouns::what_is_made_or_removed_is_noted_until_it_is_done,
     nouns::tags_merge_up_to_fifty,
     nouns::resources_are_unique_by_name_and_identity,
     nouns::a_resource_is_updated_in_one_piece,

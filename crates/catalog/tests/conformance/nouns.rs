@@ -1,6 +1,6 @@
 //! Things people make: stored, unique, found again, deleted only when unused.
 
-use provault_catalog::{AccessKeyRow, AuditRecord, CatalogError, Cursor, Page};
+use provault_catalog::{AccessKeyRow, AuditRecord, CatalogError, Cursor, Page, UnsettledState};
 use provault_domain::{BackupVault, Tags};
 
 use crate::fixture::*;
@@ -119,6 +119,50 @@ pub async fn a_vault_in_use_cannot_be_deleted(w: &World) {
     c.delete_vault(&account(), "main").await.unwrap();
     assert_eq!(c.vault(&account(), "main").await.unwrap(), None);
     assert_eq!(c.tags(&v.arn).await.unwrap(), Tags::new(), "its tags go with it");
+}
+
+pub async fn what_is_made_or_removed_is_noted_until_it_is_done(w: &World) {
+    let c = &w.catalog;
+    let states = async || -> Vec<(String, UnsettledState)> {
+        let noted = c.unsettled_vaults().await.unwrap();
+        noted.into_iter().map(|noted| (noted.vault.location, noted.state)).collect()
+    };
+    c.insert_key(&key()).await.unwrap();
+    let v = vault("main", at(0));
+    c.begin_vault(&v).await.unwrap();
+    assert_eq!(states().await, [(v.location.clone(), UnsettledState::Making)]);
+    c.insert_made_vault(&v, &tags(&[("a", "1")])).await.unwrap();
+    assert_eq!(states().await, [], "entered");
+    assert_eq!(c.tags(&v.arn).await.unwrap(), tags(&[("a", "1")]));
+    assert!(!c.abandon_vault(&v.location).await.unwrap(), "it is no longer being made");
+    refused!(c.insert_made_vault(&v, &Tags::new()), CatalogError::NotFound { .. });
+
+    // Who takes it for left over and who enters it exclude each other.
+    let late = vault("late", at(1));
+    c.begin_vault(&late).await.unwrap();
+    assert!(c.abandon_vault(&late.location).await.unwrap());
+    assert!(!c.abandon_vault(&late.location).await.unwrap());
+    refused!(c.insert_made_vault(&late, &Tags::new()), CatalogError::NotFound { .. });
+    assert_eq!(c.vault(&account(), "late").await.unwrap(), None);
+    assert_eq!(states().await, [(late.location.clone(), UnsettledState::Abandoned)]);
+    c.vault_is_settled(&late.location).await.unwrap();
+
+    // A making whose vault cannot be entered stays noted.
+    let same = BackupVault { location: "vaults/main-2".to_owned(), ..vault("main", at(2)) };
+    c.begin_vault(&same).await.unwrap();
+    refused!(c.insert_made_vault(&same, &Tags::new()), CatalogError::AlreadyExists { .. });
+    assert_eq!(states().await, [(same.location.clone(), UnsettledState::Making)]);
+    c.vault_is_settled(&same.location).await.unwrap();
+
+    c.delete_vault(&account(), "main").await.unwrap();
+    assert_eq!(states().await, [(v.location.clone(), UnsettledState::Removing)]);
+    assert_eq!(c.unsettled_vaults().await.unwrap()[0].vault, v);
+    c.vault_is_settled(&v.location).await.unwrap();
+    // What was imported is left where it is.
+    let imported = BackupVault { imported: true, ..vault("imported", at(3)) };
+    c.insert_vault(&imported, &Tags::new()).await.unwrap();
+    c.delete_vault(&account(), "imported").await.unwrap();
+    assert_eq!(states().await, []);
 }
 
 use crate::points;

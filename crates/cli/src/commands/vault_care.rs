@@ -1,6 +1,6 @@
 //! `vault check`, `vault verify` and the like: care of a vault.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use provault_wire::provault::{
     Alarm, CareRun, CareRunList, ImportVaultInput, StartCareRunInput, UpdateVaultCareInput,
@@ -86,8 +86,8 @@ pub enum VaultCareCommand {
     Import {
         /// The vault's name
         name: String,
-        /// Where the repository lies, on the server's machine
-        #[arg(long, value_name = "PATH")]
+        /// Where the repository lies: a directory of the server's machine or s3://BUCKET/PREFIX
+        #[arg(long, value_name = "PATH|URL")]
         location: PathBuf,
         /// The file whose first line is the repository's password; - for standard input
         #[arg(long, value_name = "FILE")]
@@ -181,7 +181,7 @@ impl VaultCareCommand {
             }
             Self::Import { name, location, password_file, key, watch } => {
                 let input = ImportVaultInput {
-                    location: absolute(&location)?,
+                    location: place(&location)?,
                     password: first_line(&password_file)?,
                     encryption_key_arn: key
                         .map(|key| resolve::key_arn(context.client, &key))
@@ -202,6 +202,14 @@ impl VaultCareCommand {
             }
             Self::StopRun { id } => stop(context, &id),
         }
+    }
+}
+
+/// A path as the server has to know it; a URL as it is.
+fn place(location: &Path) -> Result<String, CliError> {
+    match location.to_str() {
+        Some(url) if url.contains("://") => Ok(url.to_owned()),
+        _ => absolute(location),
     }
 }
 

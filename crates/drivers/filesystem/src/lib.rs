@@ -97,6 +97,14 @@ impl FilesystemDriver {
     pub fn reserving(directories: Vec<PathBuf>) -> Self {
         Self { reserved: Reserved::new(directories) }
     }
+
+    /// The same for directories on other disks, which are told by their names alone and never looked
+    /// at, as the mount of one may hang. The names are absolute and without links.
+    #[must_use]
+    pub fn and_by_name(mut self, directories: Vec<PathBuf>) -> Self {
+        self.reserved.by_name(directories);
+        self
+    }
 }
 
 impl Driver for FilesystemDriver {

@@ -6,6 +6,9 @@
 //! A directory is known by its device and inode, so that a symbolic link or a bind mount is no way
 //! around, and by its name, so that one that is not there yet is known too. Both are looked up
 //! when they are needed: the directories may be made, or moved, after the driver.
+//!
+//! Those in which vaults lie elsewhere are known by their names alone: one may be on a mount whose
+//! server is gone, and a look at it would hang in backups that have nothing to do with it.
 
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
@@ -19,19 +22,26 @@ use crate::at::Stat;
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Reserved {
     directories: Vec<PathBuf>,
+    /// Known by their names alone, without links; never looked at.
+    names: Vec<PathBuf>,
 }
 
 impl Reserved {
     pub const fn none() -> Self {
-        Self { directories: Vec::new() }
+        Self { directories: Vec::new(), names: Vec::new() }
     }
 
     pub fn new(directories: Vec<PathBuf>) -> Self {
-        Self { directories }
+        Self { directories, names: Vec::new() }
+    }
+
+    /// Reserves more directories, which are not looked at.
+    pub fn by_name(&mut self, names: Vec<PathBuf>) {
+        self.names.extend(names);
     }
 
     pub fn is_empty(&self) -> bool {
-        self.directories.is_empty()
+        self.directories.is_empty() && self.names.is_empty()
     }
 
     /// The reserved directory that `path` is, or lies in. Nothing needs to be at `path` yet.
@@ -45,7 +55,9 @@ impl Reserved {
             real.starts_with(resolve(directory))
                 || identity(directory).is_some_and(|known| above.contains(&known))
         };
-        self.directories.iter().map(PathBuf::as_path).find(|directory| holds(directory))
+        let known = self.directories.iter().map(PathBuf::as_path).find(|known| holds(known));
+        known
+            .or_else(|| self.names.iter().map(PathBuf::as_path).find(|name| real.starts_with(name)))
     }
 
     /// Refuses a source that is a reserved directory or lies in one.
@@ -81,9 +93,13 @@ impl Reserved {
             let real = resolve(directory);
             real.strip_prefix(root).ok().map(|path| path.as_os_str().as_bytes().to_vec())
         };
+        let named = |name: &PathBuf| {
+            name.strip_prefix(root).ok().map(|path| path.as_os_str().as_bytes().to_vec())
+        };
+        let known = self.directories.iter().filter_map(below);
         Fence {
             inodes: self.directories.iter().filter_map(|d| identity(d)).collect(),
-            paths: self.directories.iter().filter_map(below).collect(),
+            paths: known.chain(self.names.iter().filter_map(named)).collect(),
         }
     }
 }

@@ -161,6 +161,24 @@ fn it_is_no_target_but_for_the_server_itself() {
     assert_eq!(differences(&root.join("srv/files"), &copy), [""; 0]);
 }
 
+/// One on a disk that may hang is not looked at: known by its name, and below links to it.
+#[test]
+fn one_that_is_told_by_its_name_is_kept_out_of_too() {
+    let trees = Trees::new();
+    let (root, data) = host(&trees);
+    let driver = FilesystemDriver::new().and_by_name(vec!["/no/such".into(), data.clone()]);
+    let (tree, report) = capture(&driver, &resource(&root));
+    assert_left_out(&tree, &report);
+    let link = trees.source().join("link");
+    symlink(data.join("vaults"), &link).unwrap();
+    for path in [data.clone(), data.join("vaults"), link] {
+        assert!(driver.check_config(&json!({ "path": path })).is_err(), "{path:?}");
+        assert!(driver.check_restore(&request(&path.join("new"))).is_err(), "{path:?}");
+    }
+    assert!(driver.check_restore(&request(&root.join("srv/data-too"))).is_ok());
+    assert!(driver.check_restore(&request(Path::new("/no/such/new"))).is_err());
+}
+
 #[test]
 fn it_is_known_through_bind_mounts() {
     let is_root = nix::unistd::geteuid().is_root();

@@ -143,6 +143,48 @@ async fn an_empty_vault_under_another_spelling_is_not_removed() {
     running.stop("test over").await;
 }
 
+/// What was being made or removed when a server stopped goes, unless somebody needs it.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_noted_is_cleared_away_unless_it_is_in_use() {
+    let world = World::new("2026-03-01T12:00:00Z").await;
+    let catalog = world.engine.catalog();
+    let root = world.directory.path();
+    let mut made = Vec::new();
+    for name in ["removed", "foreign", "begun", "broken-off"] {
+        let vault = BackupVault {
+            name: name.into(),
+            arn: Arn::backup_vault(&world.region, &world.account, name),
+            location: String::new(),
+            ..world.vault.clone()
+        };
+        made.push(world.engine.create_vault(vault, &Tags::new()).await.unwrap());
+        assert!(root.join(&made.last().unwrap().location).join("config").exists());
+        catalog.delete_vault(&world.account, name).await.unwrap();
+    }
+    let [removed, foreign, begun, broken_off] = made.as_slice() else { unreachable!() };
+    let snapshot = root.join(&foreign.location).join("snapshots").join("00".repeat(32));
+    std::fs::create_dir_all(snapshot.parent().unwrap()).unwrap();
+    std::fs::write(&snapshot, "not readable by us").unwrap();
+    // It never got so far as to have a config.
+    catalog.begin_vault(begun).await.unwrap();
+    std::fs::remove_file(root.join(&begun.location).join("config")).unwrap();
+    // The name said that it was garbage when the server died.
+    let (name, path) = (&broken_off.location["vaults/".len()..], root.join(&broken_off.location));
+    std::fs::rename(&path, path.with_file_name(format!(".deleted-{name}"))).unwrap();
+    // A copy of the catalog of a time when a vault was being made that has been in use since.
+    catalog.begin_vault(&world.vault).await.unwrap();
+
+    let running = world.start().await;
+    assert_eq!(catalog.unsettled_vaults().await.unwrap(), []);
+    for vault in [removed, begun, broken_off] {
+        assert!(!root.join(&vault.location).exists(), "{}", vault.name);
+    }
+    assert!(!path.with_file_name(format!(".deleted-{name}")).exists());
+    assert!(snapshot.exists(), "somebody's backup is nobody's to delete");
+    assert!(root.join(&world.vault.location).join("config").exists());
+    running.stop("test over").await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_vault_with_somebody_elses_snapshot_is_not_deleted() {
     let world = World::new("2026-03-01T12:00:00Z").await;

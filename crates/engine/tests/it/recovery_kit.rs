@@ -53,9 +53,12 @@ impl World {
             helper: HelperCommand::new("/nonexistent", Vec::<String>::new()),
             hostname: "test".into(),
             storage: StorageOptions::default(),
+            vault_storage: None,
         };
         let kit = Kit::open(kit, CODE).unwrap();
-        kit.restore(&directory.path().join("catalog.db"), now, parts).await.unwrap()
+        kit.restore(&directory.path().join("catalog.db"), &StorageOptions::default(), now, parts)
+            .await
+            .unwrap()
     }
 }
 

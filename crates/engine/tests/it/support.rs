@@ -235,6 +235,7 @@ async fn engine(directory: &Path, clock: &Arc<TestClock>) -> Engine {
         helper: HelperCommand::new("/nonexistent", Vec::<String>::new()),
         hostname: "test".into(),
         storage: StorageOptions::default(),
+        vault_storage: None,
     })
     .unwrap()
 }

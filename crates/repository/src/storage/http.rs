@@ -218,9 +218,16 @@ fn receive(
         || ["RequestTimeout", "SlowDown"].contains(&code);
     let full = status == StatusCode::INSUFFICIENT_STORAGE
         || ["StorageFull", "QuotaExceeded"].iter().any(|word| code.contains(word));
-    let kind = if full { StorageErrorKind::NoSpace } else { StorageErrorKind::Unavailable };
-    if full || busy {
-        let message = format!("the server answers {status}, {told}");
+    // Told here for all operations alike: the crate knows it of some of them alone.
+    let denied = [StatusCode::FORBIDDEN, StatusCode::UNAUTHORIZED].contains(&status);
+    let kind = match (full, busy) {
+        (true, _) => StorageErrorKind::NoSpace,
+        (false, true) => StorageErrorKind::Unavailable,
+        (false, false) => StorageErrorKind::PermissionDenied,
+    };
+    if full || busy || denied {
+        let told = if told.is_empty() { String::new() } else { format!(", {told}") };
+        let message = format!("the server answers {status}{told}");
         return Err(Trouble { kind, message }.into_error());
     }
     Ok(HttpResponse::from_parts(parts, told.into()))

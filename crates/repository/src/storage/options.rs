@@ -116,6 +116,11 @@ impl S3Options {
         Ok(self)
     }
 
+    /// The URL of a store that is not AWS's, as far as it is set.
+    pub fn endpoint(&self) -> Option<&str> {
+        self.get("AWS_ENDPOINT_URL_S3").or_else(|| self.get("AWS_ENDPOINT_URL"))
+    }
+
     pub(super) fn get(&self, variable: &str) -> Option<&str> {
         self.variables.get(variable).map(|value| value.as_str())
     }

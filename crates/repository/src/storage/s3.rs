@@ -75,7 +75,7 @@ impl S3Storage {
             || has("AWS_CONTAINER_CREDENTIALS_FULL_URI");
         let no_metadata = s3.get("AWS_EC2_METADATA_DISABLED").is_some_and(|v| v == "true");
         // Otherwise the metadata service of a cloud machine is asked; elsewhere there is none.
-        if !static_key && !role && !container && (no_metadata || has("AWS_ENDPOINT_URL")) {
+        if !static_key && !role && !container && (no_metadata || s3.endpoint().is_some()) {
             return Err(invalid(
                 "there are no credentials: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY \
                  (profiles in ~/.aws are not read)"
@@ -343,7 +343,7 @@ fn failed(operation: &'static str, name: &str, error: &object_store::Error) -> S
     };
     // A missing bucket is not a missing object: nothing in it can be told to be lost.
     let message = error.to_string();
-    if kind == StorageErrorKind::NotFound && message.contains("NoSuchBucket") {
+    if message.contains("NoSuchBucket") {
         return StorageError::new(operation, name, StorageErrorKind::Invalid, message);
     }
     StorageError::new(operation, name, kind, message)

@@ -236,9 +236,25 @@ fn buckets_conform() {
 
     // A missing bucket is not an empty one.
     let missing = open("s3://no-such-bucket", &server.endpoint());
-    assert!(missing.list("data").is_err());
-    let error = missing.put("config", Bytes::new()).unwrap_err();
-    assert_eq!(error.kind, StorageErrorKind::Invalid, "{error}");
+    for error in
+        [missing.list("data").unwrap_err(), missing.put("config", Bytes::new()).unwrap_err()]
+    {
+        assert_eq!(error.kind, StorageErrorKind::Invalid, "{error}");
+    }
+
+    // A key that is not believed any more is told for every operation, and nothing is missing.
+    server.believe(false).unwrap();
+    for error in [
+        whole.list("data").unwrap_err(),
+        whole.get("config").unwrap_err(),
+        whole.size("config").unwrap_err(),
+        whole.put("keys/new", Bytes::new()).unwrap_err(),
+        whole.delete("config").unwrap_err(),
+    ] {
+        assert_eq!(error.kind, StorageErrorKind::PermissionDenied, "{error}");
+        assert!(error.to_string().contains("these credentials access"), "{error}");
+    }
+    server.believe(true).unwrap();
 
     // Nobody answers: told after the retries, and not as something missing.
     let nobody =

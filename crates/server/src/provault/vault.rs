@@ -20,7 +20,7 @@ pub(super) async fn repository(call: &Call<'_>, name: &str) -> Answered {
     Answer::json(&wire::Repository {
         format: "restic".to_owned(),
         version: repository.version,
-        location: repository.location.display().to_string(),
+        location: repository.location.to_string(),
         repository_id: repository.id,
     })
 }

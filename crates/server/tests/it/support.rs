@@ -45,6 +45,7 @@ pub async fn engine(directory: &Path) -> Engine {
         helper: HelperCommand::new("/nonexistent/helper", ["none"]),
         hostname: "test".to_owned(),
         storage: StorageOptions::default(),
+        vault_storage: None,
     })
     .unwrap()
 }
