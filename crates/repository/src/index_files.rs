@@ -70,12 +70,12 @@ impl Inner {
         // memory does not change while this is done, one at a time.
         let (newest, newest_job) = self.lock.newest_jobs();
         let listed: HashSet<Id> = self.list(FileKind::Index)?.into_iter().map(|f| f.0).collect();
-        let (fresh, missing) = {
+        let (fresh, missing, epoch) = {
             let index = self.index();
             // A file that is gone took entries with it: begin anew.
             let gone = index.loaded.iter().any(|id| !listed.contains(id));
             let missing = listed.iter().filter(|id| gone || !index.loaded.contains(id));
-            (gone, missing.copied().collect::<Vec<_>>())
+            (gone, missing.copied().collect::<Vec<_>>(), index.epoch)
         };
         let mut all_there = true;
         let mut loaded = Vec::new();
@@ -93,6 +93,10 @@ impl Inner {
             }
         }
         let mut index = self.index.write().unwrap_or_else(PoisonError::into_inner);
+        if index.epoch != epoch {
+            // All was forgotten meanwhile; what was loaded now is but a part.
+            return Ok(false);
+        }
         let former = fresh.then(|| {
             let unindexed = std::mem::take(&mut index.unindexed);
             let departed = std::mem::take(&mut index.departed);
@@ -161,8 +165,9 @@ impl Inner {
         let _files = self.index_files.lock().unwrap_or_else(PoisonError::into_inner);
         loop {
             let mut blobs = 0;
-            let batch: Vec<_> = self
-                .index()
+            let index = self.index();
+            let epoch = index.epoch;
+            let batch: Vec<_> = index
                 .unindexed
                 .iter()
                 .take_while(|pack| {
@@ -172,26 +177,39 @@ impl Inner {
                 })
                 .cloned()
                 .collect();
+            drop(index);
             if batch.is_empty() {
                 return Ok(());
             }
             let packs: Vec<&IndexPack> = batch.iter().map(Arc::as_ref).collect();
             let file = crate::index::to_json(&packs)?;
             LockManager::held(self)?;
+            self.same_epoch(epoch)?;
             let id = self.save_unpacked(FileKind::Index, &file)?;
-            LockManager::held(self).inspect_err(|error| self.take_back(&[id], error))?;
+            LockManager::held(self).inspect_err(|_| self.take_back(&[id]))?;
             let mut index = self.index.write().unwrap_or_else(PoisonError::into_inner);
+            if index.epoch != epoch {
+                drop(index);
+                self.take_back(&[id]);
+                return self.same_epoch(epoch);
+            }
             index.loaded.insert(id);
-            // Others only append, and only under this function's lock is anything removed.
+            // Others only append, or forget all.
             index.unindexed.drain(..batch.len());
         }
     }
 
-    /// Deletes index files again that were written without a lock.
-    fn take_back(&self, files: &[Id], reason: &Error) {
-        if !reason.is_lock_lost() {
-            return;
+    /// An error if all was forgotten since: whoever holds a lock now knows nothing of before.
+    fn same_epoch(&self, epoch: u64) -> Result<()> {
+        if self.epoch() == epoch {
+            return Ok(());
         }
+        Err(Error::LockLost("what it stored was given up".to_owned()))
+    }
+
+    /// Deletes index files again of which it is not known that a lock was held when they were
+    /// written.
+    fn take_back(&self, files: &[Id]) {
         for id in files {
             if let Err(error) = self.storage.delete(&FileKind::Index.name(id)) {
                 tracing::error!(%error, index = %id, "cannot delete an index file that may be wrong");
@@ -219,7 +237,7 @@ impl Inner {
             );
             rest = &rest[batch..];
         }
-        job.holds().inspect_err(|error| self.take_back(&files, error))?;
+        job.holds().inspect_err(|_| self.take_back(&files))?;
         Ok(files)
     }
 

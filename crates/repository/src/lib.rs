@@ -54,6 +54,7 @@ mod keys;
 mod limits;
 mod lock;
 mod lock_file;
+mod lock_list;
 mod needed;
 mod node;
 mod opener;

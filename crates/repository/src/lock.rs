@@ -33,6 +33,7 @@ use std::time::{Duration, Instant, SystemTime};
 use crate::error::{Error, Result};
 use crate::id::Id;
 use crate::lock_file::LockFile;
+use crate::lock_list::locks;
 use crate::repository::{FileKind, Inner};
 
 /// Beyond this age we no longer trust our own lock: others may soon call it stale.
@@ -51,7 +52,7 @@ fn live() -> MutexGuard<'static, HashSet<Id>> {
 }
 
 /// Whether a lock is one that this process left behind.
-fn is_left_by_us(lock: &LockFile) -> bool {
+pub(crate) fn is_left_by_us(lock: &LockFile) -> bool {
     lock.provault_process == Some(*PROCESS)
         && lock.provault_job.is_some_and(|job| !live().contains(&job))
 }
@@ -61,8 +62,10 @@ fn is_left_by_us(lock: &LockFile) -> bool {
 pub(crate) struct LockManager {
     state: Mutex<State>,
     changed: Condvar,
+    /// One at a time finds out what a lapse has left: see [`forget_after_a_lapse`].
+    vouching: Mutex<()>,
     /// Lock files read before; they never change.
-    read: Mutex<HashMap<Id, LockFile>>,
+    pub(crate) read: Mutex<HashMap<Id, LockFile>>,
 }
 
 #[derive(Default)]
@@ -73,6 +76,7 @@ struct State {
     kept_fresh: bool,
 }
 
+#[allow(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
 struct Job {
     /// The same over all refreshes.
     name: Id,
@@ -85,6 +89,9 @@ struct Job {
     settling: Settling,
     /// Whether it may rely on what the index in memory lists.
     has_seen_index: bool,
+    /// Whether what this process stored and no index file lists was there when it began, or was
+    /// forgotten. While such a job holds its lock, nobody deletes that.
+    vouches: bool,
     /// The job has ended, but packs that others may have met in the meantime are in no index file.
     ended: bool,
 }
@@ -152,13 +159,17 @@ impl LockManager {
     /// what this process stored and no index file lists. A job whose lock was lost does not count,
     /// and one that began after that has seen to it that such packs are forgotten ([`begin`]).
     pub(crate) fn held(inner: &Inner) -> Result<()> {
+        Self::some_holds(inner, |job| job.vouches && matches!(job.settling, Settling::Settled))
+    }
+
+    /// An error unless one of these jobs holds its lock.
+    fn some_holds(inner: &Inner, which: impl Fn(&Job) -> bool) -> Result<()> {
         let state = inner.lock.state();
-        let settled =
-            state.jobs.iter().filter(|(_, job)| matches!(job.settling, Settling::Settled));
-        let settled: Vec<u64> = settled.map(|(number, _)| *number).collect();
+        let asked = state.jobs.iter().filter(|(_, job)| which(job));
+        let asked: Vec<u64> = asked.map(|(number, _)| *number).collect();
         drop(state);
         let mut lost = Error::LockLost("not held".to_owned());
-        for number in settled {
+        for number in asked {
             match holds(inner, number) {
                 Err(error) if error.is_lock_lost() => lost = error,
                 other => return other,
@@ -357,22 +368,17 @@ fn holds(inner: &Inner, number: u64) -> Result<()> {
     }
 }
 
-/// Called by a job that begins, whose lock is there. If no other job of this process holds its lock
-/// any more, others may have deleted what was stored under those, so what no index file lists is
-/// forgotten. If one does, it has held it since before that, and nothing was deleted.
+/// Called by a job that begins, whose lock is there. If no job of this process that did the same
+/// before holds its lock any more, others may have deleted what was stored under those, so what no
+/// index file lists is forgotten. If one does, it has held it since before that, and nothing was
+/// deleted. One at a time, for two that begin together know nothing of what was before.
 fn forget_after_a_lapse(inner: &Inner, own: u64) -> Result<()> {
-    let others: Vec<u64> =
-        inner.lock.state().jobs.keys().copied().filter(|number| *number != own).collect();
-    if others.is_empty() {
-        return Ok(());
+    let _one = inner.lock.vouching.lock().unwrap_or_else(PoisonError::into_inner);
+    match LockManager::some_holds(inner, |job| job.vouches) {
+        Err(error) if error.is_lock_lost() => inner.forget_unlisted(),
+        other => other?,
     }
-    for number in others {
-        match holds(inner, number) {
-            Err(error) if error.is_lock_lost() => {}
-            other => return other,
-        }
-    }
-    inner.forget_unlisted();
+    LockManager::job(&mut inner.lock.state(), own)?.vouches = true;
     Ok(())
 }
 
@@ -420,6 +426,7 @@ fn begin(inner: &Arc<Inner>, prune: bool, frees: bool) -> Result<JobGuard> {
         trouble: String::new(),
         settling: Settling::Until(now + inner.options.lock_settle),
         has_seen_index: false,
+        vouches: false,
         ended: false,
     };
     let mut state = inner.lock.state();
@@ -461,55 +468,6 @@ fn check_others(inner: &Inner, own: Id, prune: bool) -> Result<()> {
         }
     }
     Ok(())
-}
-
-/// The locks that are not stale, and whether each that was listed could be read; stale ones are
-/// removed on the way.
-fn locks(inner: &Inner) -> Result<(Vec<(Id, LockFile)>, bool)> {
-    let listed = inner.list(FileKind::Lock)?;
-    let mut cache = inner.lock.read.lock().unwrap_or_else(PoisonError::into_inner);
-    let ids: HashSet<Id> = listed.iter().map(|(id, _)| *id).collect();
-    cache.retain(|id, _| ids.contains(id));
-    let (mut found, mut all_read) = (Vec::new(), true);
-    for (id, size) in listed {
-        // Some storages leave an empty file where an upload broke off.
-        if size == 0 {
-            continue;
-        }
-        if !cache.contains_key(&id)
-            && let Some(lock) = read(inner, &id)?
-        {
-            cache.insert(id, lock);
-        }
-        let Some(lock) = cache.get(&id).cloned() else {
-            all_read = false;
-            continue;
-        };
-        if lock.is_stale(&inner.options.hostname) || is_left_by_us(&lock) {
-            tracing::info!(lock = %id, host = lock.hostname, pid = lock.pid, "removing a stale lock");
-            match inner.storage.delete(&FileKind::Lock.name(&id)) {
-                Err(error) if !error.is_not_found() => return Err(error.into()),
-                _ => {}
-            }
-        } else {
-            found.push((id, lock));
-        }
-    }
-    Ok((found, all_read))
-}
-
-/// A lock file, or nothing if it is gone.
-fn read(inner: &Inner, id: &Id) -> Result<Option<LockFile>> {
-    let once = || match LockFile::load(inner, id) {
-        Ok(lock) => Ok(Some(lock)),
-        Err(Error::Storage(error)) if error.is_not_found() => Ok(None),
-        Err(error) => Err(error),
-    };
-    match once() {
-        // A second look, should it be in the making.
-        Err(Error::DamagedFile { .. }) => once(),
-        other => other,
-    }
 }
 
 /// Looks again after the pause, and refreshes the locks, for as long as there is any.

@@ -33,8 +33,15 @@ impl Place {
         use std::os::unix::fs::MetadataExt as _;
         let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()?;
         let namespace = std::fs::metadata("/proc/self/ns/pid").ok()?;
-        let started = started(std::process::id().cast_signed())?;
-        Some(Self { boot: boot.trim().to_owned(), pid_namespace: namespace.ino(), started })
+        // A `/proc` of another namespace numbers other processes.
+        let own = std::fs::read_link("/proc/self").ok()?;
+        let pid = std::process::id();
+        let Life::Since(started) = Life::of(pid.cast_signed()) else { return None };
+        (own.as_os_str() == pid.to_string().as_str()).then(|| Self {
+            boot: boot.trim().to_owned(),
+            pid_namespace: namespace.ino(),
+            started,
+        })
     }
 
     /// Whether a process that says that it is number `pid` here is alive. Nothing can be said of
@@ -42,21 +49,46 @@ impl Place {
     fn is_alive(&self, pid: i32) -> Option<bool> {
         let own = OWN_PLACE.as_ref()?;
         let here = self.boot == own.boot && self.pid_namespace == own.pid_namespace;
-        here.then(|| started(pid) == Some(self.started))
+        match Life::of(pid) {
+            Life::Since(started) if here => Some(started == self.started),
+            Life::Over if here => Some(false),
+            _ => None,
+        }
     }
 }
 
-/// When a process of this namespace began; nothing for one that has ended, though nobody took note
-/// of its end yet. Source: `proc_pid_stat(5)`, fields 3 and 22.
-fn started(pid: i32) -> Option<u64> {
-    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    // The name before may hold anything, brackets too.
-    let mut fields = stat.rsplit_once(')')?.1.split_ascii_whitespace();
-    let state = fields.next()?;
-    if matches!(state, "Z" | "X") {
-        return None;
+/// What can be told of a process of this namespace.
+#[derive(Debug, PartialEq, Eq)]
+enum Life {
+    /// When it began, in the kernel's ticks since its start.
+    Since(u64),
+    /// It has ended, though perhaps nobody took note of its end yet.
+    Over,
+    /// It is hidden, as those of other users may be.
+    Unknown,
+}
+
+impl Life {
+    /// Source: `proc_pid_stat(5)`, fields 3 and 22.
+    fn of(pid: i32) -> Self {
+        let Ok(stat) = std::fs::read_to_string(format!("/proc/{pid}/stat")) else {
+            return if is_gone(pid) { Self::Over } else { Self::Unknown };
+        };
+        // The name before may hold anything, brackets too.
+        let mut fields = stat.rsplit(')').next().unwrap_or_default().split_ascii_whitespace();
+        if matches!(fields.next(), Some("Z" | "X")) {
+            return Self::Over;
+        }
+        fields.nth(18).and_then(|ticks| ticks.parse().ok()).map_or(Self::Unknown, Self::Since)
     }
-    fields.nth(18)?.parse().ok()
+}
+
+/// Whether there is no process of this number. Signal 0 only asks; another user's process answers
+/// "not permitted", so it lives.
+fn is_gone(pid: i32) -> bool {
+    pid > 0
+        && nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), None)
+            == Err(nix::errno::Errno::ESRCH)
 }
 
 /// What a lock file says.
@@ -130,12 +162,7 @@ impl LockFile {
         if age > jiff::SignedDuration::try_from(STALE_AFTER).unwrap_or(jiff::SignedDuration::MAX) {
             return true;
         }
-        // Signal 0 only asks. Another user's process answers "not permitted", so it lives.
-        self.provault_place.is_none()
-            && self.hostname == hostname
-            && self.pid > 0
-            && nix::sys::signal::kill(nix::unistd::Pid::from_raw(self.pid), None)
-                == Err(nix::errno::Errno::ESRCH)
+        self.provault_place.is_none() && self.hostname == hostname && is_gone(self.pid)
     }
 
     /// Who holds it, for people.
@@ -224,13 +251,14 @@ mod tests {
 
     #[test]
     fn who_has_ended_is_not_alive_though_nobody_waited_for_it() {
-        assert!(started(std::process::id().cast_signed()).is_some());
+        assert!(matches!(Life::of(std::process::id().cast_signed()), Life::Since(_)));
+        assert_eq!(Life::of(1 << 30), Life::Over);
         let mut child = std::process::Command::new("true").spawn().unwrap();
         let pid = child.id().cast_signed();
-        while started(pid).is_some() {
+        while Life::of(pid) != Life::Over {
             std::thread::yield_now();
         }
         child.wait().unwrap();
-        assert_eq!(started(pid), None);
+        assert_eq!(Life::of(pid), Life::Over);
     }
 }

@@ -42,6 +42,8 @@ impl Repository {
                 if has { &mut found } else { &mut rest }.push(pack);
             }
             if found.is_empty() {
+                // Only a lock that held makes it true.
+                job.holds()?;
                 return Err(Error::MissingBlob { kind: *kind, blob: *blob, path: None });
             }
             tracing::info!(packs = found.len(), snapshot = %snapshot.id, "listing packs again");

@@ -269,8 +269,8 @@ pub(crate) fn store(inner: &Inner, open: OpenPack) -> Result<()> {
         }
     };
     if is_planted(Bug::IndexBeforePack) {
-        inner.publish(id, &blobs, epoch);
-        inner.flush_index()?;
+        let listed = crate::index::IndexPack::new(id, &blobs);
+        inner.save_unpacked(FileKind::Index, &crate::index::to_json(&[&listed])?)?;
     }
     let bytes = Bytes::from(bytes);
     let put = inner.storage.put(&FileKind::Pack.name(&id), bytes.clone());

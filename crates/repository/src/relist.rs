@@ -67,10 +67,8 @@ pub(crate) fn after_commit(
     snapshot: &SnapshotId,
 ) -> Result<()> {
     let looked = before_commit(inner, job, root, &CancelFlag::new()).and_then(|()| job.holds());
-    // A tree that it needs is gone or unreadable just as well.
-    if let Err(error) = &looked
-        && (error.is_lock_lost() || error.is_damage())
-    {
+    // It is not known to be whole, whatever the error is.
+    if looked.is_err() {
         inner.storage.delete(&FileKind::Snapshot.name(snapshot))?;
     }
     looked

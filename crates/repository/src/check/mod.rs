@@ -156,6 +156,7 @@ impl Repository {
         }
         // Only a lock that held makes what was found true.
         job.settled()?;
+        job.holds()?;
         Ok(check.report)
     }
 }

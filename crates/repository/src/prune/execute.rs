@@ -316,6 +316,7 @@ impl Work<'_> {
             Err(error) => return Err(error),
         }
         pause("retire:replacing");
+        self.job.holds()?;
         for file in group {
             self.remove(&FileKind::Index.name(&file.id))?;
         }

@@ -13,7 +13,7 @@ use crate::support::{
 };
 
 fn everything() -> PruneOptions {
-    PruneOptions { max_unused: MaxUnused::Bytes(0), ..PruneOptions::default() }
+    PruneOptions { max_unused: MaxUnused::Bytes(0), allow_empty: true, ..PruneOptions::default() }
 }
 
 fn with_content() -> Sandbox {
@@ -96,6 +96,31 @@ fn a_job_after_a_lapse_relies_on_nothing_of_before() {
     let ended = writer.finish(None).map(|committed| committed.id);
     assert!(matches!(ended, Err(Error::LockLost(_))), "{ended:?}");
     sandbox.assert_clean();
+}
+
+/// Two that begin together after a lapse do not take each other for witnesses of before.
+#[test]
+fn jobs_that_begin_together_rely_on_nothing_of_before() {
+    let sandbox = with_content();
+    let (repository, hook) = hooked_repository(&sandbox);
+    let mut lost = repository.backup(backup_options(&sandbox.source(), None)).unwrap();
+    store(&sandbox, &mut lost);
+    assert!(take_for_dead(&sandbox) > 0);
+    let (again, other) = (std::sync::Arc::clone(&hook), repository.clone());
+    let (began, beginning) = mpsc::channel();
+    // A job lists the locks before its own is there, and after.
+    hook.at("list locks", move || {
+        again.at("list locks", move || began.send(other.reader().unwrap()).unwrap());
+    });
+    let mut writer = repository.backup(backup_options(&sandbox.source(), None)).unwrap();
+    let reader = beginning.recv().unwrap();
+    walk(&mut writer, &sandbox.source()).unwrap();
+    let committed = writer.finish(None).unwrap();
+    drop(reader);
+    assert!(lost.finish(None).is_err());
+    sandbox.assert_clean();
+    let out = sandbox.restore(&sandbox.open(), committed.id, "out");
+    assert_same(&describe(&sandbox.source()), &describe(&out));
 }
 
 /// A job that began before holds on to what the other stored, which stays while it runs.
