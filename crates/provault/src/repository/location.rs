@@ -3,22 +3,15 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use provault_repository::{
-    S3Options, Storage, StorageErrorKind, StorageOptions, local_directory, open_directory,
-    open_storage,
-};
+use provault_engine::VaultPlace;
+use provault_repository::{S3Options, Storage, StorageErrorKind, StorageOptions, local_directory};
 
 use super::failure::Failure;
 use super::usage;
 
-/// A place for a repository.
+/// A place for a repository: the same as a vault's, but that a person may write it in more ways.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Location {
-    /// A directory of this machine, absolute.
-    Directory(PathBuf),
-    /// `s3://BUCKET/PREFIX`.
-    Bucket(String),
-}
+pub(crate) struct Location(VaultPlace);
 
 impl Location {
     /// From `--repo`, else the environment.
@@ -48,26 +41,23 @@ impl Location {
             Some(PathBuf::from(text))
         };
         let Some(path) = directory else {
-            return Ok(Self::Bucket(text.trim_end_matches('/').to_owned()));
+            return Ok(Self(VaultPlace::Bucket(text.trim_end_matches('/').to_owned())));
         };
         let path = std::path::absolute(&path)
             .map_err(|error| usage(format!("'{text}' is no usable path: {error}")))?;
-        Ok(Self::Directory(path))
+        Ok(Self(VaultPlace::Directory(path)))
     }
 
     /// The directory, for a repository in one.
     pub(crate) fn directory(&self) -> Option<&Path> {
-        match self {
-            Self::Directory(path) => Some(path),
-            Self::Bucket(_) => None,
-        }
+        self.0.directory()
     }
 
     /// Whether both are the same place, however it is written.
     pub(crate) fn is_same(&self, other: &Self) -> bool {
-        match (self, other) {
-            (Self::Directory(one), Self::Directory(other)) => {
-                let real = |path: &PathBuf| path.canonicalize().unwrap_or_else(|_| path.clone());
+        match (self.directory(), other.directory()) {
+            (Some(one), Some(other)) => {
+                let real = |path: &Path| path.canonicalize().unwrap_or_else(|_| path.to_owned());
                 real(one) == real(other)
             }
             _ => self == other,
@@ -76,7 +66,7 @@ impl Location {
 
     /// The storage of a repository that must be there already: nothing is made.
     pub(crate) fn existing(&self) -> Result<Arc<dyn Storage>, Failure> {
-        if let Self::Directory(path) = self
+        if let Some(path) = self.directory()
             && let Err(error) = std::fs::metadata(path.join("config"))
         {
             let path = path.display();
@@ -95,11 +85,7 @@ impl Location {
     pub(crate) fn storage(&self) -> Result<Arc<dyn Storage>, Failure> {
         let options =
             StorageOptions { s3: S3Options::from_environment(), ..StorageOptions::default() };
-        let opened = match self {
-            Self::Directory(path) => open_directory(path, &options),
-            Self::Bucket(url) => open_storage(url, &options),
-        };
-        opened.map_err(|error| match error.kind {
+        self.0.open(&options).map_err(|error| match error.kind {
             StorageErrorKind::Invalid => usage(error.to_string()),
             _ => Failure::Failed(error.to_string()),
         })
@@ -108,10 +94,7 @@ impl Location {
 
 impl std::fmt::Display for Location {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Self::Directory(path) => path.display().fmt(f),
-            Self::Bucket(url) => url.fmt(f),
-        }
+        self.0.fmt(f)
     }
 }
 
