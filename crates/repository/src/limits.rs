@@ -26,6 +26,9 @@ pub(crate) const PATH: usize = 1 << 20;
 /// JSON of the trees that a walk holds open at a time, in bytes: those of one way down.
 pub(crate) const OPEN_TREES: usize = 1 << 30;
 
+/// The header of a pack, in bytes: three million blobs.
+pub(crate) const PACK_HEADER: u64 = 128 << 20;
+
 /// Key derivations cost time and memory by the numbers in the key file. This many units of
 /// `128 · N · r · p` bytes are spent on one key file at most; restic asks for 64 MiB or so, and
 /// rustic for 128 MiB.

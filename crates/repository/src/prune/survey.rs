@@ -10,6 +10,7 @@ use std::thread;
 use crate::error::{Error, Result};
 use crate::id::{Id, SnapshotId};
 use crate::index::{IndexFile, IndexPack, Location};
+use crate::limits;
 use crate::lock::JobGuard;
 use crate::opener::BlobOpener;
 use crate::pack::{self, BlobKind};
@@ -434,6 +435,9 @@ pub(crate) fn read_header(inner: &Inner, id: &Id, size: u64) -> Result<IndexPack
     let mut tail = end(TAIL)?;
     let length = tail.last_chunk::<4>().copied().map(u32::from_le_bytes);
     let length = u64::from(length.ok_or_else(|| bad("shorter than a header length".to_owned()))?);
+    if length > limits::PACK_HEADER {
+        return Err(bad(format!("its header would take {length} bytes")));
+    }
     if length + 4 > tail.len() as u64 && length + 4 <= size {
         tail = end(length + 4)?;
     }
@@ -510,4 +514,30 @@ fn read_run(inner: &Inner, run: &[Location]) -> Vec<(Location, Result<TreeRefs>)
         TreeRefs::parse(&place.blob.id, opener.open(&inner.key, place, sealed)?)
     };
     run.iter().map(|place| (*place, read(place))).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write as _;
+
+    use super::*;
+    use crate::{ObjectStorage, Options, Password};
+
+    /// Whoever can write to the storage can make such a pack without the password.
+    #[test]
+    fn a_header_is_not_read_because_a_pack_says_that_it_is_large() {
+        let directory = tempfile::tempdir().unwrap();
+        let storage = Arc::new(ObjectStorage::local(directory.path()).unwrap());
+        let password = Password::from_text("a password");
+        let repository = Repository::init(storage, &password, Options::default()).unwrap();
+        let (id, size) = (Id([5; 32]), 5_u64 << 30);
+        let path = directory.path().join(FileKind::Pack.name(&id));
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        let mut file = std::fs::File::create(path).unwrap();
+        file.set_len(size - 4).unwrap();
+        std::io::Seek::seek(&mut file, std::io::SeekFrom::End(0)).unwrap();
+        file.write_all(&u32::MAX.to_le_bytes()).unwrap();
+        let error = read_header(&repository.inner, &id, size).err().unwrap();
+        assert!(error.is_damage() && error.to_string().contains("header would take"), "{error}");
+    }
 }
