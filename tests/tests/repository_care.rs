@@ -297,6 +297,29 @@ fn a_repair_mends_what_can_be_had() {
     assert!(repo.is_unlocked() && copy.is_unlocked());
 }
 
+/// A repository whose snapshots are all gone is more often one whose disk is not all there.
+#[test]
+fn a_repository_without_snapshots_is_pruned_only_when_that_is_meant() {
+    let repo = LoneRepository::new();
+    write(&repo, "file", 1, 50_000);
+    let only = back_up(&repo, &[]);
+    repo.run(0, &["forget", &only]);
+    let before = contents(&repo);
+    for args in [&["prune"][..], &["prune", "--dry-run"]] {
+        let refused = repo.run(1, args);
+        assert!(refused.stderr.contains("--allow-empty"), "{refused}");
+    }
+    assert_eq!(contents(&repo), before);
+    repo.json(&["prune", "--allow-empty", "--dry-run"]);
+    assert_eq!(contents(&repo), before);
+    repo.run(0, &["prune", "--allow-empty"]);
+    assert!(files(&repo, "data").is_empty());
+    // Who forgets the last one in the same breath has said it.
+    let only = back_up(&repo, &[]);
+    repo.run(0, &["forget", &only, "--prune"]);
+    assert!(files(&repo, "data").is_empty());
+}
+
 /// Seven parts are all of it, and what is damaged is found in the one that it lies in.
 #[test]
 fn a_part_of_the_data_is_checked() {
