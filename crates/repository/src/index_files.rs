@@ -66,6 +66,7 @@ impl Inner {
     /// Returns whether every file that was listed was there.
     fn refresh_index_once(&self) -> Result<bool> {
         let _files = self.index_files.lock().unwrap_or_else(PoisonError::into_inner);
+        self.delete_untrusted()?;
         // Jobs that begin from here on look at the index themselves. Who may rely on what is in
         // memory does not change while this is done, one at a time.
         let (newest, newest_job) = self.lock.newest_jobs();
@@ -163,6 +164,7 @@ impl Inner {
     /// in the index would rely on them.
     pub(crate) fn flush_index(&self) -> Result<()> {
         let _files = self.index_files.lock().unwrap_or_else(PoisonError::into_inner);
+        self.delete_untrusted()?;
         loop {
             let mut blobs = 0;
             let index = self.index();
@@ -208,13 +210,23 @@ impl Inner {
     }
 
     /// Deletes index files again of which it is not known that a lock was held when they were
-    /// written.
+    /// written. What cannot be deleted now is before anything else is done with the index.
     fn take_back(&self, files: &[Id]) {
-        for id in files {
-            if let Err(error) = self.storage.delete(&FileKind::Index.name(id)) {
-                tracing::error!(%error, index = %id, "cannot delete an index file that may be wrong");
-            }
+        self.untrusted.lock().unwrap_or_else(PoisonError::into_inner).extend(files);
+        if let Err(error) = self.delete_untrusted() {
+            tracing::error!(%error, "an index file that may be wrong is deleted later");
         }
+    }
+
+    fn delete_untrusted(&self) -> Result<()> {
+        let mut untrusted = self.untrusted.lock().unwrap_or_else(PoisonError::into_inner);
+        while let Some(id) = untrusted.last() {
+            match self.storage.delete(&FileKind::Index.name(id)) {
+                Err(error) if !error.is_not_found() => return Err(error.into()),
+                _ => untrusted.pop(),
+            };
+        }
+        Ok(())
     }
 
     /// Writes index files that list these packs. The job has to hold its lock, before and after.

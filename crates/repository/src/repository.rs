@@ -118,6 +118,8 @@ pub(crate) struct Inner {
     pub(crate) index: RwLock<Index>,
     /// Held while index files are read or written, so that two jobs do not do it twice.
     pub(crate) index_files: Mutex<()>,
+    /// Index files that should have been deleted again and could not be.
+    pub(crate) untrusted: Mutex<Vec<Id>>,
     snapshots: Mutex<HashMap<SnapshotId, Snapshot>>,
 }
 
@@ -216,6 +218,7 @@ impl Repository {
             lock: LockManager::default(),
             index: RwLock::default(),
             index_files: Mutex::default(),
+            untrusted: Mutex::default(),
             snapshots: Mutex::default(),
         };
         Self { inner: Arc::new(inner) }

@@ -12,6 +12,7 @@ type Callback = Box<dyn FnOnce() + Send>;
 pub struct Hook {
     waiting: Mutex<Option<(String, Callback)>>,
     hidden: Mutex<Option<String>>,
+    refused: Mutex<Option<String>>,
 }
 
 impl std::fmt::Debug for Hook {
@@ -29,6 +30,11 @@ impl Hook {
     /// From now on no listing has this file, although it is there.
     pub fn hide(&self, name: &str) {
         *self.hidden.lock().unwrap() = Some(name.to_owned());
+    }
+
+    /// The next deletion that begins like this fails, once.
+    pub fn refuse(&self, step: &str) {
+        *self.refused.lock().unwrap() = Some(step.to_owned());
     }
 
     fn before(&self, operation: &str, name: &str) {
@@ -79,6 +85,12 @@ impl Storage for Hooked {
     }
     fn delete(&self, name: &str) -> Result<(), StorageError> {
         self.hook.before("delete", name);
+        let call = format!("delete {name}");
+        let refused =
+            self.hook.refused.lock().unwrap().take_if(|step| call.starts_with(step.as_str()));
+        if refused.is_some() {
+            return Err(StorageError::other("delete", name, "refused by a test"));
+        }
         self.inner.delete(name)
     }
 }

@@ -1,11 +1,16 @@
 //! Jobs that were taken for dead, and live: somebody removed their locks and pruned.
 
 use std::fs;
-use std::sync::mpsc;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::mpsc::{self, Receiver};
 use std::thread;
 use std::time::Duration;
 
-use provault_repository::{Error, MaxUnused, Options, PruneOptions, Repository};
+use provault_repository::{
+    Error, MaxUnused, ObjectStorage, Options, Password, PruneOptions, PruneReport, Repository,
+    SnapshotWriter,
+};
 
 use crate::hook::{Hook, hooked};
 use crate::support::{
@@ -29,17 +34,41 @@ fn files(sandbox: &Sandbox, directory: &str) -> Vec<String> {
     files
 }
 
-/// What another machine does that believes all others dead.
-fn take_for_dead(sandbox: &Sandbox) -> u64 {
-    for lock in files(sandbox, "locks/") {
-        // It may just have been written anew under another name.
-        let _ = fs::remove_file(sandbox.path("repo").join(lock));
+/// Another machine. It knows nothing of this process.
+struct Elsewhere {
+    repo: PathBuf,
+    password: Password,
+}
+
+impl Elsewhere {
+    fn of(sandbox: &Sandbox) -> Self {
+        Self { repo: sandbox.path("repo"), password: sandbox.password.clone() }
     }
-    sandbox.open().prune(&everything()).unwrap().deleted_packs
+
+    fn prune(&self) -> PruneReport {
+        let storage = Arc::new(ObjectStorage::local(&self.repo).unwrap());
+        let repository = Repository::open(storage, &self.password, options()).unwrap();
+        repository.prune(&everything()).unwrap()
+    }
+
+    /// Believes all others dead, and prunes; tells how many packs it deleted.
+    fn take_for_dead(&self) -> u64 {
+        for lock in fs::read_dir(self.repo.join("locks")).unwrap() {
+            // It may just have been written anew under another name.
+            let _ = fs::remove_file(lock.unwrap().path());
+        }
+        self.prune().deleted_packs
+    }
+
+    /// The same, for a hook; how many packs it deleted comes out of the channel.
+    fn taking_for_dead(self) -> (impl FnOnce() + Send + 'static, Receiver<u64>) {
+        let (told, deleted) = mpsc::channel();
+        (move || told.send(self.take_for_dead()).unwrap(), deleted)
+    }
 }
 
 /// Reads everything, and waits until some full pack is there.
-fn store(sandbox: &Sandbox, writer: &mut provault_repository::SnapshotWriter) {
+fn store(sandbox: &Sandbox, writer: &mut SnapshotWriter) {
     walk(writer, &sandbox.source()).unwrap();
     writer.settled_stats().unwrap();
     while !files(sandbox, "data/").iter().any(|name| !name.contains(".provault")) {
@@ -57,7 +86,7 @@ fn assert_usable(sandbox: &Sandbox, repositories: &[&Repository]) {
     }
 }
 
-fn hooked_repository(sandbox: &Sandbox) -> (Repository, std::sync::Arc<Hook>) {
+fn hooked_repository(sandbox: &Sandbox) -> (Repository, Arc<Hook>) {
     sandbox.init();
     let (storage, hook) = hooked(sandbox.storage());
     (Repository::open(storage, &sandbox.password, options()).unwrap(), hook)
@@ -75,7 +104,7 @@ fn what_others_deleted_is_not_committed() {
         let mut writer = repository.backup(backup_options(&sandbox.source(), None)).unwrap();
         store(&sandbox, &mut writer);
         // The lock may just have been written anew, so that the prune waits for the job once.
-        while take_for_dead(&sandbox) == 0 {
+        while Elsewhere::of(&sandbox).take_for_dead() == 0 {
             assert!(refreshed);
         }
         if refreshed {
@@ -96,7 +125,7 @@ fn a_job_after_a_lapse_relies_on_nothing_of_before() {
     let repository = sandbox.init();
     let mut writer = repository.backup(backup_options(&sandbox.source(), None)).unwrap();
     store(&sandbox, &mut writer);
-    assert!(take_for_dead(&sandbox) > 0);
+    assert!(Elsewhere::of(&sandbox).take_for_dead() > 0);
     assert_usable(&sandbox, &[&repository]);
     let ended = writer.finish(None).map(|committed| committed.id);
     assert!(matches!(ended, Err(Error::LockLost(_))), "{ended:?}");
@@ -110,8 +139,8 @@ fn jobs_that_begin_together_rely_on_nothing_of_before() {
     let (repository, hook) = hooked_repository(&sandbox);
     let mut lost = repository.backup(backup_options(&sandbox.source(), None)).unwrap();
     store(&sandbox, &mut lost);
-    assert!(take_for_dead(&sandbox) > 0);
-    let (again, other) = (std::sync::Arc::clone(&hook), repository.clone());
+    assert!(Elsewhere::of(&sandbox).take_for_dead() > 0);
+    let (again, other) = (Arc::clone(&hook), repository.clone());
     let (began, beginning) = mpsc::channel();
     // A job lists the locks before its own is there, and after.
     hook.at("list locks", move || {
@@ -138,7 +167,7 @@ fn a_job_that_kept_its_lock_may_rely_on_what_another_stored() {
     let mut kept = repository.backup(backup_options(&sandbox.source(), None)).unwrap();
     store(&sandbox, &mut lost);
     fs::remove_file(sandbox.path("repo").join(&before[0])).unwrap();
-    let pruned = sandbox.open().prune(&everything()).unwrap();
+    let pruned = Elsewhere::of(&sandbox).prune();
     assert_eq!(pruned.deleted_packs, 0, "{pruned:?}");
     walk(&mut kept, &sandbox.source()).unwrap();
     let committed = kept.finish(None).unwrap();
@@ -154,17 +183,11 @@ fn a_pack_that_was_deleted_before_it_was_known_stays_unknown() {
     let (repository, hook) = hooked_repository(&sandbox);
     let mut writer = repository.backup(backup_options(&sandbox.source(), None)).unwrap();
     let (told, ended) = mpsc::channel();
-    let elsewhere = (sandbox.path("repo"), sandbox.password.clone(), repository.clone());
+    let (elsewhere, here) = (Elsewhere::of(&sandbox), repository.clone());
     hook.at("stored data/", move || {
-        let (repo, password, repository) = elsewhere;
-        for lock in fs::read_dir(repo.join("locks")).unwrap() {
-            fs::remove_file(lock.unwrap().path()).unwrap();
-        }
-        let storage = provault_repository::ObjectStorage::local(&repo).unwrap();
-        let other = Repository::open(std::sync::Arc::new(storage), &password, options()).unwrap();
-        let deleted = other.prune(&everything()).unwrap().deleted_packs;
+        let deleted = elsewhere.take_for_dead();
         // Whoever begins now.
-        drop(repository.reader().unwrap());
+        drop(here.reader().unwrap());
         told.send(deleted).unwrap();
     });
     let walked = walk(&mut writer, &sandbox.source()).and_then(|_| writer.settled_stats());
@@ -182,20 +205,30 @@ fn an_index_file_that_was_written_too_late_is_taken_back() {
     let (repository, hook) = hooked_repository(&sandbox);
     let mut writer = repository.backup(backup_options(&sandbox.source(), None)).unwrap();
     walk(&mut writer, &sandbox.source()).unwrap();
-    let (told, ended) = mpsc::channel();
-    let (repo, password) = (sandbox.path("repo"), sandbox.password.clone());
-    hook.at("put index/", move || {
-        for lock in fs::read_dir(repo.join("locks")).unwrap() {
-            fs::remove_file(lock.unwrap().path()).unwrap();
-        }
-        let storage = provault_repository::ObjectStorage::local(&repo).unwrap();
-        let other = Repository::open(std::sync::Arc::new(storage), &password, options()).unwrap();
-        told.send(other.prune(&everything()).unwrap().deleted_packs).unwrap();
-    });
+    let (take_for_dead, ended) = Elsewhere::of(&sandbox).taking_for_dead();
+    hook.at("put index/", take_for_dead);
     let lost = writer.finish(None).map(|committed| committed.id);
     assert!(matches!(lost, Err(Error::LockLost(_))), "{lost:?}");
     assert!(ended.recv().unwrap() > 0);
     assert!(files(&sandbox, "index/").is_empty() && files(&sandbox, "snapshots/").is_empty());
+    assert_usable(&sandbox, &[&repository, &sandbox.open()]);
+}
+
+/// The storage does not answer just when that file is to be deleted. Nothing is written or read by
+/// this process before it is gone.
+#[test]
+fn an_index_file_that_could_not_be_taken_back_is_taken_back_later() {
+    let sandbox = with_content();
+    let (repository, hook) = hooked_repository(&sandbox);
+    let mut writer = repository.backup(backup_options(&sandbox.source(), None)).unwrap();
+    walk(&mut writer, &sandbox.source()).unwrap();
+    let (take_for_dead, ended) = Elsewhere::of(&sandbox).taking_for_dead();
+    hook.at("put index/", take_for_dead);
+    hook.refuse("delete index/");
+    let lost = writer.finish(None).map(|committed| committed.id);
+    assert!(matches!(lost, Err(Error::LockLost(_))), "{lost:?}");
+    assert!(ended.recv().unwrap() > 0);
+    assert_eq!(files(&sandbox, "index/").len(), 1);
     assert_usable(&sandbox, &[&repository, &sandbox.open()]);
 }
 
@@ -210,17 +243,8 @@ fn a_prune_that_slept_puts_nothing_back_that_is_gone() {
         fs::write(sandbox.source().join("other"), noise(32, 600_000)).unwrap();
         sandbox.backup(&repository);
         repository.forget(&[first.id]).unwrap();
-        let (told, ended) = mpsc::channel();
-        let (repo, password) = (sandbox.path("repo"), sandbox.password.clone());
-        hook.at(step, move || {
-            for lock in fs::read_dir(repo.join("locks")).unwrap() {
-                fs::remove_file(lock.unwrap().path()).unwrap();
-            }
-            let storage = provault_repository::ObjectStorage::local(&repo).unwrap();
-            let other =
-                Repository::open(std::sync::Arc::new(storage), &password, options()).unwrap();
-            told.send(other.prune(&everything()).unwrap().deleted_packs).unwrap();
-        });
+        let (take_for_dead, ended) = Elsewhere::of(&sandbox).taking_for_dead();
+        hook.at(step, take_for_dead);
         let slept = repository.prune(&everything());
         assert!(ended.recv().unwrap() > 0, "{step}");
         // Once it is at deleting packs, all it would do has been done.
@@ -245,17 +269,13 @@ fn a_departure_is_noticed_whoever_reads_the_index() {
 
     let (stored, all_stored) = mpsc::channel::<()>();
     let (began, beginning) = mpsc::channel();
-    let (again, repo, password) =
-        (std::sync::Arc::clone(&hook), sandbox.path("repo"), sandbox.password.clone());
+    let (again, elsewhere) = (Arc::clone(&hook), Elsewhere::of(&sandbox));
     let waiting = repository.clone();
     hook.at("list index", move || {
         again.at("list index", move || {
             // The second one's look, when the first one has found everything stored.
             all_stored.recv().unwrap();
-            let storage = provault_repository::ObjectStorage::local(&repo).unwrap();
-            let other =
-                Repository::open(std::sync::Arc::new(storage), &password, options()).unwrap();
-            let pruned = other.prune(&everything()).unwrap();
+            let pruned = elsewhere.prune();
             assert!(pruned.waiting_packs > 0 && pruned.deleted_packs == 0, "{pruned:?}");
         });
         began.send(thread::spawn(move || drop(waiting.reader().unwrap()))).unwrap();
