@@ -14,6 +14,7 @@ mod compare;
 mod corpus;
 mod edits;
 mod estimate;
+mod fresh;
 mod goals;
 mod index;
 mod machine;
@@ -51,6 +52,8 @@ pub struct Setup {
     pub measurer: PathBuf,
     /// What it all runs on.
     pub machine: String,
+    /// Every restore gets a file system of its own.
+    pub fresh: bool,
 }
 
 /// Runs the task with the arguments after its name.
@@ -136,6 +139,7 @@ fn one_round(
         results: &setup.results,
         measurer: &setup.measurer,
         machine: &setup.machine,
+        fresh: setup.fresh,
         increments: options.increments,
         settle: true,
     };
@@ -155,8 +159,12 @@ impl Setup {
         std::fs::create_dir_all(&work)
             .map_err(|e| format!("cannot make {}: {e}", work.display()))?;
         let measurer = std::env::current_exe().map_err(|e| format!("who am I: {e}"))?;
+        let fresh = fresh::possible(&environment, &work);
+        let restores =
+            if fresh { "a new ext4 for every restore" } else { "restores into a directory" };
         Ok(Self {
-            machine: machine::describe(&environment, &work),
+            machine: format!("{}, {restores}", machine::describe(&environment, &work)),
+            fresh,
             results: work.join("results"),
             tools: options.tools_directory.clone().unwrap_or_else(|| environment.tools.clone()),
             environment,

@@ -14,6 +14,7 @@ use std::time::{Instant, SystemTime};
 
 use super::compare::{self, Differences};
 use super::corpus::{self, Change, Corpus, Shape, Step};
+use super::fresh::Fresh;
 use super::measure::{self, Invocation, Usage};
 use super::record::{self, FORMAT, Measured, Operation, Record};
 use super::tool::{Place, Source, Tool};
@@ -32,6 +33,8 @@ pub struct Bench<'a> {
     pub measurer: &'a Path,
     /// What it all runs on.
     pub machine: &'a str,
+    /// Every restore gets a file system of its own.
+    pub fresh: bool,
     /// How many increments there are in all, in a round that does them all.
     pub increments: u32,
     /// Waits before every command until all that is pending is on disk.
@@ -245,6 +248,7 @@ impl<'a> Round<'a> {
             measurer: self.bench.measurer,
             source: &self.source,
             settle: self.bench.settle,
+            fresh: self.bench.fresh,
         };
         for runner in &mut self.runners {
             if runner.failure.is_some() {
@@ -279,6 +283,7 @@ struct Context<'a> {
     measurer: &'a Path,
     source: &'a Source,
     settle: bool,
+    fresh: bool,
 }
 
 impl Runner<'_> {
@@ -300,15 +305,15 @@ impl Runner<'_> {
 
     /// Restores the newest backup, compares it with the source and removes it.
     fn restore(&self, context: &Context<'_>) -> Result<(Usage, Differences), String> {
-        let target = self.place.directory.join("target");
-        corpus::discard(&target)?;
-        fs::create_dir(&target).map_err(|e| format!("cannot make {}: {e}", target.display()))?;
+        let directory = self.place.directory.join("restored");
+        let make = if context.fresh { Fresh::file_system } else { Fresh::plain };
+        let fresh = make(context.environment, &directory)?;
+        let target = fresh.target();
         let call = self.tool.restore(&self.place, context.source, &self.newest, &target);
         warm(&self.place.repository())?;
         let usage = self.command(context, &call)?;
         let restored = self.tool.restored(context.source, &target);
         let differences = compare::trees(&context.source.path, &restored)?;
-        corpus::discard(&target)?;
         if differences.data_is_whole() {
             Ok((usage, differences))
         } else {

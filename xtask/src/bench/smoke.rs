@@ -58,6 +58,7 @@ fn a_toy_round_is_measured_compared_recorded_and_reported() {
         measurer: &built("xtask"),
         machine: "a toy",
         increments: 2,
+        fresh: false,
         // The disk of a machine that runs other tests is never quiet.
         settle: false,
     };

@@ -63,10 +63,11 @@ impl Capture for TreeCapture {
         sink: &mut dyn Sink,
         context: &WorkContext<'_>,
     ) -> Result<CaptureReport, DriverError> {
-        let expected =
-            estimate::size(&self.root, &self.config, &self.rules, &self.fence, context.cancel)?;
         let done = Arc::new(AtomicU64::new(0));
-        let (report, leaves) = progress::report_while(context.progress, &done, expected, || {
+        let count = |over: &CancelFlag| {
+            estimate::size(&self.root, &self.config, &self.rules, &self.fence, over)
+        };
+        let (report, leaves) = progress::report_while(context.progress, &done, count, || {
             let rules = (&self.rules, &self.fence);
             let walk = Walk::new(&self.config, rules, sink, context.cancel, &done);
             walk.run(&self.root)

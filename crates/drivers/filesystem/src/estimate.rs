@@ -1,12 +1,11 @@
-//! How much a capture will read, as far as that can be told quickly.
+//! How much a capture will read, as far as that can be told quickly. It is counted beside the capture.
 
 use std::fs::File;
 
 use nix::sys::stat::SFlag;
-use provault_driver::{CancelFlag, DriverError};
+use provault_driver::CancelFlag;
 
 use crate::at::{self, Stat};
-use crate::capture::{check, device_of};
 use crate::config::Config;
 use crate::inodes::{Content, Inodes};
 use crate::reserved::Fence;
@@ -15,36 +14,36 @@ use crate::rules::Rules;
 /// Beyond so many entries counting would cost more than the percentage is worth.
 const MAX_ENTRIES: usize = 100_000;
 
-/// Bytes of content below `root`; `None` when the tree is too large or too deep to count first.
-/// What cannot be read counts nothing: the walk itself lists it.
+/// Bytes of content below `root`; `None` when the tree is too large or too deep to count, or when
+/// `over` is raised. What cannot be read counts nothing: the walk itself lists it.
 pub(crate) fn size(
     root: &File,
     config: &Config,
     rules: &Rules,
     fence: &Fence,
-    cancel: &CancelFlag,
-) -> Result<Option<u64>, DriverError> {
-    let device = config.one_file_system.then_some(device_of(root, &config.path)?);
+    over: &CancelFlag,
+) -> Option<u64> {
+    let root_device = Stat::of(root).ok()?.device;
+    let device = config.one_file_system.then_some(root_device);
     let mut count = Count {
         rules,
         fence,
         device,
-        cancel,
+        over,
         entries: 0,
         bytes: 0,
         inodes: Inodes::default(),
         path: Vec::new(),
         depth: 0,
     };
-    let fits = count.directory(root, rules.include_all())?;
-    Ok(fits.then_some(count.bytes))
+    count.directory(root, rules.include_all()).then_some(count.bytes)
 }
 
 struct Count<'a> {
     rules: &'a Rules,
     fence: &'a Fence,
     device: Option<u64>,
-    cancel: &'a CancelFlag,
+    over: &'a CancelFlag,
     entries: usize,
     bytes: u64,
     inodes: Inodes,
@@ -54,14 +53,13 @@ struct Count<'a> {
 
 impl Count<'_> {
     /// False when it was given up.
-    fn directory(&mut self, dir: &File, wanted: bool) -> Result<bool, DriverError> {
-        let Ok(names) = at::names(dir) else { return Ok(true) };
+    fn directory(&mut self, dir: &File, wanted: bool) -> bool {
+        let Ok(names) = at::names(dir) else { return true };
         let length = self.path.len();
         for name in names {
-            check(self.cancel)?;
             self.entries += 1;
-            if self.entries > MAX_ENTRIES || self.depth > 64 {
-                return Ok(false);
+            if self.entries > MAX_ENTRIES || self.depth > 64 || self.over.is_raised() {
+                return false;
             }
             self.path.truncate(length);
             if length > 0 {
@@ -81,13 +79,13 @@ impl Count<'_> {
             {
                 let Ok(below) = at::open_dir(dir, &name) else { continue };
                 self.depth += 1;
-                if !self.directory(&below, wanted)? {
-                    return Ok(false);
+                if !self.directory(&below, wanted) {
+                    return false;
                 }
                 self.depth -= 1;
             }
         }
         self.path.truncate(length);
-        Ok(true)
+        true
     }
 }
