@@ -1,13 +1,12 @@
 //! Registered resources.
 
-use jiff::{SignedDuration, Timestamp};
 use provault_catalog::CatalogError;
 use provault_domain::resource::validate_tags;
-use provault_domain::{Arn, Kind, Probe, Resource, ServiceSpec, Tags, Verdict};
+use provault_domain::{Arn, Kind, Probe, Resource, ServiceSpec, Tags};
 
 use crate::paging::List;
 use crate::restore_job::blocking;
-use crate::{App, AppError, Caller, Listing, Paging, Result, new_id};
+use crate::{App, AppError, Caller, Listing, Paging, ResourceView, Result, new_id};
 
 /// A resource as its owner registers it.
 #[derive(Debug, Clone)]
@@ -32,18 +31,6 @@ pub struct NewResource {
     pub test_after_backup: bool,
 }
 
-/// A resource and how well it is protected.
-#[derive(Debug, Clone)]
-pub struct ResourceView {
-    /// The resource.
-    pub resource: Resource,
-    /// When the newest recovery point was captured.
-    pub last_backup_at: Option<Timestamp>,
-    /// What is known of that point: its verdict, `NOT_TESTED`, or `OVERDUE` when it is older than the
-    /// recovery point objective. `None` when there is no point.
-    pub verdict: Option<Verdict>,
-}
-
 impl App {
     /// A registered resource by name or ARN.
     pub(crate) async fn resource_named(&self, caller: &Caller, name: &str) -> Result<Resource> {
@@ -58,20 +45,8 @@ impl App {
     }
 
     async fn resource_view(&self, resource: Resource) -> Result<ResourceView> {
-        let newest = self.catalog().newest_recovery_point(&resource.account, &resource.arn).await?;
-        let now = self.now();
-        let verdict = newest.as_ref().map(|point| {
-            let age = now.duration_since(point.captured_at);
-            let overdue = resource
-                .rpo_seconds
-                .and_then(|rpo| i64::try_from(rpo).ok())
-                .is_some_and(|rpo| age > SignedDuration::from_secs(rpo));
-            if overdue {
-                return Verdict::Overdue;
-            }
-            point.last_verdict.as_ref().map_or(Verdict::NotTested, |last| last.verdict)
-        });
-        Ok(ResourceView { resource, last_backup_at: newest.map(|p| p.captured_at), verdict })
+        let promises = self.promises(&resource.account).await?;
+        self.judged(&promises, resource).await
     }
 
     /// `provault:AddResource`.
@@ -146,9 +121,10 @@ impl App {
         let page = self.page(&list, paging)?;
         let listed = self.catalog().list_resources(caller.account(), page).await?;
         let listing = self.listing(&list, listed)?;
+        let promises = self.promises(caller.account()).await?;
         let mut items = Vec::with_capacity(listing.items.len());
         for resource in listing.items {
-            items.push(self.resource_view(resource).await?);
+            items.push(self.judged(&promises, resource).await?);
         }
         Ok(Listing { items, next_token: listing.next_token })
     }

@@ -163,8 +163,8 @@ impl Output {
     fn cell(&self, text: &str) -> Cell {
         let cell = Cell::new(clean(text));
         let colour = match text {
-            "COMPLETED" | "PASSED" | "AVAILABLE" | "DELIVERED" => Color::Green,
-            "FAILED" | "ABORTED" | "EXPIRED" | "DEAD" | "OVERDUE" => Color::Red,
+            "COMPLETED" | "PASSED" | "AVAILABLE" | "DELIVERED" | "PROTECTED" => Color::Green,
+            "FAILED" | "ABORTED" | "EXPIRED" | "DEAD" | "OVERDUE" | "UNPROTECTED" => Color::Red,
             "PARTIAL" | "INCONCLUSIVE" | "NOT_TESTED" => Color::Yellow,
             _ => return cell,
         };

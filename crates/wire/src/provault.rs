@@ -8,6 +8,7 @@
 //! | method and path | action | input → output |
 //! |---|---|---|
 //! | `GET /server` | `provault:DescribeServer` | → [`ServerInfo`] |
+//! | `GET /status` | `provault:DescribeStatus` | → [`Status`] |
 //! | `POST /resources` | `provault:AddResource` | [`AddResourceInput`] → [`Resource`] |
 //! | `GET /resources` | `provault:ListResources` | → [`ResourceList`] |
 //! | `GET /resources/{name or ARN}` | `provault:DescribeResource` | → [`Resource`] |
@@ -58,8 +59,10 @@ macro_rules! message {
 }
 
 mod care;
+mod status;
 
 pub use care::*;
+pub use status::*;
 
 message! {
     /// What the server is.
@@ -194,9 +197,16 @@ message! {
         /// Capture time of its newest recovery point.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         last_backup_time: Option<EpochSeconds>,
-        /// Verdict on its newest recovery point; `NOT_TESTED` where there is none.
+        /// Verdict on its newest recovery point: `NOT_TESTED` where there is none, `OVERDUE` where there
+        /// should be a newer point.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         verdict: Option<String>,
+        /// As in [`ResourceStatus`].
+        #[serde(default)]
+        protection: String,
+        /// As in [`ResourceStatus`].
+        #[serde(default)]
+        troubles: Vec<String>,
     }
 }
 

@@ -16,6 +16,7 @@ mod resource;
 mod restore;
 mod restore_test;
 mod selection;
+mod status;
 mod topic;
 mod vault;
 mod vault_care;
@@ -40,6 +41,9 @@ pub(crate) struct Context<'a> {
 /// The commands that work over the HTTP API.
 #[derive(Debug, clap::Subcommand)]
 pub enum Command {
+    /// Whether all is well: what is overdue, unprotected, untested, or wrong with a vault
+    #[command(after_help = EXIT_CODES_HELP)]
+    Status(status::StatusArgs),
     /// Register what is to be protected, show it, tag it, remove it
     #[command(subcommand)]
     Resource(resource::ResourceCommand),
@@ -84,6 +88,7 @@ pub enum Command {
 impl Command {
     pub(crate) fn run(self, context: &Context<'_>) -> Result<Exit, CliError> {
         match self {
+            Self::Status(args) => args.run(context),
             Self::Resource(command) => command.run(context),
             Self::Role(command) => command.run(context),
             Self::Key(command) => command.run(context),

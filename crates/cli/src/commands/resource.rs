@@ -220,4 +220,6 @@ fn fields(r: &Resource) -> View {
         .field("Registered", epoch(r.creation_date))
         .field("Last backup", r.last_backup_time.map(epoch))
         .field("Verdict", r.verdict.clone())
+        .field("Protection", (!r.protection.is_empty()).then(|| r.protection.clone()))
+        .field("Trouble", (!r.troubles.is_empty()).then(|| r.troubles.join(" ")))
 }

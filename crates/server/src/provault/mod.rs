@@ -6,6 +6,7 @@ mod job;
 mod named;
 mod resource;
 mod restore_test;
+mod status;
 mod topic;
 mod vault;
 
@@ -48,6 +49,7 @@ pub(crate) async fn answer(
     let call = Call { app, caller, query, body };
     match operation {
         Operation::DescribeServer => vault::server(&call).await,
+        Operation::DescribeStatus => status::describe(&call).await,
         Operation::AddResource => resource::add(&call).await,
         Operation::ListResources => resource::list(&call).await,
         Operation::DescribeResource(name) => resource::describe(&call, name).await,
@@ -118,6 +120,7 @@ macro_rules! label {
 
 operations! {
     "GET" ["server"] => DescribeServer;
+    "GET" ["status"] => DescribeStatus;
     "POST" ["resources"] => AddResource;
     "GET" ["resources"] => ListResources;
     "GET" ["resources", name] => DescribeResource(name);

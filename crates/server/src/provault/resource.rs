@@ -181,6 +181,8 @@ fn resource(view: ResourceView) -> wire::Resource {
         creation_date: epoch(resource.created_at),
         last_backup_time: view.last_backup_at.map(epoch),
         verdict: view.verdict.map(|verdict| verdict.to_string()),
+        protection: view.protection.to_string(),
+        troubles: view.troubles,
     }
 }
 

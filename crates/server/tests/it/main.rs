@@ -11,5 +11,6 @@ mod own_operations;
 mod paging;
 mod plans;
 mod protection;
+mod status;
 mod support;
 mod vaults;

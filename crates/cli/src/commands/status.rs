@@ -1,0 +1,70 @@
+//! `status`: whether all is well, for people and for monitoring.
+
+use provault_wire::provault::{ResourceStatus, StandingAlarm, Status};
+
+use super::Context;
+use crate::client::Answer;
+use crate::error::CliError;
+use crate::exit::Exit;
+use crate::output::{View, dash, epoch};
+
+#[derive(Debug, clap::Args)]
+pub struct StatusArgs {
+    /// Show only what is not as it should be
+    #[arg(long)]
+    troubles: bool,
+}
+
+impl StatusArgs {
+    pub(crate) fn run(self, context: &Context<'_>) -> Result<Exit, CliError> {
+        let status: Answer<Status> = context.client.own("GET", "/status", &[], None)?;
+        context.out.show(&status.json, || self.views(&status.typed))?;
+        if status.typed.well {
+            return Ok(Exit::Done);
+        }
+        context.out.note(&summary(&status.typed))?;
+        Ok(Exit::Failed)
+    }
+
+    fn views(&self, status: &Status) -> Vec<View> {
+        let shown = |resource: &&ResourceStatus| !self.troubles || !resource.troubles.is_empty();
+        let resources = status.resources.iter().filter(shown).map(|resource| {
+            vec![
+                resource.name.clone(),
+                resource.protection.clone(),
+                dash(resource.verdict.clone()),
+                dash(resource.last_backup_time.map(epoch)),
+                dash((!resource.troubles.is_empty()).then(|| resource.troubles.join(" "))),
+            ]
+        });
+        let resources = View::table(&["NAME", "PROTECTION", "VERDICT", "LAST BACKUP", "REASON"])
+            .titled("Resources")
+            .rows(resources);
+        let alarms = status.alarms.iter().map(|alarm: &StandingAlarm| {
+            vec![
+                alarm.backup_vault_name.clone(),
+                alarm.alarm.clone(),
+                epoch(alarm.since),
+                alarm.message.clone(),
+            ]
+        });
+        let alarms = View::table(&["VAULT", "ALARM", "SINCE", "MESSAGE"]).titled("Vaults").rows(alarms);
+        let both = [resources, alarms].into_iter();
+        both.filter(|view| !view.is_empty()).collect()
+    }
+}
+
+/// One line that says how much is wrong.
+fn summary(status: &Status) -> String {
+    let resources = status.resources.iter().filter(|r| !r.troubles.is_empty()).count();
+    let count = |n: usize, one: &str, more: &str| match n {
+        1 => format!("1 {one}"),
+        n => format!("{n} {more}"),
+    };
+    format!(
+        "not well: {} of {} with a trouble, {}",
+        count(resources, "resource", "resources"),
+        status.resources.len(),
+        count(status.alarms.len(), "alarm of a vault", "alarms of vaults"),
+    )
+}

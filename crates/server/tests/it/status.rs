@@ -1,0 +1,65 @@
+//! The status: what is overdue or unprotected, as time passes.
+
+use serde_json::{Value, json};
+
+use crate::support::{ROLE, World, segment};
+
+const STATUS: &str = "/provault/v1/status";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_nothing_promises_and_what_is_too_old_is_told() {
+    let world = World::new().await;
+    let empty = world.ok("GET", STATUS, Value::Null).await;
+    assert_eq!((&empty["Well"], &empty["Resources"]), (&json!(true), &json!([])));
+    world.refused("GET", &format!("{STATUS}?all=1"), Value::Null, "InvalidParameterValueException").await;
+
+    let alone = world.resource("alone").await;
+    let path = world.directory.path().join("sources/alone");
+    let other = world.directory.path().join("sources/strict");
+    std::fs::create_dir(&other).unwrap();
+    std::fs::copy(path.join("data.txt"), other.join("data.txt")).unwrap();
+    let strict = json!({ "Kind": "filesystem", "Name": "strict", "RpoSeconds": 2,
+        "Config": { "path": other } });
+    let strict = world.ok("POST", "/provault/v1/resources", strict).await;
+    let running = world.start().await;
+    let arn = strict["ResourceArn"].as_str().unwrap();
+    world.backup(arn, "Default").await;
+
+    let overdue = world.wait(&format!("/provault/v1/resources/{}", segment(arn)), "Protection", "OVERDUE");
+    let shown = overdue.await;
+    assert_eq!(shown["Verdict"], "OVERDUE");
+    assert!(shown["Troubles"][0].as_str().unwrap().contains("objective is 2 s"), "{shown:#}");
+    let status = world.ok("GET", STATUS, Value::Null).await;
+    assert_eq!(status["Well"], false);
+    let of = |name: &str| {
+        let all = status["Resources"].as_array().unwrap();
+        all.iter().find(|resource| resource["Name"] == name).unwrap()
+    };
+    assert_eq!(of("strict")["Protection"], "OVERDUE");
+    assert_eq!(of("alone")["Protection"], "UNPROTECTED");
+    assert_eq!(of("alone")["ResourceArn"], alone.as_str());
+    running.stop("the test is over").await;
+}
+
+#[tokio::test]
+async fn a_plan_that_selects_a_resource_protects_it() {
+    let world = World::new().await;
+    let resource = world.resource("notes").await;
+    let protection = async || {
+        let status = world.ok("GET", STATUS, Value::Null).await;
+        (status["Resources"][0]["Protection"].clone(), status["Well"].clone())
+    };
+    assert_eq!(protection().await, (json!("UNPROTECTED"), json!(false)));
+    let plan = json!({ "BackupPlan": { "BackupPlanName": "p", "Rules": [{
+        "RuleName": "r", "TargetBackupVaultName": "Default",
+        "ScheduleExpression": "cron(0 5 ? * * *)",
+    }] } });
+    let made = world.ok("PUT", "/backup/plans/", plan).await;
+    let selections = format!("/backup/plans/{}/selections/", made["BackupPlanId"].as_str().unwrap());
+    let selection = json!({ "BackupSelection": {
+        "SelectionName": "s", "IamRoleArn": ROLE, "Resources": [resource],
+    } });
+    world.ok("PUT", &selections, selection).await;
+    // Its first backup is not due yet.
+    assert_eq!(protection().await, (json!("WAITING"), json!(true)));
+}

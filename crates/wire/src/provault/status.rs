@@ -1,0 +1,54 @@
+//! Whether all is well.
+
+use serde::{Deserialize, Serialize};
+
+use super::EpochSeconds;
+
+message! {
+    /// How well everything is that the server looks after.
+    Status {
+        /// The moment it is about.
+        time: EpochSeconds,
+        /// Whether no resource and no vault has a trouble.
+        well: bool,
+        /// Every registered resource that is backed up from here.
+        resources: Vec<ResourceStatus>,
+        /// What is wrong with vaults.
+        alarms: Vec<StandingAlarm>,
+    }
+}
+
+message! {
+    /// How well a resource is protected.
+    ResourceStatus {
+        /// The resource.
+        resource_arn: String,
+        /// Its name.
+        name: String,
+        /// `PROTECTED`, `WAITING` (its first backup is not due yet), `UNPROTECTED` (nothing promises
+        /// a backup) or `OVERDUE`.
+        protection: String,
+        /// Verdict on its newest recovery point; absent where there is none.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        verdict: Option<String>,
+        /// Capture time of its newest recovery point.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        last_backup_time: Option<EpochSeconds>,
+        /// What is not as it should be, and why; empty when all is well.
+        troubles: Vec<String>,
+    }
+}
+
+message! {
+    /// An alarm of a vault that stands.
+    StandingAlarm {
+        /// The vault.
+        backup_vault_name: String,
+        /// As in a vault's care.
+        alarm: String,
+        /// Since when.
+        since: EpochSeconds,
+        /// What is wrong and what to do.
+        message: String,
+    }
+}
