@@ -17,6 +17,10 @@ fn point_at(command: &mut std::process::Command, server: &TestServer) {
         .env("AWS_EC2_METADATA_DISABLED", "true")
         .env("AWS_MAX_ATTEMPTS", "1")
         .env("AWS_PAGER", "");
+    let authority = server.data_dir().join("tls/authority.pem");
+    if authority.exists() {
+        command.env("AWS_CA_BUNDLE", authority);
+    }
 }
 
 /// Runs `aws backup ARGS`, which must succeed, and gives the JSON it prints; null when it prints

@@ -14,7 +14,8 @@ use crate::{Api, Program, until};
 /// How a server is started.
 #[derive(Debug, Clone, Default)]
 pub struct Start {
-    /// Options behind `serve --data-dir DIR --listen 127.0.0.1:0`.
+    /// Options behind `serve --data-dir DIR --listen 127.0.0.1:0`; a `--listen` among them takes the
+    /// place of that.
     pub args: Vec<String>,
     /// Environment variables.
     pub environment: Vec<(String, String)>,
@@ -86,7 +87,13 @@ impl TestServer {
             _ => {}
         }
         let log = File::options().create(true).append(true).open(&self.log).unwrap();
-        let mut command = Self::command(&self.data_dir);
+        let mut command = if start.args.iter().any(|arg| arg == "--listen") {
+            let mut command = Program::bare(&["serve"]);
+            command.arg("--data-dir").arg(&self.data_dir);
+            command
+        } else {
+            Self::command(&self.data_dir)
+        };
         command.args(&start.args).envs(start.environment.iter().cloned());
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
         self.child = Some(command.spawn().unwrap());

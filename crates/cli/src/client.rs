@@ -1,6 +1,7 @@
 //! The HTTP client: signs, sends, retries, reads errors, pages.
 
 use std::net::IpAddr;
+use std::path::Path;
 use std::thread;
 use std::time::Duration;
 
@@ -12,6 +13,7 @@ use provault_iam::{Credentials, SignedRequest, sign};
 use provault_wire::{OperationInput, ServiceError, provault};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
+use ureq::tls::{PemItem, RootCerts, TlsConfig, parse_pem};
 use ureq::{Agent, Proxy};
 
 use crate::discover;
@@ -69,10 +71,40 @@ enum Failure {
     Torn(String),
 }
 
+/// The certificates in a PEM file.
+fn read_authorities(path: &Path) -> Result<RootCerts, CliError> {
+    let wrong = |why: &dyn std::fmt::Display| {
+        CliError::usage(format!("the authorities in {} cannot be used: {why}", path.display()))
+    };
+    let pem = std::fs::read(path).map_err(|error| wrong(&error))?;
+    let mut certificates = Vec::new();
+    for item in parse_pem(&pem) {
+        if let PemItem::Certificate(certificate) = item.map_err(|error| wrong(&error))? {
+            certificates.push(certificate);
+        }
+    }
+    if certificates.is_empty() {
+        return Err(wrong(&"there is no certificate in it"));
+    }
+    Ok(RootCerts::new_with_certs(&certificates))
+}
+
 impl Client {
     /// A client of the server at `endpoint` (`http://HOST:PORT` or `https://…`, perhaps with a
     /// path), signing for `region`. Does not connect yet.
     pub fn new(endpoint: &str, credentials: Credentials, region: &str) -> Result<Self, CliError> {
+        Self::believing(endpoint, credentials, region, None)
+    }
+
+    /// The same, and the server's certificate is believed only when an authority in the PEM file
+    /// `authorities` stands behind it; else the public ones are believed.
+    pub fn believing(
+        endpoint: &str,
+        credentials: Credentials,
+        region: &str,
+        authorities: Option<&Path>,
+    ) -> Result<Self, CliError> {
+        let roots = authorities.map_or(Ok(RootCerts::WebPki), read_authorities)?;
         let wrong = |why: &str| {
             CliError::usage(format!(
                 "'{endpoint}' is no server address: {why}; write it like http://127.0.0.1:7070"
@@ -100,6 +132,7 @@ impl Client {
             .timeout_connect(Some(CONNECT_TIMEOUT))
             .timeout_global(Some(CALL_TIMEOUT))
             .max_idle_age(Duration::from_secs(3))
+            .tls_config(TlsConfig::builder().root_certs(roots).build())
             .user_agent(concat!("provault/", env!("CARGO_PKG_VERSION")))
             // This machine's own addresses are never behind a proxy.
             .proxy(if loopback { None } else { Proxy::try_from_env() })
@@ -128,7 +161,12 @@ impl Client {
         env: &Environment,
     ) -> Result<Self, CliError> {
         let found = discover::discover(options, env)?;
-        let mut client = Self::new(&found.endpoint, found.credentials, &found.region)?;
+        let mut client = Self::believing(
+            &found.endpoint,
+            found.credentials,
+            &found.region,
+            found.ca_file.as_deref(),
+        )?;
         client.endpoint_hint = found.endpoint_hint;
         client.credentials_from = Some(found.credentials_from);
         Ok(client)

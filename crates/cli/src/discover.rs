@@ -32,6 +32,8 @@ pub(crate) struct Found {
     pub endpoint_hint: String,
     /// Where the key is from, for when the server does not know it.
     pub credentials_from: String,
+    /// The authorities to believe, a PEM file; the public ones when absent.
+    pub ca_file: Option<PathBuf>,
 }
 
 /// The server's address and, where it came from one, its data directory.
@@ -47,8 +49,9 @@ pub(crate) fn discover(options: &GlobalOptions, env: &Environment) -> Result<Fou
     let place = place(options, env)?;
     let (credentials, credentials_from) = credentials(options, env, &place)?;
     let region = region(options, env, &place)?;
+    let ca_file = ca_file(options, env, &place);
     let Place { endpoint, hint: endpoint_hint, .. } = place;
-    Ok(Found { endpoint, credentials, region, endpoint_hint, credentials_from })
+    Ok(Found { endpoint, credentials, region, endpoint_hint, credentials_from, ca_file })
 }
 
 fn place(options: &GlobalOptions, env: &Environment) -> Result<Place, CliError> {
@@ -92,6 +95,14 @@ fn place(options: &GlobalOptions, env: &Environment) -> Result<Place, CliError> 
         ));
     };
     from_data_dir(&dir, "the default data directory")
+}
+
+/// The authority of a data directory's own server is known from there, as its region is.
+fn ca_file(options: &GlobalOptions, env: &Environment, place: &Place) -> Option<PathBuf> {
+    let own = place.data_dir.as_ref().and_then(|(_, file)| {
+        file.ca_file.clone().filter(|_| same_endpoint(&file.endpoint, &place.endpoint))
+    });
+    options.ca_file.clone().or(own).or_else(|| env.path("AWS_CA_BUNDLE"))
 }
 
 fn usual_data_dir(env: &Environment) -> Option<PathBuf> {

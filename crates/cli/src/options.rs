@@ -28,6 +28,10 @@ pub struct GlobalOptions {
     /// The profile of the credentials file to sign with [default: AWS_PROFILE, else default]
     #[arg(long, global = true, value_name = "NAME")]
     pub profile: Option<String>,
+    /// PEM file of the authorities to believe when the server speaks HTTPS [default: the data
+    /// directory's server's own, else AWS_CA_BUNDLE, else the public ones]
+    #[arg(long, global = true, value_name = "FILE")]
+    pub ca_file: Option<PathBuf>,
     /// The region [default: the data directory's server's, else AWS_REGION, AWS_DEFAULT_REGION]
     #[arg(long, global = true, value_name = "REGION")]
     pub region: Option<String>,

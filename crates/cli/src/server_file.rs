@@ -17,6 +17,9 @@ pub struct ServerFile {
     pub region: String,
     /// The account it serves, twelve digits.
     pub account_id: String,
+    /// The authority behind its certificate, where it made that itself: a PEM file.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ca_file: Option<PathBuf>,
 }
 
 impl ServerFile {

@@ -2,10 +2,11 @@
 
 use std::collections::BTreeSet;
 use std::fs::{DirBuilder, File, OpenOptions};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::{Duration, SystemTime};
 
 use nix::fcntl::{Flock, FlockArg};
 use provault_app::{App, Settings, Setup};
@@ -16,11 +17,15 @@ use provault_driver_filesystem::FilesystemDriver;
 use provault_engine::{Engine, Parts, Running, VaultPlace};
 use provault_proof::HelperCommand;
 use provault_repository::{StorageOptions, real_directory};
-use provault_server::{Server, ServerOptions};
+use provault_server::{Server, ServerOptions, Tls, TlsFiles};
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
+use crate::certificate;
 use crate::clock::SystemClock;
+
+/// How often the age of a certificate that the server made is looked at.
+const RENEWED_EVERY: Duration = Duration::from_hours(24);
 
 /// How a server is to be started.
 pub struct InstanceOptions {
@@ -38,6 +43,17 @@ pub struct InstanceOptions {
     pub storage: StorageOptions,
     /// Where new vaults are made; nothing for `vaults` below the data directory.
     pub vault_storage: Option<VaultPlace>,
+    /// What HTTPS is spoken with; without it plain HTTP.
+    pub tls: Option<TlsOptions>,
+}
+
+/// The certificate of a server.
+#[derive(Debug, Clone)]
+pub struct TlsOptions {
+    /// The operator's; nothing for one that the server makes.
+    pub files: Option<TlsFiles>,
+    /// Host names and addresses by which the server is called.
+    pub names: Vec<String>,
 }
 
 /// A server that could not be started, in words for people.
@@ -59,6 +75,8 @@ pub struct Instance {
     running: Running,
     stop_http: oneshot::Sender<()>,
     http: JoinHandle<()>,
+    /// Renews a certificate that the server made.
+    renewals: Option<JoinHandle<()>>,
     /// Held as long as the server runs; the system releases it when the process dies.
     _lock: Flock<File>,
 }
@@ -99,16 +117,26 @@ impl Instance {
         })
         .await
         .map_err(|error| StartError::new("the first records", error))?;
-        let server = Server::bind(app.clone(), options.listen, ServerOptions::default())
+        let certificate = options
+            .tls
+            .map(|tls| Certificate::of(tls, &data_dir, options.listen.ip()))
+            .transpose()
+            .map_err(|error| StartError::new("TLS", error))?;
+        let limits = ServerOptions {
+            tls: certificate.as_ref().map(|certificate| certificate.tls.clone()),
+            ..ServerOptions::default()
+        };
+        let server = Server::bind(app.clone(), options.listen, limits)
             .await
             .map_err(|error| StartError::new(&options.listen.to_string(), error))?;
-        let endpoint = format!("http://{}", server.local_addr());
+        let endpoint = endpoint(server.local_addr(), certificate.as_ref());
         let running =
             engine.start(true).await.map_err(|error| StartError::new("the engine", error))?;
         let file = ServerFile {
             endpoint: endpoint.clone(),
             region: app.region().to_string(),
             account_id: app.account().to_string(),
+            ca_file: certificate.as_ref().and_then(|c| c.authority.clone()),
         };
         file.store(&data_dir).map_err(|error| {
             StartError::new(&ServerFile::path(&data_dir).display().to_string(), error)
@@ -121,7 +149,8 @@ impl Instance {
             };
             server.serve(shutdown).await;
         });
-        Ok(Self { data_dir, endpoint, engine, running, stop_http, http, _lock: lock })
+        let renewals = certificate.map(|certificate| tokio::spawn(certificate.renewed(data_dir.clone())));
+        Ok(Self { data_dir, endpoint, engine, running, stop_http, http, renewals, _lock: lock })
     }
 
     /// Where it answers.
@@ -158,12 +187,77 @@ impl Instance {
     pub async fn stop(self, reason: &str) {
         // The server may have ended by itself; then nobody listens for the word.
         let _ = self.stop_http.send(());
+        if let Some(renewals) = self.renewals {
+            renewals.abort();
+        }
         self.running.stop(reason).await;
         if let Err(error) = self.http.await {
             tracing::error!(%error, "the HTTP server broke down");
         }
         self.engine.catalog().close().await;
     }
+}
+
+/// The certificate in use.
+struct Certificate {
+    tls: Tls,
+    names: Vec<String>,
+    /// The authority of a certificate that the server made.
+    authority: Option<PathBuf>,
+}
+
+impl Certificate {
+    fn of(options: TlsOptions, data_dir: &Path, listen: IpAddr) -> Result<Self, String> {
+        let mut names = options.names;
+        let (files, authority) = match options.files {
+            Some(files) => (files, None),
+            None => {
+                // What the server's own machine calls it by is always good.
+                names.extend(["localhost", "127.0.0.1", "::1"].map(str::to_owned));
+                names.extend((!listen.is_unspecified()).then(|| listen.to_string()));
+                let host = hostname();
+                names.extend((!host.is_empty()).then_some(host));
+                names = unique(names);
+                let files = certificate::generated(data_dir, &names, SystemTime::now())?;
+                (files, Some(certificate::authority(data_dir)))
+            }
+        };
+        let tls = Tls::load(files).map_err(|error| error.to_string())?;
+        Ok(Self { tls, names, authority })
+    }
+
+    /// Renews what the server made before it ends, for as long as the server runs; the listener takes
+    /// new files into use by itself.
+    async fn renewed(self, data_dir: PathBuf) {
+        while self.authority.is_some() {
+            tokio::time::sleep(RENEWED_EVERY).await;
+            let (names, data_dir) = (self.names.clone(), data_dir.clone());
+            let made = tokio::task::spawn_blocking(move || {
+                certificate::generated(&data_dir, &names, SystemTime::now())
+            });
+            if let Ok(Err(error)) = made.await {
+                tracing::error!(error, "the server's certificate could not be renewed");
+            }
+        }
+    }
+}
+
+fn unique(names: Vec<String>) -> Vec<String> {
+    let mut seen = BTreeSet::new();
+    names.into_iter().filter(|name| seen.insert(name.clone())).collect()
+}
+
+/// What clients on this machine call the server by.
+fn endpoint(addr: SocketAddr, certificate: Option<&Certificate>) -> String {
+    let Some(certificate) = certificate else { return format!("http://{addr}") };
+    let own = if addr.ip().is_unspecified() { "localhost".to_owned() } else { addr.ip().to_string() };
+    // The operator's certificate is for the names that the operator said.
+    let name = match (&certificate.authority, certificate.names.first()) {
+        (None, Some(name)) => name.clone(),
+        _ => own,
+    };
+    let name = if name.contains(':') { format!("[{name}]") } else { name };
+    format!("https://{name}:{}", addr.port())
 }
 
 /// A bug that is planted for tests must never come near anybody's backups. Tests of the server that

@@ -80,6 +80,7 @@ fn play(args: &LabArgs, global: &GlobalOptions, directory: &Path) -> Result<Exit
             missing_vault_not_found: false,
             storage: StorageOptions::default(),
             vault_storage: None,
+            tls: None,
         };
         runtime.block_on(Instance::start(options)).map_err(|error| error.to_string())
     })?;

@@ -2,6 +2,7 @@
 //!
 //! This crate only wires the rooms together; what they do is theirs.
 
+mod certificate;
 mod clock;
 mod instance;
 mod lab;

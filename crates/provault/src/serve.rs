@@ -2,6 +2,7 @@
 
 use std::io::IsTerminal;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -9,8 +10,9 @@ use provault_cli::GlobalOptions;
 use provault_domain::{AccountId, Region};
 use provault_engine::VaultPlace;
 use provault_repository::{S3Options, StorageOptions};
+use provault_server::TlsFiles;
 
-use crate::instance::{Instance, InstanceOptions};
+use crate::instance::{Instance, InstanceOptions, TlsOptions};
 
 /// Where the server listens unless it is told otherwise.
 pub const DEFAULT_LISTEN: &str = "127.0.0.1:7070";
@@ -29,9 +31,23 @@ pub const LAST_PATIENCE: Duration = Duration::from_secs(5);
     reason = "doc comments are help texts here, and backticks would show"
 )]
 pub struct ServeArgs {
-    /// Address to listen on; only loopback, for there is no TLS yet
+    /// Address to listen on; without a certificate only loopback
     #[arg(long, default_value = DEFAULT_LISTEN, value_name = "ADDR")]
     listen: SocketAddr,
+    /// PEM file of the server's certificate and those between it and its authority: HTTPS is spoken,
+    /// and nothing else. A renewed file is taken into use by itself
+    #[arg(long, value_name = "FILE", requires = "tls_key")]
+    tls_certificate: Option<PathBuf>,
+    /// PEM file of the certificate's private key
+    #[arg(long, value_name = "FILE", requires = "tls_certificate")]
+    tls_key: Option<PathBuf>,
+    /// Speak HTTPS with a certificate that the server makes itself; clients elsewhere are given
+    /// DIR/tls/authority.pem to believe it
+    #[arg(long, conflicts_with = "tls_certificate")]
+    tls_generate: bool,
+    /// Host name or address by which clients call the server; may be repeated
+    #[arg(long, value_name = "NAME")]
+    tls_name: Vec<String>,
     /// Account to serve; fixed by the first start [default: 123456789012]
     #[arg(long, value_name = "N")]
     account_id: Option<AccountId>,
@@ -78,6 +94,14 @@ pub fn run(args: &ServeArgs, global: &GlobalOptions) -> ExitCode {
             return ExitCode::from(USAGE);
         }
     };
+    let files = args.tls_certificate.clone().zip(args.tls_key.clone());
+    let files = files.map(|(certificate, key)| TlsFiles { certificate, key });
+    let tls = (files.is_some() || args.tls_generate)
+        .then(|| TlsOptions { files, names: args.tls_name.clone() });
+    if tls.is_none() && !args.tls_name.is_empty() {
+        eprintln!("provault: --tls-name needs --tls-generate, or --tls-certificate with --tls-key.");
+        return ExitCode::from(USAGE);
+    }
     let options = InstanceOptions {
         data_dir,
         listen: args.listen,
@@ -86,6 +110,7 @@ pub fn run(args: &ServeArgs, global: &GlobalOptions) -> ExitCode {
         missing_vault_not_found: args.missing_vault_not_found,
         storage,
         vault_storage,
+        tls,
     };
     let runtime = match tokio::runtime::Runtime::new() {
         Ok(runtime) => runtime,

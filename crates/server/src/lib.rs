@@ -12,7 +12,7 @@
 //!   `x-amzn-ErrorType`. A panic in a handler is an error like any other, and is logged.
 //! * **An operation runs to its end** even when its client goes away: a change is never cut in two.
 //! * **No secret is logged**: neither bodies, nor headers, nor queries.
-//! * **Plain HTTP stays on loopback**: any other address is refused.
+//! * **Plain HTTP stays on loopback**: any other address needs a certificate.
 
 mod answer;
 mod body;
@@ -22,5 +22,7 @@ mod handle;
 mod operations;
 mod provault;
 mod serve;
+mod tls;
 
 pub use serve::{ServeError, Server, ServerOptions};
+pub use tls::{Tls, TlsError, TlsFiles};

@@ -15,11 +15,18 @@ use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use provault_app::App;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
+use tokio_rustls::TlsAcceptor;
 
 use crate::handle;
+use crate::tls::Tls;
+
+/// How often the files of the certificate are looked at. A half-written pair is of no use and is tried
+/// again.
+const RENEWALS_EVERY: Duration = Duration::from_secs(30);
 
 /// Limits of the listener.
 #[derive(Debug, Clone)]
@@ -34,6 +41,8 @@ pub struct ServerOptions {
     pub max_connections: usize,
     /// How long running requests may take to end when the server stops.
     pub shutdown_timeout: Duration,
+    /// What HTTPS is spoken with; without it plain HTTP, and only on loopback.
+    pub tls: Option<Tls>,
 }
 
 impl Default for ServerOptions {
@@ -44,6 +53,7 @@ impl Default for ServerOptions {
             body_timeout: Duration::from_secs(30),
             max_connections: 512,
             shutdown_timeout: Duration::from_secs(10),
+            tls: None,
         }
     }
 }
@@ -51,10 +61,10 @@ impl Default for ServerOptions {
 /// The server could not listen.
 #[derive(Debug, thiserror::Error)]
 pub enum ServeError {
-    /// The address is not on loopback.
+    /// The address is not on loopback, and there is no certificate.
     #[error(
-        "{0} is not a loopback address, and this server speaks plain HTTP until TLS exists: listen \
-         on 127.0.0.1 or [::1], and let an SSH tunnel or a TLS proxy on this machine carry others"
+        "{0} is not a loopback address, and plain HTTP is spoken on those alone: give a certificate \
+         (--tls-certificate and --tls-key, or --tls-generate), or listen on 127.0.0.1 or [::1]"
     )]
     NotLoopback(SocketAddr),
     /// The address cannot be had.
@@ -95,13 +105,14 @@ pub(crate) struct Shared {
 }
 
 impl Server {
-    /// Binds the listener. Port 0 takes a free one, see [`Server::local_addr`].
+    /// Binds the listener. Port 0 takes a free one, see [`Server::local_addr`]. Without a certificate
+    /// it speaks plain HTTP, and only on loopback.
     pub async fn bind(
         app: App,
         addr: SocketAddr,
         options: ServerOptions,
     ) -> Result<Self, ServeError> {
-        if !addr.ip().is_loopback() {
+        if options.tls.is_none() && !addr.ip().is_loopback() {
             return Err(ServeError::NotLoopback(addr));
         }
         let bound = async {
@@ -123,6 +134,8 @@ impl Server {
     /// Serves until `shutdown` is done; then lets running requests end.
     pub async fn serve(self, shutdown: impl Future<Output = ()> + Send) {
         let Self { listener, router, options, .. } = self;
+        let acceptor = options.tls.as_ref().map(Tls::acceptor);
+        let renewals = options.tls.clone().map(|tls| tokio::spawn(take_renewals(tls)));
         let slots = Arc::new(Semaphore::new(options.max_connections));
         let (closing, closed) = watch::channel(());
         let mut connections = JoinSet::new();
@@ -134,15 +147,21 @@ impl Server {
             };
             let (stream, slot) = stream;
             let (router, closed) = (router.clone(), closed.clone());
-            let header_timeout = options.header_timeout;
+            let (acceptor, limit) = (acceptor.clone(), options.header_timeout);
             connections.spawn(async move {
-                connection(stream, router, header_timeout, closed).await;
+                match acceptor {
+                    None => connection(stream, router, limit, closed).await,
+                    Some(acceptor) => encrypted(stream, &acceptor, router, limit, closed).await,
+                }
                 drop(slot);
             });
             while connections.try_join_next().is_some() {}
         }
         drop(listener);
         drop(closing);
+        if let Some(renewals) = renewals {
+            renewals.abort();
+        }
         let ended = tokio::time::timeout(options.shutdown_timeout, async {
             while connections.join_next().await.is_some() {}
         });
@@ -151,6 +170,23 @@ impl Server {
                 connections = connections.len(),
                 "the server stops although some clients are not done"
             );
+        }
+    }
+}
+
+/// Takes a renewed certificate into use, as programs that renew them leave it: new files in the old
+/// place.
+async fn take_renewals(tls: Tls) {
+    loop {
+        tokio::time::sleep(RENEWALS_EVERY).await;
+        let looking = tls.clone();
+        match tokio::task::spawn_blocking(move || looking.reload()).await {
+            Ok(Ok(false)) => {}
+            Ok(Ok(true)) => tracing::info!("a renewed certificate is in use"),
+            Ok(Err(error)) => {
+                tracing::error!(%error, "the renewed certificate is of no use; the one before stays");
+            }
+            Err(error) => tracing::error!(%error, "the look for a renewed certificate broke down"),
         }
     }
 }
@@ -180,8 +216,29 @@ async fn accept(
     }
 }
 
-async fn connection(
+/// A connection that begins with a handshake, which may take as long as the head of a request.
+async fn encrypted(
     stream: TcpStream,
+    acceptor: &TlsAcceptor,
+    router: Router,
+    limit: Duration,
+    mut closed: watch::Receiver<()>,
+) {
+    let handshake = tokio::time::timeout(limit, acceptor.accept(stream));
+    let stream = tokio::select! {
+        stream = handshake => stream,
+        // Nothing was asked yet.
+        _ = closed.changed() => return,
+    };
+    match stream {
+        Ok(Ok(stream)) => connection(stream, router, limit, closed).await,
+        Ok(Err(error)) => tracing::debug!(%error, "a TLS handshake failed"),
+        Err(_) => tracing::debug!("a TLS handshake took too long"),
+    }
+}
+
+async fn connection(
+    stream: impl AsyncRead + AsyncWrite + Unpin,
     router: Router,
     header_timeout: Duration,
     mut closed: watch::Receiver<()>,

@@ -25,6 +25,7 @@ fn data_dir(dir: &Path, name: &str) {
         endpoint: format!("http://{name}"),
         region: format!("{name}-region"),
         account_id: "123456789012".into(),
+        ca_file: None,
     };
     file.store(dir).unwrap();
     assert_eq!(ServerFile::load(dir).unwrap(), file);

@@ -92,7 +92,7 @@ async fn an_address_off_loopback_is_refused() {
             Server::bind(world.app.clone(), addr.parse().unwrap(), ServerOptions::default()).await;
         let Err(error) = refused else { panic!("{addr} was accepted") };
         assert!(matches!(error, ServeError::NotLoopback(_)), "{error}");
-        assert!(error.to_string().contains("until TLS exists"), "{error}");
+        assert!(error.to_string().contains("--tls-generate"), "{error}");
     }
     let taken = Server::bind(world.app.clone(), world.addr, ServerOptions::default()).await;
     let Err(error) = taken else { panic!("two servers on one address") };

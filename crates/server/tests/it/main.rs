@@ -13,4 +13,5 @@ mod plans;
 mod protection;
 mod status;
 mod support;
+mod tls;
 mod vaults;
