@@ -2,9 +2,10 @@
 
 use std::future::Future;
 
+use jiff::Timestamp;
 use provault_catalog::AuditRecord;
 
-use crate::{App, Caller, ErrorKind, Result};
+use crate::{App, AppError, Caller, ErrorKind, Result};
 
 impl App {
     /// Runs a change and records it when it was made or denied. What was refused for another
@@ -34,6 +35,20 @@ impl App {
             );
         }
         result
+    }
+
+    /// `provault:ListAuditRecords`: the newest first.
+    pub async fn list_audit_records(
+        &self,
+        caller: &Caller,
+        since: Option<Timestamp>,
+        limit: u32,
+    ) -> Result<Vec<AuditRecord>> {
+        self.permit(caller, "provault:ListAuditRecords", "*")?;
+        if !(1..=10_000).contains(&limit) {
+            return Err(AppError::invalid("limit", format!("{limit} is not from 1 to 10000.")));
+        }
+        Ok(self.catalog().newest_audit(caller.account(), since, limit).await?)
     }
 
     /// Writes one record of the audit trail.

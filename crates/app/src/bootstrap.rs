@@ -5,7 +5,6 @@
 //! cut short is finished by the next one. A secret is written to the catalog sealed before it is
 //! written anywhere else: whatever stands in the credentials file can be verified.
 
-use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, RwLock};
 
@@ -22,6 +21,7 @@ use provault_iam::{
 use rand::TryRng as _;
 
 use crate::page_token::TokenKey;
+use crate::user::Identities;
 use crate::{App, Inner, Settings, new_id};
 
 /// The account of a server that was started without one.
@@ -120,10 +120,18 @@ impl App {
         let keys = access_keys(&engine, &account).await?;
         let credentials_path = data_dir.join(CREDENTIALS_FILE);
         write_credentials(&credentials_path, &keys)?;
-        let keys: HashMap<_, _> =
-            keys.into_iter().map(|key| (key.access_key_id.clone(), key)).collect();
-        let keys = RwLock::new(keys);
-        let inner = Inner { engine, account, region, settings, credentials_path, tokens, keys };
+        let users = engine.catalog().list_users(&account).await?;
+        let identities = Identities::new(keys, &users)?;
+        let inner = Inner {
+            engine,
+            account,
+            region,
+            settings,
+            credentials_path,
+            tokens,
+            identities: RwLock::new(identities),
+            changing_identities: tokio::sync::Mutex::new(()),
+        };
         Ok(Self { inner: Arc::new(inner) })
     }
 }
@@ -245,29 +253,29 @@ async fn access_keys(engine: &Engine, account: &AccountId) -> Result<Vec<AccessK
     let mut keys = rows.into_iter().map(|row| open_key(engine, row)).collect::<Result<Vec<_>>>()?;
     if !keys.iter().any(|key| key.principal == root) {
         let key = AccessKey::generate(root, engine.now())?;
-        let sealed_secret = engine.keyring().seal(
-            SERVER_KEY,
-            &key.access_key_id,
-            key.secret.expose_secret().as_bytes(),
-        )?;
-        let principal_arn =
-            key.principal.arn().parse().map_err(|why: provault_domain::Invalid| {
-                BootstrapError::Damaged { what: "root principal".to_owned(), why: why.message }
-            })?;
-        engine
-            .catalog()
-            .insert_access_key(&AccessKeyRow {
-                access_key_id: key.access_key_id.clone(),
-                account: account.clone(),
-                principal_arn,
-                sealed_secret,
-                created_at: key.created_at,
-                active: true,
-            })
-            .await?;
+        enter_key(engine, account, &key).await?;
         keys.push(key);
     }
     Ok(keys)
+}
+
+/// Enters a new key into the catalog, its secret sealed.
+pub(crate) async fn enter_key(
+    engine: &Engine,
+    account: &AccountId,
+    key: &AccessKey,
+) -> std::result::Result<(), EngineError> {
+    let secret = key.secret.expose_secret().as_bytes();
+    let sealed_secret = engine.keyring().seal(SERVER_KEY, &key.access_key_id, secret)?;
+    let row = AccessKeyRow {
+        access_key_id: key.access_key_id.clone(),
+        account: account.clone(),
+        principal_arn: key.principal.arn().parse()?,
+        sealed_secret,
+        created_at: key.created_at,
+        active: key.status == KeyStatus::Active,
+    };
+    Ok(engine.catalog().insert_access_key(&row).await?)
 }
 
 fn open_key(engine: &Engine, row: AccessKeyRow) -> Result<AccessKey> {
@@ -283,9 +291,9 @@ fn open_key(engine: &Engine, row: AccessKeyRow) -> Result<AccessKey> {
 }
 
 /// Writes the credentials file when there is none, at the first start and when it was lost, or when
-/// its key belongs to another catalog: with that, nobody could sign in. Such a file is kept under
-/// another name.
-fn write_credentials(path: &Path, keys: &[AccessKey]) -> Result<()> {
+/// its key is not in use: that of another catalog, or one that was replaced. With that, nobody could
+/// sign in. Such a file is kept under another name.
+pub(crate) fn write_credentials(path: &Path, keys: &[AccessKey]) -> Result<()> {
     let root = keys.iter().find(|key| {
         key.principal.kind() == provault_iam::PrincipalKind::Root && key.status == KeyStatus::Active
     });
@@ -293,15 +301,18 @@ fn write_credentials(path: &Path, keys: &[AccessKey]) -> Result<()> {
     if path.exists() {
         let known = CredentialsFile::load(path)
             .and_then(|file| file.profile("default"))
-            .is_ok_and(|own| keys.iter().any(|key| key.access_key_id == own.access_key_id));
+            .is_ok_and(|own| {
+                let same = |key: &&AccessKey| key.access_key_id == own.access_key_id;
+                keys.iter().find(same).is_some_and(|key| key.status == KeyStatus::Active)
+            });
         if known {
             return Ok(());
         }
         let old = path.with_extension("old");
         tracing::warn!(
             path = %path.display(), kept = %old.display(),
-            "the credentials file names no key of this catalog; a new one is written. If the \
-             catalog was lost, put it back before anything is backed up"
+            "the credentials file names no key of this catalog that is in use; a new one is \
+             written. If the catalog was lost, put it back before anything is backed up"
         );
         std::fs::rename(path, &old).map_err(|error| BootstrapError::Damaged {
             what: path.display().to_string(),

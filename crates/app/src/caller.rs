@@ -45,15 +45,14 @@ impl Caller {
 
 impl App {
     /// Whether `caller` may do `action` to `resource` (an ARN, or `*` for the account as a whole).
-    // Identity policies will come out of the catalog, and every call site is ready for that.
-    #[allow(clippy::unused_self)]
     pub(crate) fn permit(
         &self,
         caller: &Caller,
         action: &str,
         resource: impl AsRef<str>,
     ) -> Result<()> {
-        provault_iam::authorize(&caller.principal, action, resource.as_ref())
+        let policies = self.identities().policies(&caller.principal);
+        provault_iam::authorize_with(&caller.principal, &policies, action, resource.as_ref())
             .map_err(|denied| AppError::access_denied(denied.to_string()))
     }
 

@@ -42,9 +42,9 @@ mod selection;
 mod status;
 mod tag;
 mod topic;
+mod user;
 mod vault;
 
-use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::{Arc, PoisonError, RwLock};
 
@@ -53,6 +53,8 @@ use provault_catalog::Catalog;
 use provault_domain::{AccountId, Region};
 use provault_engine::Engine;
 use provault_iam::AccessKey;
+
+use user::Identities;
 
 pub use backup_job::{BackupJobFilter, BackupJobView, StartBackup};
 pub use bootstrap::{BootstrapError, CREDENTIALS_FILE, DEFAULT_ACCOUNT, DEFAULT_REGION, Setup};
@@ -73,10 +75,11 @@ pub use restore_test::TestTarget;
 pub use selection::SelectionDocument;
 pub use status::{ResourceView, StandingAlarm, Status};
 pub use topic::DeliveryView;
+pub use user::{AccessKeyView, NewUser, UserChange, UserView};
 pub use vault::{NewVault, VaultView};
 
 // What the methods hand out that belongs to the rooms below.
-pub use provault_catalog::{Delivery, DeliveryState, JobEvent, ProtectedResource};
+pub use provault_catalog::{AuditRecord, Delivery, DeliveryState, JobEvent, ProtectedResource};
 
 /// Limits and habits that an operator may set; the defaults are AWS's.
 #[derive(Debug, Clone)]
@@ -116,7 +119,11 @@ struct Inner {
     settings: Settings,
     credentials_path: PathBuf,
     tokens: page_token::TokenKey,
-    keys: RwLock<HashMap<String, AccessKey>>,
+    /// Who may sign, and what they may do: kept in memory, so that a request waits for neither disk nor
+    /// database.
+    identities: RwLock<Identities>,
+    /// Held over a change of the catalog and of `identities`, which must not part.
+    changing_identities: tokio::sync::Mutex<()>,
 }
 
 impl App {
@@ -148,9 +155,12 @@ impl App {
     /// Looks an access key up for the verification of a signature. The keys, their secrets
     /// unsealed, are kept in memory: a verification touches neither disk nor database.
     pub fn access_key(&self, access_key_id: &str) -> Option<AccessKey> {
-        // A map operation cannot be half done, so a panic elsewhere does not spoil it.
-        let keys = self.inner.keys.read().unwrap_or_else(PoisonError::into_inner);
-        keys.get(access_key_id).cloned()
+        self.identities().key(access_key_id)
+    }
+
+    pub(crate) fn identities(&self) -> std::sync::RwLockReadGuard<'_, Identities> {
+        // Every change is one map operation: there is nothing half done to protect from.
+        self.inner.identities.read().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(crate) fn catalog(&self) -> &Catalog {

@@ -34,11 +34,12 @@ impl Catalog {
                 return Err(CatalogError::exists(format!("access key {id}")));
             }
             sqlx::query(
-                "INSERT INTO access_keys (access_key_id, account, created_at, body) \
-                 VALUES ($1, $2, $3, $4)",
+                "INSERT INTO access_keys (access_key_id, account, principal, created_at, body) \
+                 VALUES ($1, $2, $3, $4, $5)",
             )
             .bind(row.access_key_id.clone())
             .bind(row.account.to_string())
+            .bind(row.principal_arn.to_string())
             .bind(micros(row.created_at))
             .bind(to_body(row)?)
             .execute(&mut *tx)
@@ -62,5 +63,38 @@ impl Catalog {
             .then("ORDER BY created_at, access_key_id")
             .all(&self.read)
             .await
+    }
+
+    /// Lets a key be used, or not.
+    pub async fn set_access_key_active(&self, access_key_id: &str, active: bool) -> Result<()> {
+        transact!(self, |tx| {
+            let query =
+                Select::new("SELECT body FROM access_keys").and("access_key_id =", access_key_id);
+            let row: Option<AccessKeyRow> = query.one(&mut *tx).await?;
+            let Some(mut row) = row else {
+                return Err(CatalogError::not_found(format!("access key {access_key_id}")));
+            };
+            row.active = active;
+            sqlx::query("UPDATE access_keys SET body = $1 WHERE access_key_id = $2")
+                .bind(to_body(&row)?)
+                .bind(access_key_id.to_owned())
+                .execute(&mut *tx)
+                .await?;
+            Ok(())
+        })
+    }
+
+    /// Removes a key for good.
+    pub async fn delete_access_key(&self, access_key_id: &str) -> Result<()> {
+        transact!(self, |tx| {
+            let gone = sqlx::query("DELETE FROM access_keys WHERE access_key_id = $1")
+                .bind(access_key_id.to_owned())
+                .execute(&mut *tx)
+                .await?;
+            if gone.rows_affected() == 0 {
+                return Err(CatalogError::not_found(format!("access key {access_key_id}")));
+            }
+            Ok(())
+        })
     }
 }

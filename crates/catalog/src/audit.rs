@@ -49,4 +49,21 @@ impl Catalog {
             .all(&self.read)
             .await
     }
+
+    /// An account's records since a moment, the newest first, at most `limit`.
+    pub async fn newest_audit(
+        &self,
+        account: &AccountId,
+        since: Option<Timestamp>,
+        limit: u32,
+    ) -> Result<Vec<AuditRecord>> {
+        let mut records: Vec<AuditRecord> = Select::new("SELECT body FROM audit")
+            .and("account =", account)
+            .and_if("at >=", since)
+            .then("ORDER BY at DESC, id DESC LIMIT 10000")
+            .all(&self.read)
+            .await?;
+        records.truncate(usize::try_from(limit).unwrap_or(usize::MAX));
+        Ok(records)
+    }
 }

@@ -53,6 +53,7 @@ mod setting;
 mod tag;
 mod topic;
 mod unsettled;
+mod user;
 mod vault;
 
 pub use access_key::AccessKeyRow;

@@ -104,6 +104,14 @@ impl Output {
         if self.json { self.print(&format!("{json:#}")) } else { self.print(&clean(line)) }
     }
 
+    /// Prints JSON where it was asked for, else lines that another program reads.
+    pub(crate) fn show_text(&self, json: &Value, text: &str) -> Result<(), CliError> {
+        if self.json {
+            return self.print(&format!("{json:#}"));
+        }
+        self.print(&text.lines().map(clean).collect::<Vec<_>>().join("\n"))
+    }
+
     /// One line on standard error, for people.
     pub fn note(&self, text: &str) -> Result<(), CliError> {
         let mut err = self.err.borrow_mut();

@@ -32,6 +32,7 @@ pub mod role;
 pub mod selection;
 pub mod step;
 pub mod topic;
+pub mod user;
 pub mod vault;
 pub mod verdict;
 pub mod verification;
@@ -56,6 +57,7 @@ pub use role::Role;
 pub use selection::BackupSelection;
 pub use step::{Effect, IllegalTransition, StepRecord};
 pub use topic::{Subscription, SubscriptionTarget, Topic};
+pub use user::User;
 pub use vault::BackupVault;
 pub use verdict::Verdict;
 

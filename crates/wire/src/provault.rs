@@ -15,6 +15,14 @@
 //! | `POST /resources/{name or ARN}/tags` | `provault:TagResource` | [`ChangeTagsInput`] → [`Resource`] |
 //! | `DELETE /resources/{name or ARN}` | `provault:RemoveResource` | |
 //! | `POST /roles`, `GET /roles`, `DELETE /roles/{name or ARN}` | `provault:AddRole`, … | [`AddNameInput`] → [`Named`], [`NamedList`] |
+//! | `POST /users` | `provault:AddUser` | [`AddUserInput`] → [`User`] |
+//! | `GET /users` | `provault:ListUsers` | → [`UserList`] |
+//! | `POST /users/{name}` | `provault:UpdateUser` | [`UpdateUserInput`] → [`User`] |
+//! | `DELETE /users/{name}` | `provault:RemoveUser` | |
+//! | `POST /users/{name or root}/access-keys` | `provault:CreateAccessKey` | → [`CreatedAccessKey`] |
+//! | `POST /access-keys/{id}` | `provault:UpdateAccessKey` | [`UpdateAccessKeyInput`] → [`AccessKey`] |
+//! | `DELETE /access-keys/{id}` | `provault:DeleteAccessKey` | |
+//! | `GET /audit?since=&limit=` | `provault:ListAuditRecords` | → [`AuditRecordList`] |
 //! | `POST /keys`, `GET /keys`, `DELETE /keys/{name or ARN}` | `provault:AddKey`, … | [`AddNameInput`] → [`Named`], [`NamedList`] |
 //! | `POST /topics`, `GET /topics`, `DELETE /topics/{name or ARN}` | `provault:AddTopic`, … | [`AddNameInput`] → [`Named`], [`NamedList`] |
 //! | `POST /topics/{name or ARN}/subscriptions` | `provault:Subscribe` | [`SubscribeInput`] → [`Subscription`] |
@@ -60,9 +68,11 @@ macro_rules! message {
 
 mod care;
 mod status;
+mod user;
 
 pub use care::*;
 pub use status::*;
+pub use user::*;
 
 message! {
     /// What the server is.

@@ -18,6 +18,7 @@ mod restore_test;
 mod selection;
 mod status;
 mod topic;
+mod user;
 mod vault;
 mod vault_care;
 
@@ -50,6 +51,11 @@ pub enum Command {
     /// Roles: what an IamRoleArn names
     #[command(subcommand)]
     Role(named::RoleCommand),
+    /// Users: who may do what, and their access keys
+    #[command(subcommand)]
+    User(user::UserCommand),
+    /// The audit trail: what was changed, and what somebody was not allowed to change
+    Audit(user::AuditArgs),
     /// Keys: what an EncryptionKeyArn names
     #[command(subcommand)]
     Key(named::KeyCommand),
@@ -91,6 +97,8 @@ impl Command {
             Self::Status(args) => args.run(context),
             Self::Resource(command) => command.run(context),
             Self::Role(command) => command.run(context),
+            Self::User(command) => command.run(context),
+            Self::Audit(args) => args.run(context),
             Self::Key(command) => command.run(context),
             Self::Vault(command) => command.run(context),
             Self::Plan(command) => command.run(context),

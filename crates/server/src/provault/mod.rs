@@ -8,6 +8,7 @@ mod resource;
 mod restore_test;
 mod status;
 mod topic;
+mod user;
 mod vault;
 
 use percent_encoding::percent_decode_str;
@@ -58,6 +59,14 @@ pub(crate) async fn answer(
         Operation::AddRole => named::add_role(&call).await,
         Operation::ListRoles => named::list_roles(&call).await,
         Operation::RemoveRole(name) => named::remove_role(&call, name).await,
+        Operation::AddUser => user::add(&call).await,
+        Operation::ListUsers => user::list(&call).await,
+        Operation::UpdateUser(name) => user::update(&call, name).await,
+        Operation::RemoveUser(name) => user::remove(&call, name).await,
+        Operation::CreateAccessKey(name) => user::create_key(&call, name).await,
+        Operation::UpdateAccessKey(id) => user::update_key(&call, id).await,
+        Operation::DeleteAccessKey(id) => user::delete_key(&call, id).await,
+        Operation::ListAuditRecords => user::audit(&call).await,
         Operation::AddKey => named::add_key(&call).await,
         Operation::ListKeys => named::list_keys(&call).await,
         Operation::RemoveKey(name) => named::remove_key(&call, name).await,
@@ -129,6 +138,14 @@ operations! {
     "POST" ["roles"] => AddRole;
     "GET" ["roles"] => ListRoles;
     "DELETE" ["roles", name] => RemoveRole(name);
+    "POST" ["users"] => AddUser;
+    "GET" ["users"] => ListUsers;
+    "POST" ["users", name] => UpdateUser(name);
+    "DELETE" ["users", name] => RemoveUser(name);
+    "POST" ["users", name, "access-keys"] => CreateAccessKey(name);
+    "POST" ["access-keys", id] => UpdateAccessKey(id);
+    "DELETE" ["access-keys", id] => DeleteAccessKey(id);
+    "GET" ["audit"] => ListAuditRecords;
     "POST" ["keys"] => AddKey;
     "GET" ["keys"] => ListKeys;
     "DELETE" ["keys", name] => RemoveKey(name);
@@ -163,6 +180,7 @@ impl Operation<'_> {
     fn query_keys(self) -> &'static [&'static str] {
         match self {
             Self::ListResources => &["maxResults", "nextToken"],
+            Self::ListAuditRecords => &["since", "limit"],
             Self::ListDeliveries => &["jobId"],
             Self::ListCareRuns => &["vaultName"],
             Self::ListRestoreTests | Self::ListEvidence => &["resourceArn"],

@@ -14,4 +14,5 @@ mod protection;
 mod status;
 mod support;
 mod tls;
+mod users;
 mod vaults;

@@ -199,7 +199,7 @@ impl World {
         }
         let points = PointFilter::default();
         format!(
-            "{vaults:?}{parts:?}{tags:?}{:?}{:?}{:?}{:?}{:?}{:?}{:?}{topics:?}{subscriptions:?}{:?}",
+            "{vaults:?}{parts:?}{tags:?}{:?}{:?}{:?}{:?}{:?}{:?}{:?}{topics:?}{subscriptions:?}{:?}{:?}{:?}",
             catalog.list_jobs::<BackupJob>(&any, Page::all()).await.unwrap().items,
             catalog.list_jobs::<RestoreJob>(&any, Page::all()).await.unwrap().items,
             catalog.list_jobs::<RestoreTest>(&any, Page::all()).await.unwrap().items,
@@ -208,6 +208,8 @@ impl World {
             catalog.list_roles(account).await.unwrap(),
             catalog.list_keys(account).await.unwrap(),
             catalog.list_audit(account).await.unwrap(),
+            catalog.list_users(account).await.unwrap(),
+            catalog.list_access_keys(account).await.unwrap(),
         )
     }
 
