@@ -124,6 +124,7 @@ impl Instance {
             .map_err(|error| StartError::new("TLS", error))?;
         let limits = ServerOptions {
             tls: certificate.as_ref().map(|certificate| certificate.tls.clone()),
+            metrics_token: Some(metrics_token(&data_dir)?),
             ..ServerOptions::default()
         };
         let server = Server::bind(app.clone(), options.listen, limits)
@@ -240,6 +241,28 @@ impl Certificate {
             }
         }
     }
+}
+
+/// The token that collectors of metrics bear, made by the first start: `DIR/metrics-token`.
+fn metrics_token(data_dir: &Path) -> Result<String, StartError> {
+    let path = data_dir.join("metrics-token");
+    let failed = |error: std::io::Error| StartError::new(&path.display().to_string(), error);
+    match std::fs::read_to_string(&path) {
+        Ok(text) if !text.trim().is_empty() => return Ok(text.trim().to_owned()),
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(failed(error)),
+        _ => {}
+    }
+    // Two of 122 random bits each.
+    let token = format!("{}{}", uuid::Uuid::new_v4().simple(), uuid::Uuid::new_v4().simple());
+    let new = data_dir.join(".metrics-token.new");
+    let mut options = OpenOptions::new();
+    options.write(true).create(true).truncate(true).mode(0o600);
+    let written = options.open(&new).and_then(|mut file| {
+        std::io::Write::write_all(&mut file, token.as_bytes())?;
+        std::fs::rename(&new, &path)
+    });
+    written.map_err(failed)?;
+    Ok(token)
 }
 
 fn unique(names: Vec<String>) -> Vec<String> {

@@ -17,7 +17,7 @@ mod story;
 
 use std::process::ExitCode;
 
-use clap::Parser;
+use clap::{CommandFactory as _, Parser};
 
 /// Backup that is proven: every recovery point is restored in isolation and asked.
 #[derive(Debug, Parser)]
@@ -39,6 +39,16 @@ enum Command {
     /// Recovery kits: bring a server back from a kit and the storage of its vaults
     #[command(subcommand)]
     RecoveryKit(recovery_kit::RecoveryKitCommand),
+    /// Print a completion script for a shell, such as `provault completions bash`
+    Completions {
+        /// The shell
+        shell: clap_complete::Shell,
+    },
+    /// Write the manual pages of all commands into a directory
+    Man {
+        /// The directory; it must be there
+        directory: std::path::PathBuf,
+    },
     #[command(flatten)]
     Client(provault_cli::Command),
     /// The isolation helper; started by the server.
@@ -66,6 +76,15 @@ fn main() -> ExitCode {
         Command::Lab(lab) => lab::run(&lab, &args.global),
         Command::Repository(repository) => repository::run(&repository, &args.global),
         Command::RecoveryKit(command) => recovery_kit::run(command, &args.global),
+        Command::Completions { shell } => {
+            let mut command = Args::command();
+            clap_complete::generate(shell, &mut command, "provault", &mut std::io::stdout());
+            ExitCode::SUCCESS
+        }
+        Command::Man { directory } => match clap_mangen::generate_to(Args::command(), &directory) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => serve::fail(&format!("{}: {error}", directory.display())),
+        },
         Command::Client(command) => provault_cli::run(command, &args.global),
         Command::Isolate => provault_proof::helper_main(),
         Command::SampleApp(sample) => sample_app::run(&sample),
@@ -74,8 +93,6 @@ fn main() -> ExitCode {
 
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory;
-
     use super::*;
 
     /// Every room brings its own part of the command line; only here do they meet.

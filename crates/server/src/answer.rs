@@ -15,13 +15,26 @@ const ERROR_TYPE: HeaderName = HeaderName::from_static("x-amzn-errortype");
 pub(crate) struct Answer {
     pub(crate) status: u16,
     pub(crate) body: Vec<u8>,
+    pub(crate) content_type: &'static str,
 }
+
+const JSON: &str = "application/json";
 
 impl Answer {
     /// 200 with a JSON body.
     pub(crate) fn json(value: &impl serde::Serialize) -> Result<Self, ServiceError> {
         let body = serde_json::to_vec(value).map_err(|error| unwritable(&error))?;
-        Ok(Self { status: 200, body })
+        Ok(Self::of_json(200, body))
+    }
+
+    /// JSON that is there already.
+    pub(crate) fn of_json(status: u16, body: Vec<u8>) -> Self {
+        Self { status, body, content_type: JSON }
+    }
+
+    /// 200 with text of another type.
+    pub(crate) fn text(content_type: &'static str, text: String) -> Self {
+        Self { status: 200, body: text.into_bytes(), content_type }
     }
 }
 
@@ -53,16 +66,16 @@ pub(crate) fn response(
     answer: Result<Answer, ServiceError>,
     more: HeaderMap,
 ) -> Response {
-    let (status, body, error_type) = match answer {
-        Ok(answer) => (answer.status, answer.body, None),
-        Err(error) => (error.status, error.to_body(), Some(error.name)),
+    let (status, body, content_type, error_type) = match answer {
+        Ok(answer) => (answer.status, answer.body, answer.content_type, None),
+        Err(error) => (error.status, error.to_body(), JSON, Some(error.name)),
     };
     let mut response = Response::new(Body::from(body));
     *response.status_mut() =
         StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     let headers = response.headers_mut();
     headers.extend(more);
-    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
     for (name, value) in [(REQUEST_ID, Some(request_id)), (ERROR_TYPE, error_type.as_deref())] {
         if let Some(value) = value.and_then(|value| HeaderValue::from_str(value).ok()) {
             headers.insert(name, value);

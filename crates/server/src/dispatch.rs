@@ -31,7 +31,7 @@ where
     input.validate()?;
     let output = work(call.app, call.caller, input).await.map_err(refusal)?;
     let body = I::encode_output(&output).map_err(|error| unwritable(&error))?;
-    Ok(Answer { status: I::OPERATION.success_status(), body })
+    Ok(Answer::of_json(I::OPERATION.success_status(), body))
 }
 
 macro_rules! operations {

@@ -14,10 +14,12 @@ use tracing::field::Empty;
 
 use crate::answer::{Answer, refusal, response};
 use crate::serve::Shared;
-use crate::{body, dispatch, provault};
+use crate::{body, dispatch, metrics, provault};
 
 /// What may be asked without a signature.
 const HEALTH: &str = "/provault/v1/health";
+/// What is asked with a token of its own, because no collector signs.
+const METRICS: &str = "/provault/v1/metrics";
 
 /// Answers a request, whatever happens while it is handled.
 pub(crate) async fn request(shared: Shared, request: Request) -> Response {
@@ -83,6 +85,9 @@ async fn answer(
         return Answer::json(&serde_json::json!({ "Status": "ok" }));
     }
     let options = &shared.options;
+    if parts.uri.path() == METRICS {
+        return metrics::answer(&shared.app, options.metrics_token.as_deref(), &parts).await;
+    }
     let body = body::read(body, options.max_body_bytes, options.body_timeout).await?;
     let caller = authenticate(&shared.app, &parts, &body)?;
     let raw_path = parts.uri.path();

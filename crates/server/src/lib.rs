@@ -7,7 +7,8 @@
 //!
 //! Invariants:
 //!
-//! * **Nothing without a signature**, but `GET /provault/v1/health`, which says nothing.
+//! * **Nothing without a signature**, but `GET /provault/v1/health`, which says nothing, and
+//!   `GET /provault/v1/metrics`, which has a token of its own.
 //! * **Every answer is modelled**: a status, `x-amzn-RequestId`, JSON; an error also
 //!   `x-amzn-ErrorType`. A panic in a handler is an error like any other, and is logged.
 //! * **An operation runs to its end** even when its client goes away: a change is never cut in two.
@@ -19,6 +20,7 @@ mod body;
 mod convert;
 mod dispatch;
 mod handle;
+mod metrics;
 mod operations;
 mod provault;
 mod serve;

@@ -29,7 +29,7 @@ use crate::tls::Tls;
 const RENEWALS_EVERY: Duration = Duration::from_secs(30);
 
 /// Limits of the listener.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct ServerOptions {
     /// Bytes a request's body may have: 1 MiB by default, more than any request of the model needs.
     pub max_body_bytes: usize,
@@ -43,6 +43,8 @@ pub struct ServerOptions {
     pub shutdown_timeout: Duration,
     /// What HTTPS is spoken with; without it plain HTTP, and only on loopback.
     pub tls: Option<Tls>,
+    /// Who bears it may read the metrics; without one nobody may.
+    pub metrics_token: Option<String>,
 }
 
 impl Default for ServerOptions {
@@ -54,6 +56,7 @@ impl Default for ServerOptions {
             max_connections: 512,
             shutdown_timeout: Duration::from_secs(10),
             tls: None,
+            metrics_token: None,
         }
     }
 }

@@ -276,9 +276,14 @@ impl Reply {
             (name.to_lowercase(), value.to_owned())
         });
         let body = &bytes[end + 4..];
-        let body =
-            if body.is_empty() { Value::Null } else { serde_json::from_slice(body).unwrap() };
-        Self { status, headers: headers.collect(), body }
+        let headers: Vec<(String, String)> = headers.collect();
+        let is_json = headers.contains(&("content-type".to_owned(), "application/json".to_owned()));
+        let body = match body {
+            [] => Value::Null,
+            _ if is_json => serde_json::from_slice(body).unwrap(),
+            text => Value::String(String::from_utf8(text.to_vec()).unwrap()),
+        };
+        Self { status, headers, body }
     }
 
     pub fn header(&self, name: &str) -> &str {

@@ -1,0 +1,106 @@
+//! Metrics for Prometheus: what the status says, as numbers.
+//!
+//! Nothing is counted while the server works: every number is read from the catalog when it is asked, so that it is
+//! right after any crash.
+
+use http::header::AUTHORIZATION;
+use http::request::Parts;
+use prometheus_client::encoding::text::encode;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::registry::Registry;
+use provault_app::{App, Caller, Status};
+use provault_iam::Principal;
+use provault_wire::{ServiceError, errors};
+
+use crate::answer::{Answer, refusal};
+
+/// What Prometheus calls the format.
+const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
+type Labels = Vec<(&'static str, String)>;
+type Gauges = Family<Labels, Gauge>;
+
+/// Answers who bears the token.
+pub(crate) async fn answer(
+    app: &App,
+    token: Option<&str>,
+    parts: &Parts,
+) -> Result<Answer, ServiceError> {
+    let given = parts.headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok());
+    let given = given.and_then(|text| text.strip_prefix("Bearer "));
+    let known = match (token, given) {
+        (Some(token), Some(given)) => same(token.as_bytes(), given.trim().as_bytes()),
+        _ => false,
+    };
+    if !known {
+        return Err(ServiceError::named(
+            "AccessDeniedException",
+            403,
+            "metrics are for who bears the token in DIR/metrics-token (Authorization: Bearer TOKEN)",
+        ));
+    }
+    if parts.method != http::Method::GET {
+        return Err(ServiceError::new(&errors::UNKNOWN_OPERATION, "metrics are read with GET"));
+    }
+    // The token is the server's own word that its bearer may see this much.
+    let root = Principal::root(app.account().as_str())
+        .map_err(|error| ServiceError::new(&errors::INTERNAL_FAILURE, error.to_string()))?;
+    let status = app.status(&Caller::new(root).map_err(refusal)?).await.map_err(refusal)?;
+    let mut text = String::new();
+    encode(&mut text, &registry(&status))
+        .map_err(|error| ServiceError::new(&errors::INTERNAL_FAILURE, error.to_string()))?;
+    Ok(Answer::text(OPEN_METRICS, text))
+}
+
+/// Whether two texts are the same, in a time that tells nothing of where they differ.
+fn same(one: &[u8], other: &[u8]) -> bool {
+    one.len() == other.len()
+        && one.iter().zip(other).fold(0, |differs, (a, b)| differs | (a ^ b)) == 0
+}
+
+fn registry(status: &Status) -> Registry {
+    let mut registry = Registry::with_prefix("provault");
+    let mut family = |name: &str, help: &str| {
+        let gauges = Gauges::default();
+        registry.register(name, help, gauges.clone());
+        gauges
+    };
+    let set = |gauges: &Gauges, labels: &[(&'static str, &str)], value: i64| {
+        let labels: Labels =
+            labels.iter().map(|(name, text)| (*name, (*text).to_owned())).collect();
+        gauges.get_or_create(&labels).set(value);
+    };
+
+    let info = family("build_info", "The program's version; always 1");
+    set(&info, &[("version", env!("CARGO_PKG_VERSION"))], 1);
+    let well = family("well", "1 when no resource and no vault has a trouble");
+    set(&well, &[], i64::from(status.is_well()));
+    let protection = family("resource_protection", "Where the backups of a resource stand; always 1");
+    let verdicts = family("resource_verdict", "The verdict on its newest recovery point; always 1");
+    let troubles = family("resource_troubles", "What is not as it should be, in number");
+    let newest = family(
+        "resource_last_backup_timestamp_seconds",
+        "When its newest recovery point was captured, in seconds since 1970",
+    );
+    for view in &status.resources {
+        let name = ("resource", view.resource.name.as_str());
+        set(&protection, &[name, ("protection", view.protection.as_str())], 1);
+        if let Some(verdict) = view.verdict {
+            set(&verdicts, &[name, ("verdict", verdict.as_str())], 1);
+        }
+        set(&troubles, &[name], i64::try_from(view.troubles.len()).unwrap_or(i64::MAX));
+        if let Some(at) = view.last_backup_at {
+            set(&newest, &[name], at.as_second());
+        }
+    }
+    let alarms = family(
+        "vault_alarm_since_timestamp_seconds",
+        "An alarm of a vault that stands: since when, in seconds since 1970",
+    );
+    for standing in &status.alarms {
+        let labels = [("vault", standing.vault_name.as_str()), ("alarm", standing.alarm.as_str())];
+        set(&alarms, &labels, standing.note.since.as_second());
+    }
+    registry
+}

@@ -1,0 +1,51 @@
+//! Metrics: who may read them, and that they say what the status says.
+
+use provault_server::{Server, ServerOptions};
+use serde_json::Value;
+
+use crate::support::World;
+
+const METRICS: &str = "/provault/v1/metrics";
+
+#[tokio::test]
+async fn who_bears_the_token_reads_the_status_as_numbers() {
+    let mut world = World::new().await;
+    world.resource("notes").await;
+    // This server has no token: nobody may.
+    let reply = world.call("GET", METRICS, &Value::Null).await;
+    assert_eq!((reply.status, reply.error()), (403, "AccessDeniedException"));
+    let token = Some("hush".to_owned());
+    let options = ServerOptions { metrics_token: token, ..ServerOptions::default() };
+    let any = "127.0.0.1:0".parse().unwrap();
+    let server = Server::bind(world.app.clone(), any, options).await.unwrap();
+    world.addr = server.local_addr();
+    let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
+    let serving = tokio::spawn(server.serve(async move {
+        // A dropped sender is the word to stop, too.
+        let _ = stopped.await;
+    }));
+    let get = async |method: &str, token: &str| {
+        let mut headers = http::HeaderMap::new();
+        headers.insert("host", world.addr.to_string().parse().unwrap());
+        headers.insert("authorization", token.parse().unwrap());
+        world.send(method, METRICS, &headers, b"").await
+    };
+    for wrong in ["Bearer hus", "Bearer hushh", "Bearer Hush", "Basic hush", "hush", ""] {
+        assert_eq!(get("GET", wrong).await.status, 403, "{wrong}");
+    }
+    assert_ne!(get("POST", "Bearer hush").await.status, 200);
+    let reply = get("GET", "Bearer hush").await;
+    assert_eq!(reply.status, 200, "{reply:?}");
+    assert!(reply.header("content-type").starts_with("application/openmetrics-text"), "{reply:?}");
+    let text = reply.body.as_str().unwrap();
+    for wanted in [
+        "provault_well 0\n",
+        "provault_resource_protection{resource=\"notes\",protection=\"UNPROTECTED\"} 1\n",
+        "provault_resource_troubles{resource=\"notes\"} 1\n",
+        "# EOF\n",
+    ] {
+        assert!(text.contains(wanted), "{wanted} is missing in\n{text}");
+    }
+    drop(stop);
+    serving.await.unwrap();
+}
