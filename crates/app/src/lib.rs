@@ -73,7 +73,7 @@ pub use resource::NewResource;
 pub use restore_job::{RestoreJobFilter, RestoreJobView, StartRestore};
 pub use restore_test::TestTarget;
 pub use selection::SelectionDocument;
-pub use status::{ResourceView, StandingAlarm, Status};
+pub use status::{NewExemption, ResourceView, StandingAlarm, Status};
 pub use topic::DeliveryView;
 pub use user::{AccessKeyView, NewUser, UserChange, UserView};
 pub use vault::{NewVault, VaultView};

@@ -44,11 +44,6 @@ impl App {
         })
     }
 
-    async fn resource_view(&self, resource: Resource) -> Result<ResourceView> {
-        let promises = self.promises(&resource.account).await?;
-        self.judged(&promises, resource).await
-    }
-
     /// `provault:AddResource`.
     pub async fn add_resource(&self, caller: &Caller, new: NewResource) -> Result<ResourceView> {
         const ACTION: &str = "provault:AddResource";
@@ -121,7 +116,7 @@ impl App {
         let page = self.page(&list, paging)?;
         let listed = self.catalog().list_resources(caller.account(), page).await?;
         let listing = self.listing(&list, listed)?;
-        let promises = self.promises(caller.account()).await?;
+        let promises = self.engine().promises(caller.account()).await?;
         let mut items = Vec::with_capacity(listing.items.len());
         for resource in listing.items {
             items.push(self.judged(&promises, resource).await?);

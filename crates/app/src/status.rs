@@ -1,17 +1,13 @@
 //! Whether all is well: what is overdue, unprotected, untested, or wrong with a vault.
 
-use std::collections::{HashMap, HashSet};
-
 use jiff::Timestamp;
-use provault_catalog::{JobFilter, Page};
+use provault_catalog::Page;
 use provault_domain::care::{AlarmNote, VaultAlarm};
-use provault_domain::protection::{Assessment, Observed, assess, newest_due};
-use provault_domain::{
-    AccountId, Arn, BackupJob, BackupJobState, BackupPlan, BackupSelection, Protection, Resource,
-    RestoreTest, Verdict,
-};
+use provault_domain::protection::Assessment;
+use provault_domain::{Exemption, Protection, Resource, ResourceTrouble, Verdict};
+use provault_engine::{Promises, Standing};
 
-use crate::{App, Caller, Result};
+use crate::{App, AppError, Caller, Result};
 
 /// A resource and how well it is protected.
 #[derive(Debug, Clone)]
@@ -26,7 +22,9 @@ pub struct ResourceView {
     /// should be a newer one. `None` when there is no point.
     pub verdict: Option<Verdict>,
     /// What is not as it should be, and why.
-    pub troubles: Vec<String>,
+    pub troubles: Vec<(ResourceTrouble, String)>,
+    /// Why it needs no backup, if somebody has said so; it may have ended.
+    pub exemption: Option<Exemption>,
 }
 
 /// An alarm of a vault that stands.
@@ -59,13 +57,15 @@ impl Status {
     }
 }
 
-/// What resources are judged by, read once for all of them.
-pub(crate) struct Promises {
-    plans: Vec<(BackupPlan, Vec<BackupSelection>)>,
-    /// When the newest backup job at work was created, by resource.
-    backing_up: HashMap<Arn, Timestamp>,
-    /// Resources of which a restore test waits or is at work.
-    testing: HashSet<Arn>,
+/// Somebody's word that a resource needs no backup.
+#[derive(Debug, Clone)]
+pub struct NewExemption {
+    /// Why.
+    pub reason: String,
+    /// Who stands for it.
+    pub owner: String,
+    /// From this moment on it says nothing any more.
+    pub until: Timestamp,
 }
 
 impl App {
@@ -73,7 +73,7 @@ impl App {
     pub async fn status(&self, caller: &Caller) -> Result<Status> {
         self.permit(caller, "provault:DescribeStatus", "*")?;
         let account = caller.account();
-        let promises = self.promises(account).await?;
+        let promises = self.engine().promises(account).await?;
         let mut resources = Vec::new();
         for resource in self.catalog().list_resources(account, Page::all()).await?.items {
             if !resource.imported {
@@ -92,29 +92,49 @@ impl App {
         Ok(Status { at: self.now(), resources, alarms })
     }
 
-    pub(crate) async fn promises(&self, account: &AccountId) -> Result<Promises> {
-        let catalog = self.catalog();
-        let mut plans = Vec::new();
-        for plan in catalog.list_plans(account, false, Page::all()).await?.items {
-            let selections = catalog.list_selections(account, &plan.id, Page::all()).await?.items;
-            plans.push((plan, selections));
-        }
-        let open = JobFilter {
-            account: Some(account.clone()),
-            unfinished_only: true,
-            ..JobFilter::default()
-        };
-        let mut backing_up = HashMap::<Arn, Timestamp>::new();
-        for job in catalog.list_jobs::<BackupJob>(&open, Page::all()).await?.items {
-            // One that waits for its turn may wait in vain.
-            if job.state != BackupJobState::Created {
-                let newest = backing_up.entry(job.resource_arn).or_insert(job.created_at);
-                *newest = job.created_at.max(*newest);
+    /// `provault:ExemptResource`, by name or ARN: in place of an exemption it has.
+    pub async fn exempt_resource(
+        &self,
+        caller: &Caller,
+        name: &str,
+        new: NewExemption,
+    ) -> Result<ResourceView> {
+        const ACTION: &str = "provault:ExemptResource";
+        self.audited(caller, ACTION, name, async {
+            self.permit(caller, ACTION, "*")?;
+            let resource = self.resource_named(caller, name).await?;
+            let exemption = Exemption {
+                resource_arn: resource.arn.clone(),
+                account: resource.account.clone(),
+                reason: new.reason.trim().to_owned(),
+                owner: new.owner.trim().to_owned(),
+                until: new.until,
+                created_at: self.now(),
+            };
+            exemption.validate()?;
+            self.catalog().put_exemption(&exemption).await?;
+            self.resource_view(resource).await
+        })
+        .await
+    }
+
+    /// `provault:EndExemption`, by name or ARN.
+    pub async fn end_exemption(&self, caller: &Caller, name: &str) -> Result<ResourceView> {
+        const ACTION: &str = "provault:EndExemption";
+        self.audited(caller, ACTION, name, async {
+            self.permit(caller, ACTION, "*")?;
+            let resource = self.resource_named(caller, name).await?;
+            if !self.catalog().delete_exemption(&resource.arn).await? {
+                return Err(AppError::not_found(format!("The resource '{name}' is not exempt.")));
             }
-        }
-        let tests = catalog.list_jobs::<RestoreTest>(&open, Page::all()).await?.items;
-        let testing = tests.into_iter().map(|test| test.resource_arn).collect();
-        Ok(Promises { plans, backing_up, testing })
+            self.resource_view(resource).await
+        })
+        .await
+    }
+
+    pub(crate) async fn resource_view(&self, resource: Resource) -> Result<ResourceView> {
+        let promises = self.engine().promises(&resource.account).await?;
+        self.judged(&promises, resource).await
     }
 
     /// A resource, judged by what its plans and objectives promise.
@@ -123,20 +143,12 @@ impl App {
         promises: &Promises,
         resource: Resource,
     ) -> Result<ResourceView> {
-        let newest = self.catalog().newest_recovery_point(&resource.account, &resource.arn).await?;
-        let now = self.now();
-        let (selected, due) = newest_due(&resource, &promises.plans, now)?;
-        let observed = Observed {
-            selected,
-            due: due.as_ref(),
-            newest: newest.as_ref(),
-            backing_up_since: promises.backing_up.get(&resource.arn).copied(),
-            testing: promises.testing.contains(&resource.arn),
-        };
-        let Assessment { protection, verdict, troubles } = assess(&resource, &observed, now);
+        let Standing { newest, exemption, assessment } =
+            self.engine().standing(promises, &resource).await?;
+        let Assessment { protection, verdict, troubles } = assessment;
         let overdue = protection == Protection::Overdue;
         let verdict = verdict.map(|verdict| if overdue { Verdict::Overdue } else { verdict });
         let last_backup_at = newest.map(|point| point.captured_at);
-        Ok(ResourceView { resource, last_backup_at, protection, verdict, troubles })
+        Ok(ResourceView { resource, last_backup_at, protection, verdict, troubles, exemption })
     }
 }

@@ -4,6 +4,8 @@
 //! told and one that did not happen is not. A row is delivered at least once: a sender that dies
 //! between sending and reporting sends again, under the same [`Delivery::id`].
 
+use std::collections::BTreeSet;
+
 use jiff::Timestamp;
 use provault_domain::{AccountId, Arn, Notification, SubscriptionTarget};
 use serde::{Deserialize, Serialize};
@@ -154,9 +156,22 @@ pub(crate) async fn enqueue(
     notification: &Notification,
     now: Timestamp,
 ) -> Result<()> {
+    enqueue_once(tx, notification, now, &mut BTreeSet::new()).await
+}
+
+/// The same, but not for a topic among `told`, to which it adds the one that is told.
+pub(crate) async fn enqueue_once(
+    tx: &mut AnyConnection,
+    notification: &Notification,
+    now: Timestamp,
+    told: &mut BTreeSet<Arn>,
+) -> Result<()> {
     let vault = vault::by_name(&mut *tx, &notification.account, &notification.vault_name).await?;
     let Some(setting) = vault.and_then(|vault| vault.notifications) else { return Ok(()) };
     if !notification.event.wanted_by(&setting.events) {
+        return Ok(());
+    }
+    if !told.insert(setting.topic_arn.clone()) {
         return Ok(());
     }
     for subscription in topic::subscriptions(&mut *tx, &setting.topic_arn).await? {

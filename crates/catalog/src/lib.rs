@@ -26,6 +26,7 @@
 //!
 //! An operation can be dropped at any moment: its transaction is rolled back.
 
+mod absence;
 mod access_key;
 mod audit;
 mod care;

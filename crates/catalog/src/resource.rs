@@ -3,6 +3,7 @@
 use provault_domain::{AccountId, Arn, Resource};
 use sqlx::{AnyConnection, Row};
 
+use crate::absence;
 use crate::error::{CatalogError, Result};
 use crate::page::{Listed, Page, Select, body, micros, to_body};
 use crate::pool::{Catalog, any, transact};
@@ -65,7 +66,7 @@ impl Catalog {
                 .bind(arn.to_string())
                 .execute(&mut *tx)
                 .await?;
-            Ok(())
+            absence::forget(tx, arn).await
         })
     }
 

@@ -48,7 +48,7 @@ pub use lifecycle::Lifecycle;
 pub use notification::{Notification, NotificationEvent};
 pub use plan::{BackupPlan, BackupRule};
 pub use probe::{Assertion, Probe, ServiceSpec};
-pub use protection::Protection;
+pub use protection::{Exemption, Protection, ResourceTrouble};
 pub use recovery_point::{Payload, RecoveryPoint, RecoveryPointStatus};
 pub use resource::{Kind, Resource};
 pub use restore_job::{RestoreJob, RestoreJobEvent, RestoreJobState};

@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::care::VaultAlarm;
-use crate::{AccountId, Arn, BackupJobState, Region, RestoreJobState, Verdict};
+use crate::{AccountId, Arn, BackupJobState, Region, ResourceTrouble, RestoreJobState, Verdict};
 
 /// Something a vault's topic may be told about.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -53,6 +53,8 @@ pub enum NotificationEvent {
         /// Whether what the test created is gone again.
         cleaned_up: bool,
     },
+    /// Something about a resource should have happened and has not.
+    ResourceAlarm(ResourceTrouble),
     /// Something is wrong with the vault itself.
     VaultAlarm(VaultAlarm),
 }
@@ -79,6 +81,14 @@ impl NotificationEvent {
             }
             Self::RestoreJobEnded(_) | Self::RestoreTestEnded { .. } => {
                 &["RESTORE_JOB_COMPLETED", "RESTORE_JOB_FAILED"]
+            }
+            // A test that did not come is told to whoever asked for tests, a backup to whoever asked
+            // for backups.
+            Self::ResourceAlarm(ResourceTrouble::NotTested) => {
+                &["RESTORE_JOB_COMPLETED", "RESTORE_JOB_FAILED"]
+            }
+            Self::ResourceAlarm(_) => {
+                &["BACKUP_JOB_COMPLETED", "BACKUP_JOB_FAILED", "BACKUP_JOB_EXPIRED"]
             }
             Self::VaultAlarm(_) => &[
                 "RECOVERY_POINT_MODIFIED",

@@ -4,12 +4,15 @@
 //! objectives promise and the moment at which somebody asks.
 
 use jiff::{SignedDuration, Timestamp};
+use serde::{Deserialize, Serialize};
 
 use crate::cron::ScheduleTimezone;
 use crate::plan::add_minutes;
 use crate::step::state_names;
 use crate::verdict::duration;
-use crate::{BackupPlan, BackupRule, BackupSelection, Invalid, RecoveryPoint, Resource, Verdict};
+use crate::{
+    AccountId, Arn, BackupPlan, BackupRule, BackupSelection, Invalid, RecoveryPoint, Resource, Verdict,
+};
 
 /// How long after its backup a restore test that runs by itself may take to give its verdict: one
 /// waits for others and for the day's backups.
@@ -26,13 +29,87 @@ pub enum Protection {
     Unprotected,
     /// There should be a newer recovery point than there is.
     Overdue,
+    /// Somebody has said why it needs no backup, until when.
+    Exempt,
 }
 state_names!(Protection {
     Protected = "PROTECTED",
     Waiting = "WAITING",
     Unprotected = "UNPROTECTED",
     Overdue = "OVERDUE",
+    Exempt = "EXEMPT",
 });
+
+/// Kinds of what is not as it should be with a resource.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum ResourceTrouble {
+    /// There should be a newer recovery point than there is.
+    Overdue,
+    /// Nothing promises a backup.
+    Unprotected,
+    /// The newest recovery point should have been tested by now.
+    NotTested,
+    /// The restore test of the newest recovery point did not pass.
+    TestFailed,
+    /// The newest recovery point is damaged, or its snapshot is gone.
+    Damaged,
+}
+state_names!(ResourceTrouble {
+    Overdue = "OVERDUE",
+    Unprotected = "UNPROTECTED",
+    NotTested = "NOT_TESTED",
+    TestFailed = "TEST_FAILED",
+    Damaged = "DAMAGED",
+});
+
+impl ResourceTrouble {
+    /// What comes about by time passing alone: no event tells of it, so an alarm does. The others
+    /// are told by the events that bring them, or by nothing but a decision that was never made.
+    pub const BY_ABSENCE: [Self; 2] = [Self::Overdue, Self::NotTested];
+}
+
+/// The longest that a resource may be exempt at a time, in days: what nobody has looked at for a year is
+/// no decision any more.
+pub const MAX_EXEMPTION_DAYS: i64 = 366;
+
+/// Somebody's word that a resource needs no backup, such as that it can be reproduced from its sources. It
+/// has an end, so that it is looked at again.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Exemption {
+    /// The resource.
+    pub resource_arn: Arn,
+    /// Tenant.
+    pub account: AccountId,
+    /// Why.
+    pub reason: String,
+    /// Who stands for it.
+    pub owner: String,
+    /// From this moment on it says nothing any more.
+    pub until: Timestamp,
+    /// When it was given.
+    pub created_at: Timestamp,
+}
+
+impl Exemption {
+    /// Refuses one without reason or owner, or one that has no end soon enough.
+    pub fn validate(&self) -> Result<(), Invalid> {
+        for (member, text) in [("Reason", &self.reason), ("Owner", &self.owner)] {
+            if text.trim().is_empty() || text.chars().count() > 1000 {
+                return Err(Invalid::new(member, "give 1 to 1000 characters."));
+            }
+        }
+        if self.until <= self.created_at {
+            return Err(Invalid::new("EndDate", "it lies in the past."));
+        }
+        if self.until > add_minutes(self.created_at, MAX_EXEMPTION_DAYS * 24 * 60) {
+            return Err(Invalid::new(
+                "EndDate",
+                format!("an exemption holds for {MAX_EXEMPTION_DAYS} days at most; give it again then."),
+            ));
+        }
+        Ok(())
+    }
+}
 
 /// A backup that a plan has promised and that should have begun by now.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -58,6 +135,8 @@ pub struct Observed<'a> {
     pub backing_up_since: Option<Timestamp>,
     /// Whether a restore test of it waits or is at work.
     pub testing: bool,
+    /// Why it needs no backup.
+    pub exemption: Option<&'a Exemption>,
 }
 
 /// The answer about one resource.
@@ -68,22 +147,26 @@ pub struct Assessment {
     /// The newest recovery point's verdict; NOT_TESTED when it has none, absent when there is no point.
     pub verdict: Option<Verdict>,
     /// What is not as it should be, and why; empty when all is well.
-    pub troubles: Vec<String>,
+    pub troubles: Vec<(ResourceTrouble, String)>,
 }
 
 /// Judges one resource at `now`.
 pub fn assess(resource: &Resource, observed: &Observed<'_>, now: Timestamp) -> Assessment {
-    let (protection, trouble) = backups(resource, observed, now);
-    let mut troubles: Vec<String> = trouble.into_iter().collect();
     let verdict = observed
         .newest
         .map(|point| point.last_verdict.as_ref().map_or(Verdict::NotTested, |last| last.verdict));
+    if observed.exemption.is_some_and(|exemption| exemption.until > now) {
+        return Assessment { protection: Protection::Exempt, verdict, troubles: Vec::new() };
+    }
+    let (protection, trouble) = backups(resource, observed, now);
+    let mut troubles = Vec::from_iter(trouble);
     if let Some(point) = observed.newest {
         if let Some(condition) = &point.condition {
-            troubles.push(format!(
+            let what = format!(
                 "its newest recovery point is {}: {}",
                 condition.trouble, condition.message
-            ));
+            );
+            troubles.push((ResourceTrouble::Damaged, what));
         }
         troubles.extend(test_trouble(resource, observed, point, now));
     }
@@ -94,7 +177,8 @@ fn backups(
     resource: &Resource,
     observed: &Observed<'_>,
     now: Timestamp,
-) -> (Protection, Option<String>) {
+) -> (Protection, Option<(ResourceTrouble, String)>) {
+    let overdue = |why: String| (Protection::Overdue, Some((ResourceTrouble::Overdue, why)));
     let captured = observed.newest.map(|point| point.captured_at);
     if let Some(objective) = resource.rpo_seconds {
         let since = captured.unwrap_or(resource.created_at);
@@ -104,28 +188,27 @@ fn backups(
                 Some(_) => format!("its newest recovery point is {} old", duration(age)),
                 None => format!("it has no recovery point, {} after it was registered", duration(age)),
             };
-            let reason = format!(
+            return overdue(format!(
                 "{what}, and its recovery point objective is {}.",
                 duration(objective)
-            );
-            return (Protection::Overdue, Some(reason));
+            ));
         }
     }
     if let Some(due) = observed.due
         && captured.is_none_or(|captured| captured < due.at)
         && observed.backing_up_since.is_none_or(|since| since < due.at)
     {
-        let reason = format!(
+        return overdue(format!(
             "the backup of plan {}, rule {}, that was due at {} has not come; see `provault jobs` for \
              what became of it.",
             due.plan, due.rule, due.at
-        );
-        return (Protection::Overdue, Some(reason));
+        ));
     }
     if !observed.selected && resource.rpo_seconds.is_none() {
         let reason = "no plan selects it and it has no recovery point objective: nothing would tell \
                       that its backups have ended.";
-        return (Protection::Unprotected, Some(reason.to_owned()));
+        let trouble = (ResourceTrouble::Unprotected, reason.to_owned());
+        return (Protection::Unprotected, Some(trouble));
     }
     let protection = if captured.is_some() { Protection::Protected } else { Protection::Waiting };
     (protection, None)
@@ -137,18 +220,17 @@ fn test_trouble(
     observed: &Observed<'_>,
     point: &RecoveryPoint,
     now: Timestamp,
-) -> Option<String> {
+) -> Option<(ResourceTrouble, String)> {
     match &point.last_verdict {
         Some(last) => (last.verdict != Verdict::Passed).then(|| {
-            format!("the restore test of its newest recovery point: {}.", last.verdict)
+            let what = format!("the restore test of its newest recovery point: {}.", last.verdict);
+            (ResourceTrouble::TestFailed, what)
         }),
         None if resource.test_after_backup && !observed.testing => {
             let age = now.duration_since(point.completed_at);
-            (age > TEST_WITHIN).then(|| {
-                "its newest recovery point was never tested, although a restore test should follow \
-                 every backup."
-                    .to_owned()
-            })
+            let what = "its newest recovery point was never tested, although a restore test should \
+                        follow every backup.";
+            (age > TEST_WITHIN).then(|| (ResourceTrouble::NotTested, what.to_owned()))
         }
         None => None,
     }

@@ -9,8 +9,8 @@ use provault_domain::protection::{Assessment, Due, Observed, assess, newest_due}
 use provault_domain::recovery_point::{PointCondition, PointTrouble, PointVerdict};
 use provault_domain::selection::Conditions;
 use provault_domain::{
-    Arn, BackupPlan, BackupRule, BackupSelection, Kind, Lifecycle, Payload, Protection,
-    RecoveryPoint, RecoveryPointStatus, Resource, Tags, Verdict,
+    Arn, BackupPlan, BackupRule, BackupSelection, Exemption, Kind, Lifecycle, Payload, Protection,
+    RecoveryPoint, RecoveryPointStatus, Resource, ResourceTrouble, Tags, Verdict,
 };
 
 const ACCOUNT: &str = "111122223333";
@@ -125,8 +125,18 @@ fn all_of(plan: &BackupPlan) -> BackupSelection {
     }
 }
 
-const NOTHING: Observed<'_> =
-    Observed { selected: false, due: None, newest: None, backing_up_since: None, testing: false };
+const NOTHING: Observed<'_> = Observed {
+        selected: false,
+        due: None,
+        newest: None,
+        backing_up_since: None,
+        testing: false,
+        exemption: None,
+    };
+
+fn kinds(answer: &Assessment) -> Vec<ResourceTrouble> {
+    answer.troubles.iter().map(|(kind, _)| *kind).collect()
+}
 
 fn due_at(now: &str) -> Option<Timestamp> {
     let plan = daily();
@@ -206,7 +216,9 @@ fn a_backup_that_did_not_come_is_overdue_until_it_comes_or_is_at_work() {
     };
     let Assessment { protection, troubles, .. } = ask(Observed { newest: Some(&old), ..NOTHING });
     assert_eq!(protection, Protection::Overdue);
-    assert!(troubles[0].contains("nightly") && troubles[0].contains("2026-01-02T05"), "{troubles:?}");
+    let (kind, why) = &troubles[0];
+    assert_eq!(*kind, ResourceTrouble::Overdue);
+    assert!(why.contains("nightly") && why.contains("2026-01-02T05"), "{why}");
     assert_eq!(ask(NOTHING).protection, Protection::Overdue, "there is none at all");
     for job in ["2026-01-02T05:00:00Z", "2026-01-02T12:00:00Z"] {
         let observed =
@@ -254,7 +266,7 @@ fn what_nothing_promises_is_unprotected_even_with_a_recovery_point() {
     for newest in [None, Some(&newest)] {
         let answer = assess(&resource(), &Observed { newest, ..NOTHING }, now);
         assert_eq!(answer.protection, Protection::Unprotected);
-        assert_eq!(answer.troubles.len(), 1);
+        assert_eq!(kinds(&answer), [ResourceTrouble::Unprotected]);
     }
     let waiting = assess(&resource(), &Observed { selected: true, ..NOTHING }, now);
     assert_eq!(waiting.protection, Protection::Waiting);
@@ -279,15 +291,16 @@ fn a_verdict_that_is_bad_or_absent_for_too_long_is_trouble() {
     };
     let passed = ask(&tested(Verdict::Passed), false, 100);
     assert_eq!(passed.verdict, Some(Verdict::Passed));
-    assert_eq!(passed.troubles, Vec::<String>::new());
+    assert!(passed.troubles.is_empty());
     for verdict in [Verdict::Failed, Verdict::Inconclusive] {
         let answer = ask(&tested(verdict), false, 2);
-        assert_eq!((answer.verdict, answer.troubles.len()), (Some(verdict), 1));
+        assert_eq!(answer.verdict, Some(verdict));
+        assert_eq!(kinds(&answer), [ResourceTrouble::TestFailed]);
         assert_eq!(answer.protection, Protection::Protected);
     }
     let untested = point(taken);
     assert!(ask(&untested, false, 24).troubles.is_empty());
-    assert_eq!(ask(&untested, false, 25).troubles.len(), 1);
+    assert_eq!(kinds(&ask(&untested, false, 25)), [ResourceTrouble::NotTested]);
     assert!(ask(&untested, true, 25).troubles.is_empty(), "it is being tested");
     assert_eq!(ask(&untested, false, 25).verdict, Some(Verdict::NotTested));
     // Where no test was asked for, none is missed.
@@ -308,5 +321,41 @@ fn a_newest_point_that_is_damaged_is_trouble() {
     let observed = Observed { selected: true, newest: Some(&newest), ..NOTHING };
     let answer = assess(&resource(), &observed, now);
     assert_eq!(answer.protection, Protection::Protected);
-    assert_eq!(answer.troubles, ["its newest recovery point is MISSING: its snapshot is gone."]);
+    let why = "its newest recovery point is MISSING: its snapshot is gone.";
+    assert_eq!(answer.troubles, [(ResourceTrouble::Damaged, why.to_owned())]);
+}
+
+fn exemption(until: Timestamp) -> Exemption {
+    let resource = resource();
+    Exemption {
+        resource_arn: resource.arn,
+        account: resource.account,
+        reason: "made again from its sources".to_owned(),
+        owner: "ann".to_owned(),
+        until,
+        created_at: resource.created_at,
+    }
+}
+
+#[test]
+fn an_exemption_holds_until_its_end() {
+    let until = at("2026-03-01T00:00:00Z");
+    let exempt = exemption(until);
+    let observed = Observed { exemption: Some(&exempt), ..NOTHING };
+    let just_before = until - SignedDuration::from_secs(1);
+    let answer = assess(&resource(), &observed, just_before);
+    assert_eq!(answer.protection, Protection::Exempt);
+    assert!(answer.troubles.is_empty());
+    assert_eq!(assess(&resource(), &observed, until).protection, Protection::Unprotected);
+}
+
+#[test]
+fn an_exemption_has_a_reason_an_owner_and_an_end() {
+    let good = exemption(at("2026-03-01T00:00:00Z"));
+    good.validate().unwrap();
+    let refused = |exemption: Exemption| exemption.validate().unwrap_err().member;
+    assert_eq!(refused(Exemption { reason: " ".to_owned(), ..good.clone() }), "Reason");
+    assert_eq!(refused(Exemption { owner: String::new(), ..good.clone() }), "Owner");
+    assert_eq!(refused(Exemption { until: good.created_at, ..good.clone() }), "EndDate");
+    assert_eq!(refused(Exemption { until: at("2027-03-01T00:00:00Z"), ..good }), "EndDate");
 }

@@ -18,7 +18,7 @@ use crate::pause::pause;
 use crate::shared::{Parts, Shared, blocking};
 use crate::vault_place::VaultPlace;
 use crate::{
-    EngineError, Result, backup, care, care_schedule, catalog_backup, expiry, outbox, reconcile,
+    EngineError, Result, absence, backup, care, care_schedule, catalog_backup, expiry, outbox, reconcile,
     restore, restore_test, schedule, unsettled,
 };
 
@@ -35,6 +35,8 @@ const CARE_AT_ONCE: usize = 2;
 const CARE_EVERY: Duration = Duration::from_secs(10);
 /// What waits since before the server was started comes first.
 const CARE_AFTER_START: Duration = Duration::from_mins(1);
+/// How often every resource is asked for what it should have by now.
+const ABSENCE_EVERY: Duration = Duration::from_mins(1);
 /// How long a stop waits for running jobs to give up.
 const STOP_LIMIT: Duration = Duration::from_secs(30);
 
@@ -332,7 +334,7 @@ impl Engine {
         let shared = || Arc::clone(&self.shared);
         let (backups, restores, tests) = (shared(), shared(), shared());
         let (sends, time, rounds) = (shared(), shared(), shared());
-        let (care, vaults) = (shared(), shared());
+        let (care, vaults, absent) = (shared(), shared(), shared());
         loops.spawn(kept_alive("backups", move || {
             claim_loop(Arc::clone(&backups), BACKUPS_AT_ONCE, backup_turn)
         }));
@@ -348,6 +350,7 @@ impl Engine {
         loops.spawn(kept_alive("care of vaults", move || care_loop(Arc::clone(&vaults))));
         loops.spawn(kept_alive("deliveries", move || delivery_loop(Arc::clone(&sends))));
         loops.spawn(kept_alive("time", move || time_loop(Arc::clone(&time))));
+        loops.spawn(kept_alive("absence", move || absence_loop(Arc::clone(&absent))));
         loops.spawn(kept_alive("reconcilers", move || reconcile_loop(Arc::clone(&rounds))));
         Ok(Running { shared: Arc::clone(&self.shared), loops })
     }
@@ -489,6 +492,16 @@ async fn time_loop(shared: Arc<Shared>) {
             }
         }
         tokio::time::sleep(SCHEDULE_EVERY).await;
+    }
+}
+
+async fn absence_loop(shared: Arc<Shared>) {
+    loop {
+        // After a start the schedule comes first: what was missed is made up for before it is complained of.
+        tokio::time::sleep(ABSENCE_EVERY).await;
+        if let Err(error) = absence::tick(&shared).await {
+            tracing::error!(%error, "what is absent could not be looked for; trying again");
+        }
     }
 }
 

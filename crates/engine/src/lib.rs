@@ -16,6 +16,7 @@
 //!
 //! Everything that touches disks or waits for programs runs on threads that may block.
 
+mod absence;
 mod backup;
 mod care;
 mod care_check;
@@ -51,6 +52,7 @@ mod vault_place;
 mod vaults;
 mod verification;
 
+pub use absence::{Promises, Standing};
 pub use clock::Clock;
 pub use engine::{Engine, RepositoryInfo, Running};
 pub use error::{EngineError, Result};

@@ -72,6 +72,7 @@ const OPERATOR: &str = r#"{"Statement":{"Effect":"Allow","Resource":"*","Action"
     "backup:TagResource","backup:UntagResource",
     "provault:Describe*","provault:List*","provault:Get*",
     "provault:AddResource","provault:TagResource","provault:RemoveResource",
+    "provault:ExemptResource","provault:EndExemption",
     "provault:AddTopic","provault:RemoveTopic","provault:Subscribe","provault:Unsubscribe",
     "provault:StartRestoreTest","provault:StopRestoreTest","provault:StopRestoreJob",
     "provault:StartCareRun","provault:StopCareRun","provault:UpdateVaultCare"

@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 use provault_domain::care::VaultAlarm;
-use provault_domain::{BackupJobState, Notification, NotificationEvent, RestoreJobState, Verdict};
+use provault_domain::{
+    BackupJobState, Notification, NotificationEvent, ResourceTrouble, RestoreJobState, Verdict,
+};
 use serde::{Deserialize, Serialize};
 
 /// The subject of AWS Backup's own SNS messages.
@@ -13,6 +15,8 @@ const SUBJECT: &str = "Notification from AWS Backup";
 const RESTORE_TEST_SUBJECT: &str = "Restore Test Status";
 /// The subject of an alarm about a vault.
 const VAULT_SUBJECT: &str = "Backup Vault Alarm";
+/// The subject of an alarm about a resource.
+const RESOURCE_SUBJECT: &str = "Protected Resource Alarm";
 /// Characters of a reason that are sent; the rest stands in the job.
 const LONGEST_REASON: usize = 2000;
 
@@ -34,7 +38,7 @@ pub struct Message {
 /// The guide shows only the ends COMPLETED, FAILED and EXPIRED of backup jobs; the other events
 /// follow their pattern. Their `State` is the job's state, RUNNING for a start. The end of a
 /// restore test, of which AWS sends nothing, has `EventType` `RESTORE_TEST` and the verdict as its
-/// `State`; an alarm about a vault has `BACKUP_VAULT` and what is wrong.
+/// `State`; an alarm about a vault has `BACKUP_VAULT` and what is wrong, one about a resource `RESOURCE`.
 pub fn render(notification: &Notification) -> Message {
     let n = notification;
     let (subject, event_type, state, text) = match n.event {
@@ -56,6 +60,9 @@ pub fn render(notification: &Notification) -> Message {
             verdict.as_str(),
             restore_test(n, verdict, cleaned_up),
         ),
+        NotificationEvent::ResourceAlarm(trouble) => {
+            (RESOURCE_SUBJECT, "RESOURCE", trouble.as_str(), resource_alarm(n, trouble))
+        }
         NotificationEvent::VaultAlarm(alarm) => {
             (VAULT_SUBJECT, "BACKUP_VAULT", alarm.as_str(), vault_alarm(n, alarm))
         }
@@ -155,6 +162,17 @@ fn restore_test(n: &Notification, verdict: Verdict, cleaned_up: bool) -> String 
         (None, false) => "What the test created has NOT been cleaned up.".to_owned(),
     });
     format!("{}\n{}RestoreTest ID : {}", said.join(" "), arns(n), n.job_id)
+}
+
+fn resource_alarm(n: &Notification, trouble: ResourceTrouble) -> String {
+    let what = match trouble {
+        ResourceTrouble::Overdue => "has no recovery point as new as it should have.",
+        ResourceTrouble::NotTested => "has a newest recovery point that was not tested in time.",
+        ResourceTrouble::Unprotected => "is protected by nothing.",
+        ResourceTrouble::TestFailed => "has a newest recovery point whose restore test did not pass.",
+        ResourceTrouble::Damaged => "has a newest recovery point that is not whole.",
+    };
+    with_reason(format!("Resource {} {what} {}", n.job_id, arns(n)).trim_end().to_owned(), n)
 }
 
 fn vault_alarm(n: &Notification, alarm: VaultAlarm) -> String {

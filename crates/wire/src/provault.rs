@@ -13,6 +13,8 @@
 //! | `GET /resources` | `provault:ListResources` | → [`ResourceList`] |
 //! | `GET /resources/{name or ARN}` | `provault:DescribeResource` | → [`Resource`] |
 //! | `POST /resources/{name or ARN}/tags` | `provault:TagResource` | [`ChangeTagsInput`] → [`Resource`] |
+//! | `POST /resources/{name or ARN}/exemption` | `provault:ExemptResource` | [`ExemptResourceInput`] → [`Resource`] |
+//! | `DELETE /resources/{name or ARN}/exemption` | `provault:EndExemption` | → [`Resource`] |
 //! | `DELETE /resources/{name or ARN}` | `provault:RemoveResource` | |
 //! | `POST /roles`, `GET /roles`, `DELETE /roles/{name or ARN}` | `provault:AddRole`, … | [`AddNameInput`] → [`Named`], [`NamedList`] |
 //! | `POST /users` | `provault:AddUser` | [`AddUserInput`] → [`User`] |
@@ -216,7 +218,10 @@ message! {
         protection: String,
         /// As in [`ResourceStatus`].
         #[serde(default)]
-        troubles: Vec<String>,
+        troubles: Vec<Trouble>,
+        /// As in [`ResourceStatus`].
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        exemption: Option<Exemption>,
     }
 }
 

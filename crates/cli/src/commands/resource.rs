@@ -2,7 +2,9 @@
 
 use std::path::PathBuf;
 
-use provault_wire::provault::{AddResourceInput, ChangeTagsInput, Resource, ResourceList, Service};
+use provault_wire::provault::{
+    AddResourceInput, ChangeTagsInput, ExemptResourceInput, Resource, ResourceList, Service,
+};
 use serde_json::{Value, json};
 
 use super::{Context, absolute, gone};
@@ -37,6 +39,25 @@ pub enum ResourceCommand {
         /// Key of a tag to remove; may be repeated
         #[arg(long, value_name = "KEY")]
         remove: Vec<String>,
+    },
+    /// Say why a resource needs no backup, for a time; until then it is EXEMPT
+    Exempt {
+        /// Name or ARN
+        resource: String,
+        /// Why it needs no backup, such as how it is made again
+        #[arg(long, value_name = "TEXT")]
+        reason: String,
+        /// Who stands for it
+        #[arg(long, value_name = "WHO")]
+        owner: String,
+        /// For how long, such as 90d; 366d at most
+        #[arg(long, value_name = "TIME")]
+        period: Seconds,
+    },
+    /// End an exemption before its time
+    EndExemption {
+        /// Name or ARN
+        resource: String,
     },
     /// Remove a resource; its recovery points stay
     Remove {
@@ -159,6 +180,17 @@ impl ResourceCommand {
                 let path = format!("/resources/{}/tags", segment(&resource));
                 show(context, &client.own("POST", &path, &[], Some(&body))?)
             }
+            Self::Exempt { resource, reason, owner, period: Seconds(seconds) } => {
+                #[allow(clippy::cast_precision_loss)] // Seconds of some years.
+                let end_date = (jiff::Timestamp::now().as_second() as f64) + (seconds as f64);
+                let input = ExemptResourceInput { reason, owner, end_date };
+                let path = format!("/resources/{}/exemption", segment(&resource));
+                show(context, &client.own("POST", &path, &[], Some(&body(&input)?))?)
+            }
+            Self::EndExemption { resource } => {
+                let path = format!("/resources/{}/exemption", segment(&resource));
+                show(context, &client.own("DELETE", &path, &[], None)?)
+            }
             Self::Remove { resource } => {
                 let path = format!("/resources/{}", segment(&resource));
                 client.own::<Value>("DELETE", &path, &[], None)?;
@@ -221,5 +253,11 @@ fn fields(r: &Resource) -> View {
         .field("Last backup", r.last_backup_time.map(epoch))
         .field("Verdict", r.verdict.clone())
         .field("Protection", (!r.protection.is_empty()).then(|| r.protection.clone()))
-        .field("Trouble", (!r.troubles.is_empty()).then(|| r.troubles.join(" ")))
+        .field("Trouble", (!r.troubles.is_empty()).then(|| {
+            r.troubles.iter().map(|t| t.reason.as_str()).collect::<Vec<_>>().join(" ")
+        }))
+        .field("Exemption", r.exemption.as_ref().map(|exemption| {
+            let until = epoch(exemption.end_date);
+            format!("until {until}, {}: {}", exemption.owner, exemption.reason)
+        }))
 }

@@ -34,7 +34,7 @@ impl StatusArgs {
                 resource.protection.clone(),
                 dash(resource.verdict.clone()),
                 dash(resource.last_backup_time.map(epoch)),
-                dash((!resource.troubles.is_empty()).then(|| resource.troubles.join(" "))),
+                dash(reasons(resource)),
             ]
         });
         let resources = View::table(&["NAME", "PROTECTION", "VERDICT", "LAST BACKUP", "REASON"])
@@ -52,6 +52,16 @@ impl StatusArgs {
         let both = [resources, alarms].into_iter();
         both.filter(|view| !view.is_empty()).collect()
     }
+}
+
+/// What is wrong, or why that is none.
+fn reasons(resource: &ResourceStatus) -> Option<String> {
+    if let Some(exemption) = resource.exemption.as_ref().filter(|_| resource.protection == "EXEMPT") {
+        let until = epoch(exemption.end_date);
+        return Some(format!("until {until}, {}: {}", exemption.owner, exemption.reason));
+    }
+    let reasons: Vec<&str> = resource.troubles.iter().map(|t| t.reason.as_str()).collect();
+    Some(reasons.join(" "))
 }
 
 /// One line that says how much is wrong.

@@ -607,7 +607,7 @@ fn the_status_is_an_exit_code_for_monitoring() {
         "Alarms": [{ "BackupVaultName": "main", "Alarm": "UNREACHABLE", "Since": 0, "Message": "gone" }],
         "Resources": [
             resource("docs", "PROTECTED", json!([])),
-            resource("mail", "OVERDUE", json!(["it has not come."])),
+            resource("mail", "OVERDUE", json!([{ "Kind": "OVERDUE", "Reason": "it has not come." }])),
         ] });
     let server = Server::script(vec![ok(&well), ok(&ill), ok(&ill), ok(&ill)]);
     let ran = run(&server, &["status"]);

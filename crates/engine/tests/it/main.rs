@@ -4,6 +4,7 @@
 // A test may fail by panicking; that is what it is for.
 #![allow(clippy::unwrap_used)]
 
+mod absence;
 mod adoption;
 mod care;
 mod expiry;

@@ -55,6 +55,8 @@ pub(crate) async fn answer(
         Operation::ListResources => resource::list(&call).await,
         Operation::DescribeResource(name) => resource::describe(&call, name).await,
         Operation::TagResource(name) => resource::tag(&call, name).await,
+        Operation::ExemptResource(name) => status::exempt(&call, name).await,
+        Operation::EndExemption(name) => status::end_exemption(&call, name).await,
         Operation::RemoveResource(name) => resource::remove(&call, name).await,
         Operation::AddRole => named::add_role(&call).await,
         Operation::ListRoles => named::list_roles(&call).await,
@@ -134,6 +136,8 @@ operations! {
     "GET" ["resources"] => ListResources;
     "GET" ["resources", name] => DescribeResource(name);
     "POST" ["resources", name, "tags"] => TagResource(name);
+    "POST" ["resources", name, "exemption"] => ExemptResource(name);
+    "DELETE" ["resources", name, "exemption"] => EndExemption(name);
     "DELETE" ["resources", name] => RemoveResource(name);
     "POST" ["roles"] => AddRole;
     "GET" ["roles"] => ListRoles;

@@ -160,7 +160,7 @@ fn assertion(path: &str, wire: wire::Assertion) -> Result<Assertion, AppError> {
     }
 }
 
-fn resource(view: ResourceView) -> wire::Resource {
+pub(super) fn resource(view: ResourceView) -> wire::Resource {
     let resource = view.resource;
     wire::Resource {
         resource_arn: resource.arn.to_string(),
@@ -182,7 +182,8 @@ fn resource(view: ResourceView) -> wire::Resource {
         last_backup_time: view.last_backup_at.map(epoch),
         verdict: view.verdict.map(|verdict| verdict.to_string()),
         protection: view.protection.to_string(),
-        troubles: view.troubles,
+        troubles: view.troubles.into_iter().map(super::status::trouble).collect(),
+        exemption: view.exemption.map(super::status::exemption),
     }
 }
 

@@ -1,6 +1,8 @@
 //! Whether all is well.
 
-use provault_app::{ResourceView, StandingAlarm};
+use jiff::Timestamp;
+use provault_app::{NewExemption, ResourceView, StandingAlarm};
+use provault_domain::{Exemption, ResourceTrouble};
 use provault_wire::provault as wire;
 
 use super::{Answered, Call};
@@ -24,8 +26,39 @@ fn resource(view: ResourceView) -> wire::ResourceStatus {
         protection: view.protection.to_string(),
         verdict: view.verdict.map(|verdict| verdict.to_string()),
         last_backup_time: view.last_backup_at.map(epoch),
-        troubles: view.troubles,
+        troubles: view.troubles.into_iter().map(trouble).collect(),
+        exemption: view.exemption.map(exemption),
     }
+}
+
+pub(super) fn trouble((kind, reason): (ResourceTrouble, String)) -> wire::Trouble {
+    wire::Trouble { kind: kind.to_string(), reason }
+}
+
+pub(super) fn exemption(exemption: Exemption) -> wire::Exemption {
+    wire::Exemption {
+        reason: exemption.reason,
+        owner: exemption.owner,
+        end_date: epoch(exemption.until),
+        creation_date: epoch(exemption.created_at),
+    }
+}
+
+pub(super) async fn exempt(call: &Call<'_>, name: &str) -> Answered {
+    let input: wire::ExemptResourceInput = call.input()?;
+    // What is too large for the type saturates, and no such time exists.
+    #[allow(clippy::cast_possible_truncation)]
+    let millis = (input.end_date * 1000.0) as i64;
+    let until = Timestamp::from_millisecond(millis)
+        .map_err(|_| super::invalid("EndDate: there is no such time; give seconds since 1970."))?;
+    let new = NewExemption { reason: input.reason, owner: input.owner, until };
+    let view = Call::done(call.app.exempt_resource(call.caller, name, new).await)?;
+    Answer::json(&super::resource::resource(view))
+}
+
+pub(super) async fn end_exemption(call: &Call<'_>, name: &str) -> Answered {
+    let view = Call::done(call.app.end_exemption(call.caller, name).await)?;
+    Answer::json(&super::resource::resource(view))
 }
 
 fn alarm(standing: StandingAlarm) -> wire::StandingAlarm {

@@ -28,7 +28,7 @@ async fn what_nothing_promises_and_what_is_too_old_is_told() {
     let overdue = world.wait(&format!("/provault/v1/resources/{}", segment(arn)), "Protection", "OVERDUE");
     let shown = overdue.await;
     assert_eq!(shown["Verdict"], "OVERDUE");
-    assert!(shown["Troubles"][0].as_str().unwrap().contains("objective is 2 s"), "{shown:#}");
+    assert!(shown["Troubles"][0]["Reason"].as_str().unwrap().contains("objective is 2 s"), "{shown:#}");
     let status = world.ok("GET", STATUS, Value::Null).await;
     assert_eq!(status["Well"], false);
     let of = |name: &str| {
@@ -62,4 +62,34 @@ async fn a_plan_that_selects_a_resource_protects_it() {
     world.ok("PUT", &selections, selection).await;
     // Its first backup is not due yet.
     assert_eq!(protection().await, (json!("WAITING"), json!(true)));
+}
+
+#[tokio::test]
+async fn an_exemption_says_why_who_and_until_when() {
+    let world = World::new().await;
+    let resource = world.resource("notes").await;
+    let target = format!("/provault/v1/resources/{}/exemption", segment(&resource));
+    let end = jiff::Timestamp::now().as_second() + 86_400;
+    let good = json!({ "Reason": "built from source", "Owner": "ann", "EndDate": end });
+    for (member, value) in [
+        ("Reason", json!(" ")),
+        ("Owner", json!("")),
+        ("EndDate", json!(1)),
+        ("EndDate", json!(end + 400 * 86_400)),
+        ("EndDate", json!(1e300)),
+    ] {
+        let mut wrong = good.clone();
+        wrong[member] = value;
+        let reply = world.refused("POST", &target, wrong, "InvalidParameterValueException").await;
+        assert!(reply.message().contains(member), "{reply:?}");
+    }
+    world.refused("DELETE", &target, Value::Null, "ResourceNotFoundException").await;
+    let nowhere = "/provault/v1/resources/nowhere/exemption";
+    world.refused("POST", nowhere, good.clone(), "ResourceNotFoundException").await;
+    let shown = world.ok("POST", &target, good).await;
+    assert_eq!(shown["Protection"], "EXEMPT");
+    assert_eq!(shown["Exemption"]["Owner"], "ann");
+    assert_eq!(world.ok("GET", STATUS, Value::Null).await["Well"], true);
+    let shown = world.ok("DELETE", &target, Value::Null).await;
+    assert_eq!(shown["Protection"], "UNPROTECTED");
 }

@@ -26,7 +26,7 @@ message! {
         /// Its name.
         name: String,
         /// `PROTECTED`, `WAITING` (its first backup is not due yet), `UNPROTECTED` (nothing promises
-        /// a backup) or `OVERDUE`.
+        /// a backup), `OVERDUE` or `EXEMPT`.
         protection: String,
         /// Verdict on its newest recovery point; absent where there is none.
         #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -34,8 +34,47 @@ message! {
         /// Capture time of its newest recovery point.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         last_backup_time: Option<EpochSeconds>,
-        /// What is not as it should be, and why; empty when all is well.
-        troubles: Vec<String>,
+        /// What is not as it should be; empty when all is well.
+        troubles: Vec<Trouble>,
+        /// Why it needs no backup; it may have ended.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        exemption: Option<Exemption>,
+    }
+}
+
+message! {
+    /// Something that is not as it should be.
+    Trouble {
+        /// `OVERDUE`, `UNPROTECTED`, `NOT_TESTED`, `TEST_FAILED` or `DAMAGED`.
+        kind: String,
+        /// Why.
+        reason: String,
+    }
+}
+
+message! {
+    /// Why a resource needs no backup.
+    Exemption {
+        /// Why.
+        reason: String,
+        /// Who stands for it.
+        owner: String,
+        /// From this moment on it says nothing any more.
+        end_date: EpochSeconds,
+        /// When it was given.
+        creation_date: EpochSeconds,
+    }
+}
+
+message! {
+    /// Exempts a resource, for 366 days at most.
+    ExemptResourceInput {
+        /// Why it needs no backup.
+        reason: String,
+        /// Who stands for it.
+        owner: String,
+        /// From this moment on the exemption says nothing any more.
+        end_date: EpochSeconds,
     }
 }
 

@@ -1,0 +1,155 @@
+//! What is absent: alarms about resources, and the exemptions of those that need no backup.
+
+use std::collections::BTreeSet;
+
+use jiff::Timestamp;
+use provault_domain::{
+    AccountId, Arn, Exemption, Notification, NotificationEvent, Resource, ResourceTrouble,
+};
+use sqlx::{AnyConnection, Row};
+
+use crate::delivery;
+use crate::error::{CatalogError, Result};
+use crate::page::{Select, micros, to_body};
+use crate::pool::{Catalog, any, transact};
+
+impl Catalog {
+    /// Every account that has a registered resource.
+    pub async fn accounts_with_resources(&self) -> Result<Vec<AccountId>> {
+        let rows = Select::new("SELECT DISTINCT account FROM resources")
+            .then("ORDER BY account")
+            .rows(&self.read)
+            .await?;
+        let account = |row: &sqlx::any::AnyRow| {
+            let text: String = row.try_get("account")?;
+            text.parse().map_err(|why: provault_domain::Invalid| CatalogError::Corrupt {
+                what: "the account of a resource".to_owned(),
+                message: why.message,
+            })
+        };
+        rows.iter().map(account).collect()
+    }
+
+    /// The account's exemptions.
+    pub async fn list_exemptions(&self, account: &AccountId) -> Result<Vec<Exemption>> {
+        Select::new("SELECT body FROM exemptions")
+            .and("account =", account)
+            .then("ORDER BY resource_arn")
+            .all(&self.read)
+            .await
+    }
+
+    /// Exempts a resource, in place of an exemption it has.
+    pub async fn put_exemption(&self, exemption: &Exemption) -> Result<()> {
+        transact!(self, |tx| {
+            let arn = exemption.resource_arn.as_str();
+            if !any(tx, "SELECT 1 FROM resources WHERE arn = $1", &[arn]).await? {
+                return Err(CatalogError::not_found(format!("resource {arn}")));
+            }
+            sqlx::query(
+                "INSERT INTO exemptions (resource_arn, account, body) VALUES ($1, $2, $3) \
+                 ON CONFLICT (resource_arn) DO UPDATE SET body = excluded.body",
+            )
+            .bind(arn.to_owned())
+            .bind(exemption.account.to_string())
+            .bind(to_body(exemption)?)
+            .execute(&mut *tx)
+            .await?;
+            Ok(())
+        })
+    }
+
+    /// Ends an exemption. `false` when there is none.
+    pub async fn delete_exemption(&self, resource: &Arn) -> Result<bool> {
+        transact!(self, |tx| {
+            let gone = sqlx::query("DELETE FROM exemptions WHERE resource_arn = $1")
+                .bind(resource.to_string())
+                .execute(&mut *tx)
+                .await?;
+            Ok(gone.rows_affected() == 1)
+        })
+    }
+
+    /// Lets the alarms about a resource be these, each with its reason. Those that newly stand are told to the
+    /// topics of `vaults`, each topic once; answers with them.
+    pub async fn set_resource_alarms(
+        &self,
+        resource: &Resource,
+        troubles: &[(ResourceTrouble, String)],
+        vaults: &[String],
+        now: Timestamp,
+    ) -> Result<Vec<ResourceTrouble>> {
+        transact!(self, |tx| {
+            let stood = alarms(tx, &resource.arn).await?;
+            for gone in stood.iter().filter(|s| !troubles.iter().any(|(t, _)| t.as_str() == *s)) {
+                sqlx::query("DELETE FROM resource_alarms WHERE resource_arn = $1 AND trouble = $2")
+                    .bind(resource.arn.to_string())
+                    .bind(gone.clone())
+                    .execute(&mut *tx)
+                    .await?;
+            }
+            let mut raised = Vec::new();
+            for (trouble, why) in troubles {
+                if stood.contains(trouble.as_str()) {
+                    continue;
+                }
+                sqlx::query(
+                    "INSERT INTO resource_alarms (resource_arn, trouble, since) VALUES ($1, $2, $3)",
+                )
+                .bind(resource.arn.to_string())
+                .bind(trouble.as_str())
+                .bind(micros(now))
+                .execute(&mut *tx)
+                .await?;
+                let mut told = BTreeSet::new();
+                for vault in vaults {
+                    let notification = notification(resource, *trouble, why, vault, now);
+                    delivery::enqueue_once(tx, &notification, now, &mut told).await?;
+                }
+                raised.push(*trouble);
+            }
+            Ok(raised)
+        })
+    }
+}
+
+async fn alarms(tx: &mut AnyConnection, resource: &Arn) -> Result<BTreeSet<String>> {
+    let rows = Select::new("SELECT trouble FROM resource_alarms")
+        .and("resource_arn =", resource)
+        .rows(&mut *tx)
+        .await?;
+    rows.iter().map(|row| Ok(row.try_get("trouble")?)).collect()
+}
+
+/// What is forgotten together with a resource.
+pub(crate) async fn forget(tx: &mut AnyConnection, resource: &Arn) -> Result<()> {
+    for sql in [
+        "DELETE FROM exemptions WHERE resource_arn = $1",
+        "DELETE FROM resource_alarms WHERE resource_arn = $1",
+    ] {
+        sqlx::query(sql).bind(resource.to_string()).execute(&mut *tx).await?;
+    }
+    Ok(())
+}
+
+fn notification(
+    resource: &Resource,
+    trouble: ResourceTrouble,
+    why: &str,
+    vault: &str,
+    now: Timestamp,
+) -> Notification {
+    Notification {
+        event: NotificationEvent::ResourceAlarm(trouble),
+        account: resource.account.clone(),
+        region: resource.region.clone(),
+        vault_name: vault.to_owned(),
+        at: now,
+        job_id: resource.name.clone(),
+        started_at: now,
+        resource_arn: Some(resource.arn.clone()),
+        recovery_point_arn: None,
+        created_resource_arn: None,
+        reason: Some(why.to_owned()),
+    }
+}
