@@ -4,7 +4,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use provault_tests::{Finished, Program, Sandbox, TestServer};
+use provault_tests::{Finished, Program, Sandbox, Start, TestServer};
 use serde_json::Value;
 
 fn packaging(file: &str) -> PathBuf {
@@ -50,6 +50,14 @@ fn the_dashboard_asks_for_what_there_is() {
     let metrics = answer.into_body().read_to_string().unwrap();
     let dashboard: Value =
         serde_json::from_slice(&fs::read(packaging("grafana/provault.json")).unwrap()).unwrap();
+    let documented =
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/how-to/monitor.md");
+    let documented = fs::read_to_string(documented).unwrap();
+    let rows = documented.lines().filter_map(|line| line.strip_prefix("| `provault_"));
+    for name in rows.filter_map(|row| row.split_once('`')).map(|(name, _)| name) {
+        let given = metrics.contains(&format!("# TYPE provault_{name} gauge"));
+        assert!(given || name.starts_with("vault_alarm"), "{name} is not in\n{metrics}");
+    }
     let panels = dashboard["panels"].as_array().unwrap();
     assert!(panels.len() >= 5);
     for panel in panels {
@@ -59,20 +67,86 @@ fn the_dashboard_asks_for_what_there_is() {
             .chars()
             .take_while(|c| c.is_ascii_alphanumeric() || *c == '_')
             .collect();
-        assert!(metrics.contains(&format!("# TYPE {name} gauge")), "{name} is not in\n{metrics}");
+        // A family without a member is not told of; the page that lists them all has it.
+        assert!(documented.contains(&format!("| `{name}` |")), "{name} is not documented");
     }
     assert!(metrics.contains("provault_resource_last_backup_timestamp_seconds{resource=\"notes\"}"));
 }
 
+/// Options of `serve` as its help has them.
+fn options() -> Vec<String> {
+    let help = Finished::of(&mut Program::bare(&["serve", "--help"]), "it was just there").expect(0);
+    let option = |line: &str| {
+        let name = line.trim_start().split_once("--")?.1;
+        Some(name.split([' ', '=', ',']).next()?.to_owned())
+    };
+    let lines = help.stdout.lines().filter(|line| line.trim_start().starts_with('-'));
+    lines.filter_map(option).collect()
+}
+
 #[test]
-fn the_unit_starts_the_program_with_options_that_exist() {
+fn the_unit_and_the_settings_name_options_that_exist() {
+    let options = options();
+    assert!(options.iter().any(|option| option == "vault-storage"), "{options:?}");
     let unit = fs::read_to_string(packaging("systemd/provault.service")).unwrap();
     let start = unit.lines().find_map(|line| line.strip_prefix("ExecStart=")).unwrap();
-    let help = Finished::of(&mut Program::bare(&["serve", "--help"]), "it was just there").expect(0);
     let mut words = start.split(' ');
     assert!(words.next().unwrap().ends_with("/provault"));
     assert_eq!(words.next(), Some("serve"));
-    for option in words.filter(|word| word.starts_with("--")) {
-        assert!(help.stdout.contains(option), "{option}");
+    for option in words.filter_map(|word| word.strip_prefix("--")) {
+        assert!(options.iter().any(|known| known == option), "{option}");
     }
+    // The file of settings has every option that a file may have, and no other.
+    let settings = fs::read_to_string(packaging("etc/provault.toml")).unwrap();
+    let key = |line: &str| {
+        let (key, _) = line.trim_start_matches("# ").split_once(" = ")?;
+        Some(key.to_owned())
+    };
+    let keys: Vec<String> = settings.lines().filter_map(key).collect();
+    let no_settings = ["config", "help", "version", "json", "profile", "endpoint", "ca-file"];
+    for option in options.iter().filter(|option| !no_settings.contains(&option.as_str())) {
+        assert!(keys.contains(option), "{option} is not in the file");
+    }
+    for key in &keys {
+        assert!(options.contains(key), "{key} is no option");
+    }
+}
+
+#[test]
+fn settings_come_from_a_file_and_the_command_line_wins() {
+    let sandbox = Sandbox::new();
+    let file = sandbox.path("provault.toml");
+    let settings = |text: &str| fs::write(&file, text).unwrap();
+    let given = Start {
+        args: vec!["--config".to_owned(), file.to_str().unwrap().to_owned()],
+        environment: Vec::new(),
+    };
+    settings("region = \"eu-file-1\"\nlisten = \"127.0.0.1:1\"\nstorage-timeout = 30\n");
+    // The test's own --listen wins: port 1 could not be had, or would not be this.
+    let server = TestServer::start_with(&sandbox.path("server"), &given);
+    let known: Value = serde_json::from_str(
+        &fs::read_to_string(server.data_dir().join("server.json")).unwrap(),
+    )
+    .unwrap();
+    assert_eq!(known["Region"], "eu-file-1");
+    assert!(!server.endpoint().ends_with(":1"), "{}", server.endpoint());
+    for (text, words) in [
+        ("listn = \"127.0.0.1:0\"", ["listn", "listen"]),
+        ("storage-timeout = 0", ["storage-timeout", "provault.toml"]),
+        ("storage-timeout = \"long\"", ["storage-timeout", "provault.toml"]),
+        ("tls-key = \"/x\"", ["tls-certificate", "provault.toml"]),
+        ("json = true", ["json", "no setting"]),
+        ("listen = ", ["provault.toml", "line 1"]),
+    ] {
+        settings(text);
+        let mut command = TestServer::command(&sandbox.path("other"));
+        let refused = Finished::of(command.arg("--config").arg(&file), "it was just there").expect(2);
+        for word in words {
+            assert!(refused.stderr.contains(word), "{text}: {word}: {refused}");
+        }
+        assert!(!sandbox.path("other").exists(), "nothing was made");
+    }
+    let mut missing = TestServer::command(&sandbox.path("other"));
+    let missing = Finished::of(missing.args(["--config", "/nowhere.toml"]), "it was just there");
+    assert!(missing.expect(2).stderr.contains("/nowhere.toml"));
 }

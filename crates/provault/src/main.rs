@@ -4,6 +4,7 @@
 
 mod certificate;
 mod clock;
+mod config_file;
 mod instance;
 mod lab;
 mod mount;
@@ -15,6 +16,7 @@ mod secret;
 mod serve;
 mod story;
 
+use std::ffi::OsString;
 use std::process::ExitCode;
 
 use clap::{CommandFactory as _, Parser};
@@ -59,8 +61,30 @@ enum Command {
     SampleApp(sample_app::SampleAppArgs),
 }
 
+/// The command line, and what a file of settings adds to it.
+fn parse() -> Result<Args, ExitCode> {
+    let given: Vec<OsString> = std::env::args_os().collect();
+    let args = Args::parse_from(&given);
+    let Command::Serve(serve) = &args.command else { return Ok(args) };
+    let Some(path) = serve.config() else { return Ok(args) };
+    let usage = |message: &dyn std::fmt::Display| {
+        eprintln!("provault: {message}");
+        ExitCode::from(serve::USAGE)
+    };
+    let settings = config_file::arguments(&path, &given).map_err(|error| usage(&error))?;
+    // The subcommand was parsed, so it is there.
+    let serve = given.iter().position(|argument| argument == "serve").unwrap_or(0);
+    let (head, tail) = given.split_at(serve + 1);
+    let whole = head.iter().chain(&settings).chain(tail);
+    Args::try_parse_from(whole)
+        .map_err(|error| usage(&format_args!("{}: {error}", path.display())))
+}
+
 fn main() -> ExitCode {
-    let args = Args::parse();
+    let args = match parse() {
+        Ok(args) => args,
+        Err(code) => return code,
+    };
     if matches!(
         args.command,
         Command::Serve(_)

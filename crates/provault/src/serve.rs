@@ -19,7 +19,7 @@ pub const DEFAULT_LISTEN: &str = "127.0.0.1:7070";
 /// Where new vaults are made, when no option says it.
 const VAULT_STORAGE: &str = "PROVAULT_VAULT_STORAGE";
 /// The exit code for a command line that cannot be followed, as clap's.
-const USAGE: u8 = 2;
+pub(crate) const USAGE: u8 = 2;
 /// What a thread that hangs in a dead mount gets before the process ends without it.
 pub const LAST_PATIENCE: Duration = Duration::from_secs(5);
 
@@ -31,6 +31,10 @@ pub const LAST_PATIENCE: Duration = Duration::from_secs(5);
     reason = "doc comments are help texts here, and backticks would show"
 )]
 pub struct ServeArgs {
+    /// File of settings, provault.toml: options of this command without their dashes, one a line, such as
+    /// listen = "127.0.0.1:7070"; the command line wins [default: PROVAULT_CONFIG]
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
     /// Address to listen on; without a certificate only loopback
     #[arg(long, default_value = DEFAULT_LISTEN, value_name = "ADDR")]
     listen: SocketAddr,
@@ -65,6 +69,14 @@ pub struct ServeArgs {
     /// PROVAULT_VAULT_STORAGE, else vaults in the data directory]
     #[arg(long, value_name = "PATH|URL")]
     vault_storage: Option<String>,
+}
+
+impl ServeArgs {
+    /// The file of settings that is asked for.
+    pub(crate) fn config(&self) -> Option<PathBuf> {
+        let variable = std::env::var_os("PROVAULT_CONFIG").filter(|value| !value.is_empty());
+        self.config.clone().or_else(|| variable.map(PathBuf::from))
+    }
 }
 
 /// Runs the server until SIGINT or SIGTERM.

@@ -1,0 +1,112 @@
+//! `provault.toml`: the options of `serve` in a file.
+//!
+//! A key is an option without its dashes, so that there is one list of settings, one place that checks them and one
+//! that says what they mean. The file's settings become arguments beside those on the command line, which win; clap refuses what it does not know, and says what was probably meant.
+
+use std::ffi::OsString;
+use std::fs;
+use std::path::Path;
+
+use toml::{Table, Value};
+
+/// Keys that would be of no use in the file, or mean something else there.
+const FOREIGN: [&str; 7] =
+    ["config", "help", "version", "json", "profile", "endpoint", "ca-file"];
+
+/// The arguments that a file stands for, without those of options that `given` has: an option that may
+/// be repeated is replaced by the command line, not added to.
+pub(crate) fn arguments(path: &Path, given: &[OsString]) -> Result<Vec<OsString>, String> {
+    let wrong = |why: &dyn std::fmt::Display| format!("{}: {why}", path.display());
+    let text = fs::read_to_string(path).map_err(|error| wrong(&error))?;
+    let table: Table = text.parse().map_err(|error: toml::de::Error| wrong(&error))?;
+    let mut arguments = Vec::new();
+    for (key, value) in &table {
+        if FOREIGN.contains(&key.as_str()) {
+            return Err(wrong(&format_args!("'{key}' is no setting of the server; remove it.")));
+        }
+        // A key with a dash in front, or with `=`, would be another argument.
+        if !key.chars().all(|c| c.is_ascii_lowercase() || c == '-') || key.starts_with('-') {
+            return Err(wrong(&format_args!(
+                "'{key}' cannot be a setting; keys are options of `provault serve` without their dashes."
+            )));
+        }
+        let option = format!("--{key}");
+        let assigned = format!("{option}=");
+        let is_given = |argument: &OsString| {
+            argument == option.as_str()
+                || argument.to_str().is_some_and(|text| text.starts_with(&assigned))
+        };
+        if given.iter().any(is_given) {
+            continue;
+        }
+        let values = match value {
+            Value::Array(values) => values.as_slice(),
+            one => std::slice::from_ref(one),
+        };
+        for value in values {
+            match value {
+                Value::Boolean(true) => arguments.push(option.clone().into()),
+                Value::Boolean(false) => {}
+                Value::String(text) => arguments.push(format!("{assigned}{text}").into()),
+                Value::Integer(number) => arguments.push(format!("{assigned}{number}").into()),
+                _ => {
+                    return Err(wrong(&format_args!(
+                        "'{key}' has a value of a kind that no setting has; give a text, a number, \
+                         true or false, or a list of texts."
+                    )));
+                }
+            }
+        }
+    }
+    Ok(arguments)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(text: &str, given: &[&str]) -> Result<Vec<String>, String> {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("provault.toml");
+        fs::write(&path, text).unwrap();
+        let given: Vec<OsString> = given.iter().map(Into::into).collect();
+        let arguments = arguments(&path, &given)?;
+        Ok(arguments.into_iter().map(|a| a.into_string().unwrap()).collect())
+    }
+
+    #[test]
+    fn settings_become_arguments_and_the_command_line_wins() {
+        let text = r#"
+            # a comment
+            listen = "127.0.0.1:1"
+            storage-timeout = 30
+            tls-generate = true
+            missing-vault-not-found = false
+            tls-name = ["a", "b"]
+        "#;
+        let all = ["--listen=127.0.0.1:1", "--storage-timeout=30", "--tls-generate",
+                   "--tls-name=a", "--tls-name=b"];
+        let mut found = read(text, &[]).unwrap();
+        found.sort();
+        assert_eq!(found, all);
+        let found = read(text, &["--listen", "x", "--tls-name=c", "--tls-generate"]).unwrap();
+        assert_eq!(found, ["--storage-timeout=30"]);
+    }
+
+    #[test]
+    fn what_is_no_setting_is_refused() {
+        for (text, word) in [
+            ("listen", "provault.toml"),
+            ("config = \"x\"", "config"),
+            ("help = true", "help"),
+            ("Listen = \"x\"", "Listen"),
+            ("-x = 1", "-x"),
+            ("[tls]\nname = \"x\"", "tls"),
+            ("storage-timeout = 1.5", "storage-timeout"),
+            ("listen = \"a\"\nlisten = \"b\"", "provault.toml"),
+        ] {
+            let error = read(text, &[]).unwrap_err();
+            assert!(error.contains(word), "{text}: {error}");
+        }
+    }
+}
