@@ -152,8 +152,12 @@ impl<'a> Writer<'a> {
                 let file = self
                     .make(&path, |dir, name| openat(dir, name, flags, private))
                     .map(File::from)?;
-                file.set_len(metadata.size)
-                    .map_err(io_error("writing", &self.shown.join(printable(&path))))?;
+                // What has no holes gets its length by being written, which is one change of the
+                // inode less.
+                if metadata.data_extents.is_some() {
+                    file.set_len(metadata.size)
+                        .map_err(io_error("writing", &self.shown.join(printable(&path))))?;
+                }
                 self.batch.push((entry, file));
                 if self.batch.len() >= BATCH {
                     self.flush()?;
