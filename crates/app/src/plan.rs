@@ -186,14 +186,17 @@ impl App {
         self.audited(caller, ACTION, &arn, async {
             self.permit(caller, ACTION, &arn)?;
             let old = self.live_plan(caller, id).await?;
+            let now = self.now();
             let plan = BackupPlan {
                 name: document.name.clone(),
                 version_id: new_id(),
                 rules: document.rules(&old.rules)?,
-                created_at: self.now(),
-                ..old
+                created_at: now,
+                ..old.clone()
             };
             plan.validate()?;
+            // What came due under the old version is the old version's to make.
+            self.engine().settle_schedule(&old, now).await?;
             self.catalog().update_plan(&plan).await?;
             Ok(plan)
         })

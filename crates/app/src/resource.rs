@@ -1,12 +1,14 @@
 //! Registered resources.
 
-use provault_catalog::CatalogError;
+use provault_catalog::{CatalogError, Page, PointFilter};
 use provault_domain::resource::validate_tags;
-use provault_domain::{Arn, Kind, Probe, Resource, ServiceSpec, Tags};
+use provault_domain::{Arn, Kind, Probe, RecoveryPoint, Resource, ServiceSpec, Tags};
+use provault_domain::RetentionSettings;
+use jiff::Timestamp;
 
 use crate::paging::List;
 use crate::restore_job::blocking;
-use crate::{App, AppError, Caller, Listing, Paging, ResourceView, Result, new_id};
+use crate::{App, AppError, Caller, Listing, Paging, ResourceView, Result, RetentionUpdate, new_id};
 
 /// A resource as its owner registers it.
 #[derive(Debug, Clone)]
@@ -29,6 +31,8 @@ pub struct NewResource {
     pub rto_seconds: Option<u64>,
     /// Whether a restore test follows every completed backup.
     pub test_after_backup: bool,
+    /// How its recovery points are kept; what is absent is at its default.
+    pub retention: RetentionUpdate,
 }
 
 impl App {
@@ -42,6 +46,28 @@ impl App {
                 "There is no resource '{name}'; see `provault resource list` for those there are."
             ))
         })
+    }
+
+    /// The newest good point: mostly the newest there is.
+    pub(crate) async fn last_good(
+        &self,
+        resource: &Resource,
+        newest: Option<&RecoveryPoint>,
+    ) -> Result<Option<(Arn, Timestamp)>> {
+        let told = |point: &RecoveryPoint| (point.arn.clone(), point.captured_at);
+        let Some(newest) = newest else { return Ok(None) };
+        if newest.is_good() {
+            return Ok(Some(told(newest)));
+        }
+        let filter = PointFilter {
+            account: Some(resource.account.clone()),
+            resource_arn: Some(resource.arn.clone()),
+            restorable_only: true,
+            ..PointFilter::default()
+        };
+        let points = self.catalog().list_recovery_points(&filter, Page::all()).await?.items;
+        let good = points.iter().filter(|point| point.is_good());
+        Ok(good.max_by_key(|point| point.captured_at).map(told))
     }
 
     /// `provault:AddResource`.
@@ -66,6 +92,7 @@ impl App {
                 rpo_seconds: new.rpo_seconds,
                 rto_seconds: new.rto_seconds,
                 test_after_backup: new.test_after_backup,
+                retention: new.retention.applied_to(RetentionSettings::default()),
                 created_at: self.now(),
                 imported: false,
             };

@@ -4,7 +4,9 @@ use jiff::Timestamp;
 use provault_catalog::Page;
 use provault_domain::care::{AlarmNote, VaultAlarm};
 use provault_domain::protection::Assessment;
-use provault_domain::{Exemption, Protection, Resource, ResourceTrouble, Verdict};
+use provault_domain::{
+    Arn, Exemption, Protection, RecoveryPoint, Resource, ResourceTrouble, Verdict,
+};
 use provault_engine::{Promises, Standing};
 
 use crate::{App, AppError, Caller, Result};
@@ -25,6 +27,10 @@ pub struct ResourceView {
     pub troubles: Vec<(ResourceTrouble, String)>,
     /// Why it needs no backup, if somebody has said so; it may have ended.
     pub exemption: Option<Exemption>,
+    /// What is wrong with the size of the newest recovery point, while nobody has accepted it.
+    pub shrunk: Option<String>,
+    /// The newest recovery point that is good, and when it was captured.
+    pub last_good: Option<(Arn, Timestamp)>,
 }
 
 /// An alarm of a vault that stands.
@@ -148,7 +154,16 @@ impl App {
         let Assessment { protection, verdict, troubles } = assessment;
         let overdue = protection == Protection::Overdue;
         let verdict = verdict.map(|verdict| if overdue { Verdict::Overdue } else { verdict });
-        let last_backup_at = newest.map(|point| point.captured_at);
-        Ok(ResourceView { resource, last_backup_at, protection, verdict, troubles, exemption })
+        let shrunk = newest.as_ref().filter(|point| point.is_shrunk());
+        Ok(ResourceView {
+            shrunk: shrunk.and_then(RecoveryPoint::shrunk_message),
+            last_good: self.last_good(&resource, newest.as_ref()).await?,
+            last_backup_at: newest.map(|point| point.captured_at),
+            resource,
+            protection,
+            verdict,
+            troubles,
+            exemption,
+        })
     }
 }

@@ -16,12 +16,15 @@ use crate::job_event::JobEvent;
 use crate::lease::{self, Claim};
 use crate::page::{Select, body, micros, to_body};
 use crate::pool::{Catalog, any, transact};
-use crate::{care, delivery, evidence, job_event, job_store, mutant, recovery_point, resource};
+use crate::{
+    care, delivery, evidence, job_event, job_store, mutant, recovery_point, resource, retention,
+};
 
 /// Something that is written together with a step of a job, or not at all.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Change {
-    /// A new recovery point with its tags. Its vault must exist.
+    /// A new recovery point with its tags. Its vault must exist. It is marked, and told of, when it
+    /// holds much less than the newest good one before it.
     InsertRecoveryPoint(Box<RecoveryPoint>, Tags),
     /// A new restore job.
     InsertRestoreJob(Box<RestoreJob>),
@@ -82,7 +85,7 @@ impl Catalog {
     }
 }
 
-async fn step<J: Job>(
+pub(crate) async fn step<J: Job>(
     tx: &mut AnyConnection,
     account: &AccountId,
     id: &str,
@@ -168,7 +171,9 @@ async fn make(
     now: Timestamp,
 ) -> Result<()> {
     match change {
-        Change::InsertRecoveryPoint(point, tags) => recovery_point::insert(tx, point, tags).await,
+        Change::InsertRecoveryPoint(point, tags) => {
+            retention::insert_judged(tx, point, tags, now).await
+        }
         Change::InsertRestoreJob(job) => job_store::insert(tx, &**job).await,
         Change::InsertRestoreTest(test) => job_store::insert(tx, &**test).await,
         Change::InsertResource(new, identity) => resource::insert(tx, new, identity).await,

@@ -146,6 +146,9 @@ impl Job for BackupJob {
             )),
             E::Failed { message } => EventNote::text(format!("failed: {message}")),
             E::StartWindowClosed => EventNote::text("start window closed"),
+            E::Missed { occurrences, first, last } => EventNote::text(format!(
+                "missed: {occurrences} scheduled backups, from {first} to {last}"
+            )),
         })
     }
 }

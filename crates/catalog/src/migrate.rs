@@ -11,6 +11,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("../migrations/0001_catalog.sql"),
     include_str!("../migrations/0002_vault_care.sql"),
     include_str!("../migrations/0003_unsettled_vaults.sql"),
+    include_str!("../migrations/0004_retention.sql"),
     include_str!("../migrations/0007_users.sql"),
     include_str!("../migrations/0008_absence.sql"),
 ];

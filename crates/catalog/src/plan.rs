@@ -8,7 +8,7 @@ use sqlx::{AnyConnection, Row};
 use crate::error::{CatalogError, Result};
 use crate::page::{Listed, Page, Select, body, micros, moment, to_body};
 use crate::pool::{Catalog, any, transact};
-use crate::tag;
+use crate::{schedule, tag};
 
 /// What a plan has once, whatever its version, stands in its own row.
 const NEWEST: &str =
@@ -44,6 +44,7 @@ impl Catalog {
             .execute(&mut *tx)
             .await?;
             insert_version(tx, plan).await?;
+            schedule::begin(tx, plan).await?;
             tag::put(tx, &plan.arn, tags).await
         })
     }
@@ -75,8 +76,9 @@ impl Catalog {
         with_plan_row(body(&old)?, &row).map(Some)
     }
 
-    /// Adds a version to a plan that is not deleted; it becomes the newest. The request id and
-    /// the tags of the plan stay.
+    /// Adds a version to a plan that is not deleted; it becomes the newest, and its schedules begin
+    /// with it. What the version before it was due for has to be carried out first. The request id
+    /// and the tags of the plan stay.
     pub async fn update_plan(&self, plan: &BackupPlan) -> Result<()> {
         transact!(self, |tx| {
             let query = Select::new(NEWEST)
@@ -92,6 +94,7 @@ impl Catalog {
                 return Err(CatalogError::exists(what));
             }
             insert_version(tx, plan).await?;
+            schedule::begin(tx, plan).await?;
             sqlx::query("UPDATE plans SET body = $1 WHERE id = $2")
                 .bind(to_body(plan)?)
                 .bind(plan.id.clone())

@@ -76,16 +76,7 @@ impl Catalog {
         newest(&self.read, account, resource_arn).await
     }
 
-    /// Every account's recovery points whose retention is over at `now`, longest overdue first.
-    pub async fn overdue_recovery_points(&self, now: Timestamp) -> Result<Vec<RecoveryPoint>> {
-        Select::new("SELECT body FROM recovery_points")
-            .and("delete_at <=", now)
-            .then("ORDER BY delete_at, arn")
-            .all(&self.read)
-            .await
-    }
-
-    /// Sets where a recovery point stands, and why.
+    /// Sets where a recovery point stands, and why. Whatever held it is over with that.
     pub async fn set_point_status(
         &self,
         arn: &Arn,
@@ -96,6 +87,7 @@ impl Catalog {
             let changed = alter(tx, arn, |point| {
                 point.status = status;
                 point.status_message.clone_from(&message);
+                point.hold = None;
             });
             let Some(point) = changed.await? else {
                 return Err(CatalogError::not_found(format!("recovery point {arn}")));
@@ -203,11 +195,34 @@ pub(crate) async fn alter(
         return Ok(None);
     };
     change(&mut point);
+    write(tx, &point).await?;
+    Ok(Some(point))
+}
+
+/// Writes back a recovery point that was read in the same transaction.
+pub(crate) async fn write(tx: &mut AnyConnection, point: &RecoveryPoint) -> Result<()> {
     sqlx::query("UPDATE recovery_points SET status = $1, body = $2 WHERE arn = $3")
         .bind(point.status.as_str())
-        .bind(to_body(&point)?)
-        .bind(arn.to_string())
-        .execute(&mut *tx)
+        .bind(to_body(point)?)
+        .bind(point.arn.to_string())
+        .execute(tx)
         .await?;
-    Ok(Some(point))
+    Ok(())
+}
+
+/// Every recovery point of a resource, whatever its status.
+pub(crate) async fn of_resource<'e, E>(
+    executor: E,
+    account: &AccountId,
+    resource_arn: &Arn,
+) -> Result<Vec<RecoveryPoint>>
+where
+    E: sqlx::Executor<'e, Database = sqlx::Any>,
+{
+    Select::new("SELECT body FROM recovery_points")
+        .and("account =", account)
+        .and("resource_arn =", resource_arn)
+        .then("ORDER BY captured_at, arn")
+        .all(executor)
+        .await
 }

@@ -106,11 +106,12 @@ impl Catalog {
                 return Err(CatalogError::exists(format!("a resource named {}", new.name)));
             }
             let updated = sqlx::query(
-                "UPDATE resources SET name = $1, body = $2, version = version + 1 \
-                 WHERE arn = $3 AND version = $4",
+                "UPDATE resources SET name = $1, body = $2, keep_at_most = $3, \
+                 version = version + 1 WHERE arn = $4 AND version = $5",
             )
             .bind(new.name.clone())
             .bind(to_body(new)?)
+            .bind(new.retention.keep_at_most.map(i64::from))
             .bind(arn.to_string())
             .bind(version)
             .execute(&mut *tx)
@@ -140,8 +141,8 @@ pub(crate) async fn insert(
         return Err(CatalogError::exists(format!("a {kind} resource for {identity}")));
     }
     sqlx::query(
-        "INSERT INTO resources (arn, account, name, kind, identity, created_at, version, body) \
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8)",
+        "INSERT INTO resources (arn, account, name, kind, identity, created_at, version, \
+         keep_at_most, body) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)",
     )
     .bind(arn.to_owned())
     .bind(account.to_owned())
@@ -150,6 +151,7 @@ pub(crate) async fn insert(
     .bind(identity.to_owned())
     .bind(micros(resource.created_at))
     .bind(1_i64)
+    .bind(resource.retention.keep_at_most.map(i64::from))
     .bind(to_body(resource)?)
     .execute(&mut *tx)
     .await?;

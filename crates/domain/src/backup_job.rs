@@ -170,6 +170,15 @@ pub enum BackupJobEvent {
     },
     /// It was not started in time.
     StartWindowClosed,
+    /// It stands for scheduled backups that nobody was there to start, too many to make up for.
+    Missed {
+        /// How many.
+        occurrences: u64,
+        /// When the first of them was due.
+        first: Timestamp,
+        /// When the last of them was due.
+        last: Timestamp,
+    },
 }
 
 /// What a finished backup made.
@@ -332,6 +341,17 @@ pub fn step(
             );
             Ok(job.end(S::Expired, Some(message), now))
         }
-        (_, E::StartWindowClosed) => refuse("expired"),
+        (S::Created, E::Missed { occurrences, first, last }) => {
+            let message = format!(
+                "{occurrences} scheduled backup{} of this rule, due from {first} to {last}, {} missed: \
+                 no server was there to start {}, or its clock jumped ahead. Only the newest \
+                 occurrences are made up for; back the resource up now if none of those succeeds.",
+                if occurrences == 1 { "" } else { "s" },
+                if occurrences == 1 { "was" } else { "were" },
+                if occurrences == 1 { "it" } else { "them" },
+            );
+            Ok(job.end(S::Expired, Some(message), now))
+        }
+        (_, E::StartWindowClosed | E::Missed { .. }) => refuse("expired"),
     }
 }

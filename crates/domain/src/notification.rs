@@ -55,6 +55,10 @@ pub enum NotificationEvent {
     },
     /// Something about a resource should have happened and has not.
     ResourceAlarm(ResourceTrouble),
+    /// A new recovery point holds much less than the newest good one before it.
+    RecoveryPointShrunk,
+    /// A recovery point is kept although it is to go, because nothing newer is as good.
+    RecoveryPointHeld,
     /// Something is wrong with the vault itself.
     VaultAlarm(VaultAlarm),
 }
@@ -65,7 +69,8 @@ impl NotificationEvent {
     /// `…_COMPLETED` is told of every end of a job, as AWS documents it; `…_SUCCESSFUL`,
     /// `…_FAILED` and `…_EXPIRED` are the older names for one end each. AWS has no event for the
     /// end of a restore test: whoever asked for the end of restore jobs is told. Nor has it one
-    /// for a vault that is damaged: whoever asked for any failure in the vault is told.
+    /// for a vault that is damaged, or for a recovery point that is shrunk or kept: whoever asked for
+    /// any failure in the vault, or of backups, is told.
     pub fn names(self) -> &'static [&'static str] {
         match self {
             Self::BackupJobStarted => &["BACKUP_JOB_STARTED"],
@@ -89,6 +94,10 @@ impl NotificationEvent {
             }
             Self::ResourceAlarm(_) => {
                 &["BACKUP_JOB_COMPLETED", "BACKUP_JOB_FAILED", "BACKUP_JOB_EXPIRED"]
+            }
+            // As far as AWS Backup can tell all is well, and yet good backups fail to come.
+            Self::RecoveryPointShrunk | Self::RecoveryPointHeld => {
+                &["RECOVERY_POINT_MODIFIED", "BACKUP_JOB_COMPLETED", "BACKUP_JOB_FAILED"]
             }
             Self::VaultAlarm(_) => &[
                 "RECOVERY_POINT_MODIFIED",

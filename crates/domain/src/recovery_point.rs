@@ -6,6 +6,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::backup_job::CreatedBy;
+use crate::retention::{Hold, Shrunk};
 use crate::step::state_names;
 use crate::{AccountId, Arn, Kind, Lifecycle, Region, Verdict};
 
@@ -36,7 +37,8 @@ pub struct RecoveryPoint {
     pub created_by: Option<CreatedBy>,
     /// The key that seals it.
     pub encryption_key_arn: Arn,
-    /// Where it stands.
+    /// What it is: COMPLETED, PARTIAL or DELETING. [`RecoveryPoint::shown_status`] is what clients
+    /// see.
     pub status: RecoveryPointStatus,
     /// Why, when that is not COMPLETED.
     pub status_message: Option<String>,
@@ -62,6 +64,12 @@ pub struct RecoveryPoint {
     /// What is wrong with what the vault holds of it, as far as that was noticed.
     #[serde(default)]
     pub condition: Option<PointCondition>,
+    /// That it holds much less than the newest good point before it, where it does.
+    #[serde(default)]
+    pub shrunk: Option<Shrunk>,
+    /// Why it is still there, where it is to go.
+    #[serde(default)]
+    pub hold: Option<Hold>,
 }
 
 /// Something that is wrong with a recovery point. It stays listed: that it cannot be restored, or
@@ -123,7 +131,8 @@ pub enum RecoveryPointStatus {
     Partial,
     /// Being deleted; no longer offered for restore.
     Deleting,
-    /// Overdue for deletion, but something forbids it.
+    /// Overdue for deletion, but something forbids it. Shown, never kept: see
+    /// [`RecoveryPoint::shown_status`].
     Expired,
 }
 state_names!(RecoveryPointStatus {
@@ -137,6 +146,37 @@ impl RecoveryPoint {
     /// Whether it may be restored.
     pub fn is_restorable(&self) -> bool {
         self.status != RecoveryPointStatus::Deleting
+    }
+
+    /// The status that clients see.
+    ///
+    /// AWS has no state for a point whose stored data is damaged or gone: PARTIAL is the one that
+    /// promises no whole restore. EXPIRED is what is to go and is still there: because nothing
+    /// newer is as good, or because its snapshot could not be deleted.
+    pub fn shown_status(&self) -> RecoveryPointStatus {
+        use RecoveryPointStatus as S;
+        match (self.status, &self.hold) {
+            // What an operator deletes has not expired.
+            (S::Deleting, Some(hold)) if self.is_overdue(hold.since) => S::Expired,
+            (S::Deleting, _) => S::Deleting,
+            _ if self.condition.is_some() => S::Partial,
+            (_, Some(_)) => S::Expired,
+            (status, None) => status,
+        }
+    }
+
+    /// Why it does not stand at COMPLETED, and whatever else its owner has to know.
+    pub fn shown_message(&self) -> Option<String> {
+        let all: Vec<String> = [
+            self.condition.as_ref().map(|condition| condition.message.clone()),
+            self.hold.as_ref().map(|hold| hold.message.clone()),
+            self.shrunk_message(),
+            self.status_message.clone(),
+        ]
+        .into_iter()
+        .flatten()
+        .collect();
+        (!all.is_empty()).then(|| all.join(" "))
     }
 
     /// Whether retention is over at `now`.

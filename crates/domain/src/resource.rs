@@ -6,7 +6,7 @@ use std::str::FromStr;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::{AccountId, Arn, Invalid, Probe, Region, ServiceSpec, Tags};
+use crate::{AccountId, Arn, Invalid, Probe, Region, RetentionSettings, ServiceSpec, Tags};
 
 /// A kind of resource; each answers to one AWS resource type and has one driver.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -90,6 +90,9 @@ pub struct Resource {
     pub rto_seconds: Option<u64>,
     /// Whether a restore test runs by itself after every completed backup.
     pub test_after_backup: bool,
+    /// How its recovery points are kept, beside the lifecycle of each.
+    #[serde(default)]
+    pub retention: RetentionSettings,
     /// When it was registered.
     pub created_at: Timestamp,
     /// Whether it is known from recovery points of an imported vault alone. It may have lived on
@@ -99,10 +102,11 @@ pub struct Resource {
 }
 
 impl Resource {
-    /// Checks what does not need the driver: name, tags, probes and targets.
+    /// Checks what does not need the driver: name, tags, retention, probes and targets.
     pub fn validate(&self) -> Result<(), Invalid> {
         validate_name("Name", &self.name)?;
         validate_tags(&self.tags)?;
+        self.retention.validate()?;
         if let Some(service) = &self.service {
             service.validate()?;
         }

@@ -114,6 +114,7 @@ fn backup_event() -> impl Strategy<Value = BackupJobEvent> {
         }),
         Just(E::Failed { message: "broken".to_owned() }),
         Just(E::StartWindowClosed),
+        (1..u64::MAX).prop_map(|occurrences| E::Missed { occurrences, first: at(-9), last: at(-3) }),
     ]
 }
 
@@ -133,7 +134,7 @@ fn backup_expected(state: BackupJobState, event: &BackupJobEvent) -> Option<Back
             Some(if result.skipped.is_empty() { S::Completed } else { S::Partial })
         }
         E::Failed { .. } if waiting || working => Some(S::Failed),
-        E::StartWindowClosed if state == S::Created => Some(S::Expired),
+        E::StartWindowClosed | E::Missed { .. } if state == S::Created => Some(S::Expired),
         _ => None,
     }
 }

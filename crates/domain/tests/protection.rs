@@ -10,7 +10,8 @@ use provault_domain::recovery_point::{PointCondition, PointTrouble, PointVerdict
 use provault_domain::selection::Conditions;
 use provault_domain::{
     Arn, BackupPlan, BackupRule, BackupSelection, Exemption, Kind, Lifecycle, Payload, Protection,
-    RecoveryPoint, RecoveryPointStatus, Resource, ResourceTrouble, Tags, Verdict,
+    RecoveryPoint, RecoveryPointStatus, Resource, ResourceTrouble, RetentionSettings, Tags,
+    Verdict,
 };
 
 const ACCOUNT: &str = "111122223333";
@@ -43,6 +44,7 @@ fn resource() -> Resource {
         rpo_seconds: None,
         rto_seconds: None,
         test_after_backup: false,
+        retention: RetentionSettings::default(),
         created_at: at("2026-01-01T00:00:00Z"),
         imported: false,
     }
@@ -80,6 +82,8 @@ fn point(captured: Timestamp) -> RecoveryPoint {
         last_restore_at: None,
         last_verdict: None,
         condition: None,
+        shrunk: None,
+        hold: None,
     }
 }
 

@@ -359,6 +359,8 @@ pub(crate) fn recovery_point(
         last_restore_at: None,
         last_verdict: None,
         condition: None,
+        shrunk: None,
+        hold: None,
     }
 }
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use provault_catalog::{Catalog, CatalogError};
 use provault_domain::{
-    AccountId, Arn, BackupJob, BackupJobEvent, BackupVault, Key, Kind, Resource, RestoreJob,
+    AccountId, Arn, BackupJob, BackupJobEvent, BackupPlan, BackupVault, Key, Kind, Resource, RestoreJob,
     RestoreJobEvent, RestoreJobState, RestoreTest, RestoreTestState, Tags,
 };
 use provault_driver::Driver;
@@ -275,6 +275,27 @@ impl Engine {
         Ok(job.ok_or_else(|| CatalogError::NotFound { what: format!("{what} {id}") })?)
     }
 
+    /// One look at the time, as the loops of [`Engine::start`] take it again and again: makes the
+    /// jobs that are due, ends those whose windows have closed, and lets recovery points expire. For
+    /// whoever makes time pass by itself.
+    pub async fn look_at_the_time(&self) -> Result<()> {
+        schedule::tick(&self.shared).await?;
+        schedule::close_windows(&self.shared).await?;
+        expiry::tick(&self.shared).await
+    }
+
+    /// Makes the jobs that this version of a plan is due for at `now`, before another version takes
+    /// its place. A rule that cannot be read was due for nothing: the new version may mend it.
+    pub async fn settle_schedule(&self, plan: &BackupPlan, now: Timestamp) -> Result<()> {
+        match schedule::plan_tick(&self.shared, plan, now).await {
+            Err(EngineError::Invalid(why)) => {
+                tracing::error!(plan = plan.id, %why, "a rule could not be read");
+                Ok(())
+            }
+            done => done,
+        }
+    }
+
     /// Deletes a recovery point, unless a restore or a restore test uses it.
     pub async fn delete_recovery_point(&self, account: &AccountId, arn: &Arn) -> Result<()> {
         expiry::delete(&self.shared, account, arn).await
@@ -335,6 +356,7 @@ impl Engine {
         let (backups, restores, tests) = (shared(), shared(), shared());
         let (sends, time, rounds) = (shared(), shared(), shared());
         let (care, vaults, absent) = (shared(), shared(), shared());
+        let retention = shared();
         loops.spawn(kept_alive("backups", move || {
             claim_loop(Arc::clone(&backups), BACKUPS_AT_ONCE, backup_turn)
         }));
@@ -351,6 +373,7 @@ impl Engine {
         loops.spawn(kept_alive("deliveries", move || delivery_loop(Arc::clone(&sends))));
         loops.spawn(kept_alive("time", move || time_loop(Arc::clone(&time))));
         loops.spawn(kept_alive("absence", move || absence_loop(Arc::clone(&absent))));
+        loops.spawn(kept_alive("retention", move || retention_loop(Arc::clone(&retention))));
         loops.spawn(kept_alive("reconcilers", move || reconcile_loop(Arc::clone(&rounds))));
         Ok(Running { shared: Arc::clone(&self.shared), loops })
     }
@@ -479,12 +502,10 @@ async fn delivery_loop(shared: Arc<Shared>) {
 }
 
 async fn time_loop(shared: Arc<Shared>) {
-    let mut watch = expiry::Watch::default();
     loop {
-        let rounds: [(&str, Result<()>); 3] = [
+        let rounds: [(&str, Result<()>); 2] = [
             ("schedule", schedule::tick(&shared).await),
             ("windows", schedule::close_windows(&shared).await),
-            ("retention", expiry::tick(&shared, &mut watch).await),
         ];
         for (what, outcome) in rounds {
             if let Err(error) = outcome {
@@ -502,6 +523,17 @@ async fn absence_loop(shared: Arc<Shared>) {
         if let Err(error) = absence::tick(&shared).await {
             tracing::error!(%error, "what is absent could not be looked for; trying again");
         }
+    }
+}
+
+/// Apart from the schedule: a vault that does not answer holds up what expires in it, and must not
+/// hold up backups.
+async fn retention_loop(shared: Arc<Shared>) {
+    loop {
+        if let Err(error) = expiry::tick(&shared).await {
+            tracing::error!(%error, "retention could not be looked after; trying again");
+        }
+        tokio::time::sleep(SCHEDULE_EVERY).await;
     }
 }
 

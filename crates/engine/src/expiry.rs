@@ -1,15 +1,19 @@
 //! Deleting recovery points: because retention is over, or because somebody asked.
 //!
+//! What may go is decided in the catalog, over all points of a resource in one transaction: the last
+//! good one stays.
+//!
 //! First the row says DELETING, from then on the point is offered to nobody; then the snapshot
 //! goes; then the row. A crash in between leaves a DELETING row, and the reconciler goes on from
 //! there: forgetting a snapshot twice is forgetting it once.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 
-use provault_catalog::{JobFilter, Page};
+use provault_catalog::{CatalogError, JobFilter, Page};
 use provault_domain::recovery_point::Payload;
 use provault_domain::{
     AccountId, Arn, RecoveryPoint, RecoveryPointStatus, RestoreJob, RestoreTest,
@@ -53,23 +57,33 @@ impl Watch {
     }
 }
 
-/// Deletes every recovery point whose retention is over and that nothing uses.
-pub(crate) async fn tick(shared: &Arc<Shared>, watch: &mut Watch) -> Result<()> {
-    if !watch.trusts(shared.clock.as_ref()) {
+/// Carries out what retention says, for every resource that a recovery point is due to go of.
+pub(crate) async fn tick(shared: &Arc<Shared>) -> Result<()> {
+    if !shared.trusts_the_clock() {
         return Ok(());
     }
-    for point in shared.catalog.overdue_recovery_points(shared.now()).await? {
-        match delete(shared, &point.account, &point.arn).await {
-            Ok(()) => tracing::info!(point = %point.arn, "retention is over: deleted"),
-            // In use: it goes as soon as it is free.
-            Err(EngineError::Refused(_)) => {}
-            Err(error) => tracing::error!(point = %point.arn, %error, "could not be deleted"),
+    for (account, resource) in shared.catalog.resources_with_due_points(shared.now()).await? {
+        if let Err(error) = expire(shared, &account, &resource).await {
+            tracing::error!(%resource, %error, "retention was not carried out; it is tried again");
         }
     }
     Ok(())
 }
 
-/// Deletes one recovery point, unless a restore or a restore test uses it.
+async fn expire(shared: &Arc<Shared>, account: &AccountId, resource: &Arn) -> Result<()> {
+    let expired = shared.catalog.expire_points(account, resource, shared.now()).await?;
+    if let Some(point) = &expired.held {
+        tracing::warn!(point = %point.arn, %resource, "retention is over; kept, for nothing newer is as good");
+    }
+    if expired.going.is_empty() {
+        return Ok(());
+    }
+    blocking(|| pause("expiry:deleting")).await?;
+    finish_all(shared, expired.going).await;
+    Ok(())
+}
+
+/// Deletes one recovery point because somebody asked, unless a restore or a restore test uses it.
 pub(crate) async fn delete(shared: &Arc<Shared>, account: &AccountId, arn: &Arn) -> Result<()> {
     let Some(point) = shared.catalog.recovery_point(account, arn).await? else {
         return Err(EngineError::Refused(format!("the recovery point {arn} does not exist.")));
@@ -82,11 +96,72 @@ pub(crate) async fn delete(shared: &Arc<Shared>, account: &AccountId, arn: &Arn)
     }
     shared.catalog.set_point_status(arn, RecoveryPointStatus::Deleting, None).await?;
     blocking(|| pause("expiry:deleting")).await?;
-    finish(shared, &point).await
+    let finished = finish(shared, &point).await;
+    if let Err(error) = &finished {
+        not_deleted(shared, &point, &error.to_string()).await;
+    }
+    finished
+}
+
+/// The second half of deletions. What cannot be deleted now says so and stays DELETING, for the
+/// reconciler; a vault that does not answer is asked no more for the rest of its points.
+pub(crate) async fn finish_all(shared: &Arc<Shared>, points: Vec<RecoveryPoint>) {
+    let mut by_vault: BTreeMap<Arn, Vec<RecoveryPoint>> = BTreeMap::new();
+    for point in points {
+        by_vault.entry(point.vault_arn.clone()).or_default().push(point);
+    }
+    for points in by_vault.into_values() {
+        let mut asked = false;
+        let mut unreachable: Option<String> = None;
+        for point in points {
+            let why = match &unreachable {
+                // It is known already, and nothing has changed.
+                Some(_) if point.hold.is_some() => continue,
+                Some(why) => why.clone(),
+                None => match finish(shared, &point).await {
+                    Ok(()) => {
+                        tracing::info!(point = %point.arn, "deleted");
+                        continue;
+                    }
+                    Err(error) => error.to_string(),
+                },
+            };
+            if !asked {
+                asked = true;
+                if !answers(shared, &point).await {
+                    unreachable = Some(why.clone());
+                }
+            }
+            not_deleted(shared, &point, &why).await;
+        }
+    }
+}
+
+/// Whether the vault of a point can be read.
+async fn answers(shared: &Arc<Shared>, point: &RecoveryPoint) -> bool {
+    let listed = async {
+        let vault = shared.catalog.vault(&point.account, &point.vault_name).await?;
+        let Some(vault) = vault else { return Ok(false) };
+        let repository = shared.repository(&vault).await?;
+        Ok::<_, EngineError>(blocking(move || repository.snapshot_ids()).await?.is_ok())
+    };
+    listed.await.unwrap_or(false)
+}
+
+/// Notes that a deletion has to wait. The log hears of it once.
+async fn not_deleted(shared: &Shared, point: &RecoveryPoint, why: &str) {
+    let sentence = if why.ends_with('.') { why.to_owned() } else { format!("{why}.") };
+    match shared.catalog.deletion_failed(&point.arn, &sentence, shared.now()).await {
+        Ok(true) => {
+            tracing::error!(point = %point.arn, why, "could not be deleted; it is tried again until it succeeds");
+        }
+        Ok(false) => {}
+        Err(error) => tracing::error!(point = %point.arn, %error, "why it was not deleted was not noted"),
+    }
 }
 
 /// The second half of a deletion.
-pub(crate) async fn finish(shared: &Arc<Shared>, point: &RecoveryPoint) -> Result<()> {
+async fn finish(shared: &Arc<Shared>, point: &RecoveryPoint) -> Result<()> {
     let vault =
         shared.catalog.vault(&point.account, &point.vault_name).await?.ok_or_else(|| {
             EngineError::Internal(format!("vault {} of {} is gone", point.vault_name, point.arn))
@@ -97,14 +172,18 @@ pub(crate) async fn finish(shared: &Arc<Shared>, point: &RecoveryPoint) -> Resul
         EngineError::Internal(format!("'{snapshot_id}' of {} is not a snapshot id", point.arn))
     })?;
     blocking(move || match repository.forget(&[id]) {
-        Err(provault_repository::Error::SnapshotNotFound(_)) => Ok(()),
+        // A disk that is not mounted has no snapshots either; this one would come back with it.
+        Err(provault_repository::Error::SnapshotNotFound(_)) => repository.snapshot_ids().map(drop),
         other => other,
     })
     .await?
     .map_err(EngineError::repository(&vault.name))?;
     blocking(|| pause("expiry:forgotten")).await?;
-    shared.catalog.remove_recovery_point(&point.arn).await?;
-    Ok(())
+    match shared.catalog.remove_recovery_point(&point.arn).await {
+        // Somebody else has finished the same deletion.
+        Err(CatalogError::NotFound { .. }) => Ok(()),
+        done => Ok(done?),
+    }
 }
 
 async fn user_of(shared: &Shared, account: &AccountId, arn: &Arn) -> Result<Option<String>> {

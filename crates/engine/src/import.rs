@@ -5,7 +5,7 @@
 //! resource, named by the host and the paths that its snapshot tells. Importing twice enters
 //! nothing twice: what a snapshot becomes is fixed by the snapshot.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
 use provault_catalog::{Page, PointFilter};
@@ -13,7 +13,8 @@ use provault_domain::care::CareReport;
 use provault_domain::resource::validate_name;
 use provault_domain::role::DEFAULT_ROLE;
 use provault_domain::{
-    Arn, BackupVault, Kind, Lifecycle, Payload, RecoveryPoint, RecoveryPointStatus, Resource, Tags,
+    Arn, BackupVault, Kind, Lifecycle, Payload, RecoveryPoint, RecoveryPointStatus, Resource,
+    RetentionSettings, Tags,
 };
 use provault_driver::Driver;
 use provault_repository::{EntryKind, Id, Reader, Repository, Snapshot, Totals, TreeTotals};
@@ -98,6 +99,7 @@ pub(crate) async fn into_catalog(
     };
     let mut names = Names::of(shared, vault).await?;
     let mut totals = Totals::default();
+    let mut grown = BTreeSet::new();
     let new = listed.snapshots.into_iter();
     let new = new.filter(|s| !known.contains(&s.id.to_string()) && !s.has_tag(TAG));
     for snapshot in new {
@@ -125,8 +127,15 @@ pub(crate) async fn into_catalog(
         };
         let resource = names.unique(resource);
         let entered = shared.catalog.enter_imported(&point, &tags, resource.as_ref()).await?;
+        if own && entered.point {
+            grown.insert(point.resource_arn.clone());
+        }
         imported.points += u64::from(entered.point);
         imported.resources += u64::from(entered.resource);
+    }
+    // A source that was emptied before the catalog was lost is still empty.
+    for resource in grown {
+        shared.catalog.judge_points(&vault.account, &resource).await?;
     }
     shared.bell.notify_waiters();
     Ok(imported)
@@ -199,6 +208,7 @@ fn ours(
     resource.imported = !own;
     if !own {
         resource.test_after_backup = false;
+        resource.retention = RetentionSettings::default();
         // A selection by tags must not take it for one of this host's.
         resource.tags = Tags::new();
         // Nor is a program started that somebody else's repository names.
@@ -241,6 +251,7 @@ fn foreign(
         rpo_seconds: None,
         rto_seconds: None,
         test_after_backup: false,
+        retention: RetentionSettings::default(),
         created_at: snapshot.time,
         imported: true,
     };
@@ -276,6 +287,8 @@ fn foreign(
         last_restore_at: None,
         last_verdict: None,
         condition: None,
+        shrunk: None,
+        hold: None,
     };
     let tags = BTreeMap::from([("provault:imported-from".to_owned(), vault.name.clone())]);
     Ok((point, tags, Some((resource, format!("imported:{id}")))))

@@ -228,11 +228,8 @@ async fn restore_job(shared: &Arc<Shared>, claimed: Claimed<RestoreJob>) -> Resu
 }
 
 async fn deletions(shared: &Arc<Shared>) -> Result<()> {
-    for point in shared.catalog.points_with_status(RecoveryPointStatus::Deleting).await? {
-        if let Err(error) = expiry::finish(shared, &point).await {
-            tracing::error!(point = %point.arn, %error, "a deletion could not be finished; it is tried again");
-        }
-    }
+    let points = shared.catalog.points_with_status(RecoveryPointStatus::Deleting).await?;
+    expiry::finish_all(shared, points).await;
     Ok(())
 }
 

@@ -11,6 +11,7 @@ use provault_domain::recovery_point::Payload;
 use provault_domain::verdict::{Failure, Fault};
 use provault_domain::{
     AccountId, Arn, BackupVault, RecoveryPoint, Resource, RestoreJob, RestoreJobEvent,
+    RetentionSettings,
 };
 use provault_driver::{CancelFlag, DriverError, RestoreOutcome, RestoreRequest, WorkContext};
 
@@ -233,6 +234,7 @@ fn finished(
             rpo_seconds: None,
             rto_seconds: None,
             test_after_backup: false,
+            retention: RetentionSettings::default(),
             created_at: now,
             imported: false,
             config: created.config,

@@ -4,13 +4,19 @@
 //! Moving the mark and inserting the jobs is one transaction, so that every occurrence makes its
 //! jobs exactly once, whoever crashes and however many servers look at the same catalog. After
 //! downtime the occurrences that were missed become jobs as well; those whose start window has
-//! closed end as EXPIRED, so that what did not happen is a row and a notification.
+//! closed end as EXPIRED, so that what did not happen is a row and a notification. Of a long downtime
+//! only the newest ones have a job each; one more job stands for all the others.
+//!
+//! A rule's mark begins with the version of the plan that made or changed the rule, and what the
+//! version before was due for is carried out before that: no occurrence is lost, and none is made
+//! that no version ever meant.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
-use provault_catalog::Page;
+use provault_catalog::{DueJob, Page};
 use provault_domain::backup_job::CreatedBy;
 use provault_domain::cron::ScheduleTimezone;
 use provault_domain::plan::add_minutes;
@@ -23,7 +29,8 @@ use crate::Result;
 use crate::shared::Shared;
 
 /// Missed occurrences of one rule that are made up for, the newest ones: a server that was off for
-/// a year must not begin with thousands of jobs.
+/// a year must not begin with thousands of jobs. The others become one job, which is EXPIRED and
+/// says how many they were.
 const MOST_MISSED: usize = 24;
 
 /// Makes the jobs that are due at this moment. Plans that cannot be read are told of and do not
@@ -38,46 +45,115 @@ pub(crate) async fn tick(shared: &Arc<Shared>) -> Result<()> {
     Ok(())
 }
 
-async fn plan_tick(shared: &Shared, plan: &BackupPlan, now: Timestamp) -> Result<()> {
-    for (index, rule) in plan.rules.iter().enumerate() {
-        let mark = shared.catalog.schedule_mark(&plan.id, &rule.id).await?;
-        // The clock was ahead when the mark was moved: what lies between now and the mark would
-        // never come due.
-        if let Some(ahead) = mark.filter(|mark| *mark > add_minutes(now, 1)) {
-            tracing::error!(plan = plan.id, rule = rule.name, mark = %ahead, "the clock was set back; the schedule goes on from now");
-            shared.catalog.advance_schedule(&plan.id, &rule.id, mark, now, &[]).await?;
-            continue;
-        }
-        // A rule looks back to the moment it came into being, not further.
-        let from = mark.unwrap_or(plan.created_at);
+/// Makes the jobs that a plan is due for at `now`. A rule that cannot be carried out does not hold
+/// up the others; the first such error is the answer.
+pub(crate) async fn plan_tick(shared: &Shared, plan: &BackupPlan, now: Timestamp) -> Result<()> {
+    let mut outcome = Ok(());
+    for index in 0..plan.rules.len() {
+        let done = rule_tick(shared, plan, index, now).await;
+        outcome = outcome.and(done);
+    }
+    outcome
+}
+
+async fn rule_tick(
+    shared: &Shared,
+    plan: &BackupPlan,
+    index: usize,
+    now: Timestamp,
+) -> Result<()> {
+    let rule = &plan.rules[index];
+    let mark = shared.catalog.schedule_mark(&plan.id, &rule.id).await?;
+    // The clock was ahead when the mark was moved: what lies between now and the mark would never
+    // come due.
+    if let Some(ahead) = mark.filter(|mark| *mark > add_minutes(now, 1)) {
+        tracing::error!(plan = plan.id, rule = rule.name, mark = %ahead, "the clock was set back; the schedule goes on from now");
+        shared.catalog.advance_schedule(plan, &rule.id, mark, now, &[]).await?;
+        return Ok(());
+    }
+    // A plan from before there were marks looks back to the moment it came into being.
+    let from = mark.unwrap_or(plan.created_at);
+    let Some(due) = Due::of(plan, index, from, now)? else { return Ok(()) };
+    let assigned = assigned(shared, plan).await?;
+    let mut jobs: Vec<DueJob> = Vec::new();
+    if let Some(missed) = &due.missed {
+        tracing::error!(
+            plan = plan.id,
+            rule = rule.name,
+            occurrences = missed.occurrences,
+            first = %missed.first,
+            last = %missed.last,
+            "scheduled backups were missed, more than are made up for"
+        );
+        jobs.extend(assigned.iter().map(|(selection, resource)| {
+            let event = BackupJobEvent::Missed {
+                occurrences: missed.occurrences,
+                first: missed.first,
+                last: missed.last,
+            };
+            (job(plan, rule, selection, resource, missed.last), Some(event))
+        }));
+    }
+    for at in due.newest {
+        jobs.extend(assigned.iter().map(|(selection, resource)| {
+            let job = job(plan, rule, selection, resource, at);
+            // Too late to start: no worker may take it before that is said.
+            let closed = job.start_by <= now;
+            (job, closed.then_some(BackupJobEvent::StartWindowClosed))
+        }));
+    }
+    if shared.catalog.advance_schedule(plan, &rule.id, mark, now, &jobs).await? {
+        tracing::info!(plan = plan.id, rule = rule.name, jobs = jobs.len(), "scheduled");
+        shared.bell.notify_waiters();
+    }
+    Ok(())
+}
+
+/// The occurrences of a rule that are to be carried out.
+struct Due {
+    /// The newest, at most [`MOST_MISSED`], in order.
+    newest: VecDeque<Timestamp>,
+    /// Those before them.
+    missed: Option<Missed>,
+}
+
+/// Occurrences that are not made up for.
+struct Missed {
+    occurrences: u64,
+    first: Timestamp,
+    last: Timestamp,
+}
+
+impl Due {
+    /// What became due after `from` and up to `now`; `None` where nothing did. An occurrence that
+    /// another rule of the plan makes counts as carried out.
+    fn of(
+        plan: &BackupPlan,
+        index: usize,
+        from: Timestamp,
+        now: Timestamp,
+    ) -> Result<Option<Self>> {
+        let rule = &plan.rules[index];
         let zone = zone_of(rule)?;
-        let mut due: Vec<Timestamp> = rule.schedule.occurrences_between(from, now, &zone).collect();
-        if due.is_empty() {
-            continue;
-        }
-        if due.len() > MOST_MISSED {
-            let dropped = due.len() - MOST_MISSED;
-            tracing::error!(plan = plan.id, rule = rule.name, dropped, "occurrences were missed");
-            due.drain(..dropped);
-        }
-        let assigned = assigned(shared, plan).await?;
-        let mut jobs = Vec::new();
-        for at in due {
+        let mut due = Self { newest: VecDeque::new(), missed: None };
+        let mut any = false;
+        for at in rule.schedule.occurrences_between(from, now, &zone) {
+            any = true;
             if outlived(plan, index, at)? {
                 continue;
             }
-            jobs.extend(
-                assigned
-                    .iter()
-                    .map(|(selection, resource)| job(plan, rule, selection, resource, at)),
-            );
+            due.newest.push_back(at);
+            if due.newest.len() > MOST_MISSED
+                && let Some(dropped) = due.newest.pop_front()
+            {
+                let missed =
+                    due.missed.get_or_insert(Missed { occurrences: 0, first: dropped, last: dropped });
+                missed.occurrences += 1;
+                missed.last = dropped;
+            }
         }
-        if shared.catalog.advance_schedule(&plan.id, &rule.id, mark, now, &jobs).await? {
-            tracing::info!(plan = plan.id, rule = rule.name, jobs = jobs.len(), "scheduled");
-            shared.bell.notify_waiters();
-        }
+        Ok(any.then_some(due))
     }
-    Ok(())
 }
 
 fn zone_of(rule: &BackupRule) -> Result<TimeZone> {

@@ -13,6 +13,10 @@ use serde::{Deserialize, Serialize};
 const SUBJECT: &str = "Notification from AWS Backup";
 /// The subject of the end of a restore test.
 const RESTORE_TEST_SUBJECT: &str = "Restore Test Status";
+/// The subject of an alarm about a recovery point.
+const POINT_SUBJECT: &str = "Recovery Point Alarm";
+const SHRUNK: &str = "A new recovery point holds much less than the one before it.";
+const HELD: &str = "A recovery point is kept beyond its time, for nothing newer is as good.";
 /// The subject of an alarm about a vault.
 const VAULT_SUBJECT: &str = "Backup Vault Alarm";
 /// The subject of an alarm about a resource.
@@ -38,7 +42,8 @@ pub struct Message {
 /// The guide shows only the ends COMPLETED, FAILED and EXPIRED of backup jobs; the other events
 /// follow their pattern. Their `State` is the job's state, RUNNING for a start. The end of a
 /// restore test, of which AWS sends nothing, has `EventType` `RESTORE_TEST` and the verdict as its
-/// `State`; an alarm about a vault has `BACKUP_VAULT` and what is wrong, one about a resource `RESOURCE`.
+/// `State`; an alarm about a vault has `BACKUP_VAULT` and what is wrong, one about a recovery point
+/// `RECOVERY_POINT` and SHRUNK, or EXPIRED where it is kept beyond its time, one about a resource `RESOURCE`.
 pub fn render(notification: &Notification) -> Message {
     let n = notification;
     let (subject, event_type, state, text) = match n.event {
@@ -62,6 +67,12 @@ pub fn render(notification: &Notification) -> Message {
         ),
         NotificationEvent::ResourceAlarm(trouble) => {
             (RESOURCE_SUBJECT, "RESOURCE", trouble.as_str(), resource_alarm(n, trouble))
+        }
+        NotificationEvent::RecoveryPointShrunk => {
+            (POINT_SUBJECT, "RECOVERY_POINT", "SHRUNK", recovery_point(n, SHRUNK))
+        }
+        NotificationEvent::RecoveryPointHeld => {
+            (POINT_SUBJECT, "RECOVERY_POINT", "EXPIRED", recovery_point(n, HELD))
         }
         NotificationEvent::VaultAlarm(alarm) => {
             (VAULT_SUBJECT, "BACKUP_VAULT", alarm.as_str(), vault_alarm(n, alarm))
@@ -173,6 +184,10 @@ fn resource_alarm(n: &Notification, trouble: ResourceTrouble) -> String {
         ResourceTrouble::Damaged => "has a newest recovery point that is not whole.",
     };
     with_reason(format!("Resource {} {what} {}", n.job_id, arns(n)).trim_end().to_owned(), n)
+}
+
+fn recovery_point(n: &Notification, what: &str) -> String {
+    with_reason(format!("{what} {}BackupJob ID : {}", arns(n), n.job_id), n)
 }
 
 fn vault_alarm(n: &Notification, alarm: VaultAlarm) -> String {

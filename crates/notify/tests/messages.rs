@@ -57,6 +57,7 @@ fn events() -> Vec<NotificationEvent> {
             all.push(E::RestoreTestEnded { verdict: *verdict, cleaned_up });
         }
     }
+    all.extend([E::RecoveryPointShrunk, E::RecoveryPointHeld]);
     all
 }
 

@@ -209,6 +209,8 @@ impl Story {
             rpo_seconds: Some(24 * 3600),
             rto_seconds: Some(3600),
             test_after_backup: true,
+            shrink_alarm_percent: None,
+            keep_at_most: None,
         };
         let wanted = serde_json::to_value(&input).map_err(|error| error.to_string())?;
         let path = format!("/provault/v1/resources/{}", app.name);

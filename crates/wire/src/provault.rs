@@ -15,7 +15,10 @@
 //! | `POST /resources/{name or ARN}/tags` | `provault:TagResource` | [`ChangeTagsInput`] → [`Resource`] |
 //! | `POST /resources/{name or ARN}/exemption` | `provault:ExemptResource` | [`ExemptResourceInput`] → [`Resource`] |
 //! | `DELETE /resources/{name or ARN}/exemption` | `provault:EndExemption` | → [`Resource`] |
+//! | `POST /resources/{name or ARN}/retention` | `provault:UpdateRetention` | [`UpdateRetentionInput`] → [`Resource`] |
 //! | `DELETE /resources/{name or ARN}` | `provault:RemoveResource` | |
+//! | `GET /recovery-points/{ARN}` | `provault:DescribeRecoveryPoint` | → [`PointRetention`] |
+//! | `POST /recovery-points/{ARN}/accept` | `provault:AcceptRecoveryPoint` | → [`PointRetention`] |
 //! | `POST /roles`, `GET /roles`, `DELETE /roles/{name or ARN}` | `provault:AddRole`, … | [`AddNameInput`] → [`Named`], [`NamedList`] |
 //! | `POST /users` | `provault:AddUser` | [`AddUserInput`] → [`User`] |
 //! | `GET /users` | `provault:ListUsers` | → [`UserList`] |
@@ -69,10 +72,12 @@ macro_rules! message {
 }
 
 mod care;
+mod retention;
 mod status;
 mod user;
 
 pub use care::*;
+pub use retention::*;
 pub use status::*;
 pub use user::*;
 
@@ -117,6 +122,13 @@ message! {
         /// Whether a restore test follows every completed backup.
         #[serde(default)]
         test_after_backup: bool,
+        /// A new recovery point with less than this share of the bytes or files of the newest good
+        /// one is marked, in percent; 0 for no such alarm, 50 when absent.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        shrink_alarm_percent: Option<u32>,
+        /// Recovery points that are kept at most, in all vaults together; 0 or absent for no limit.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        keep_at_most: Option<u32>,
     }
 }
 
@@ -204,6 +216,13 @@ message! {
         rto_seconds: Option<u64>,
         /// Whether a restore test follows every completed backup.
         test_after_backup: bool,
+        /// The share below which a new recovery point is marked as shrunk, in percent; absent where
+        /// the alarm is off.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        shrink_alarm_percent: Option<u32>,
+        /// Recovery points that are kept at most; absent for no limit.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        keep_at_most: Option<u32>,
         /// When it was registered.
         creation_date: EpochSeconds,
         /// Capture time of its newest recovery point.
@@ -222,6 +241,15 @@ message! {
         /// As in [`ResourceStatus`].
         #[serde(default, skip_serializing_if = "Option::is_none")]
         exemption: Option<Exemption>,
+        /// What is wrong with the size of its newest recovery point, while nobody has accepted it.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        shrunk: Option<String>,
+        /// Its newest recovery point that is whole, as far as is known, and not shrunk.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        last_good_recovery_point_arn: Option<String>,
+        /// Capture time of that point.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        last_good_backup_time: Option<EpochSeconds>,
     }
 }
 

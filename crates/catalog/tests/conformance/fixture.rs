@@ -113,6 +113,7 @@ pub fn resource(n: u32, name: &str) -> Resource {
         rpo_seconds: Some(93_600),
         rto_seconds: None,
         test_after_backup: true,
+        retention: provault_domain::RetentionSettings::default(),
         created_at: at(i64::from(n)),
         imported: false,
     }
@@ -225,6 +226,8 @@ pub fn point(n: u32, of: u32, created: Timestamp) -> RecoveryPoint {
         last_restore_at: None,
         last_verdict: None,
         condition: None,
+        shrunk: None,
+        hold: None,
     }
 }
 

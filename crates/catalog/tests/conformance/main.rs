@@ -13,6 +13,7 @@ mod jobs;
 mod nouns;
 mod points;
 mod races;
+mod retention;
 mod sqlite;
 mod steps;
 
@@ -88,6 +89,11 @@ bodies! {
     care::packs_and_alarms_of_a_vault,
     care::an_imported_point_is_entered_once_and_its_condition_is_kept,
     care::a_copy_of_the_catalog_is_a_catalog,
+    retention::the_last_good_point_stays_until_there_is_a_newer_one,
+    retention::a_point_that_is_read_is_left_alone,
+    retention::the_oldest_beyond_a_number_go,
+    retention::a_shrunk_point_is_marked_told_and_accepted,
+    races::expiries_and_deletions_at_once_leave_what_should_stay,
     races::workers_claim_each_job_once,
     races::workers_back_up_a_resource_one_at_a_time,
     races::evidence_stays_one_chain,

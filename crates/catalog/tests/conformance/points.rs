@@ -80,10 +80,10 @@ pub async fn points_are_found_and_removed(w: &World) {
     assert_eq!(newest, Some(late), "newest is the newest data, not the newest job");
 
     let day = 86_400;
-    assert_eq!(c.overdue_recovery_points(at(day + 9)).await.unwrap(), []);
-    let overdue = c.overdue_recovery_points(at(day + 20)).await.unwrap();
-    let arns: Vec<_> = overdue.into_iter().map(|point| point.arn).collect();
-    assert_eq!(arns, [p(1), p(2)], "what is kept for ever is never overdue");
+    let due = |n| (account(), resource_arn(n));
+    assert!(c.resources_with_due_points(at(day + 9)).await.unwrap().is_empty());
+    assert_eq!(c.resources_with_due_points(at(day + 10)).await.unwrap(), [due(1)]);
+    assert_eq!(c.resources_with_due_points(at(day + 20)).await.unwrap(), [due(1), due(2)]);
 
     refused!(c.remove_recovery_point(&p(2)), CatalogError::Conflict { .. });
     let deleting = RecoveryPointStatus::Deleting;

@@ -5,10 +5,11 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use provault_catalog::{Catalog, CatalogError, Change, JobFilter, Page};
 use provault_domain::evidence::verify_chain;
-use provault_domain::{BackupJob, BackupJobEvent, Tags};
+use provault_domain::{BackupJob, BackupJobEvent, RecoveryPointStatus, Tags};
 use tokio::task::JoinSet;
 
 use crate::fixture::*;
+use crate::points::make;
 
 /// Runs `work` on `n` servers at once and collects what they answer.
 async fn servers<T, F, W>(w: &World, n: u32, work: W) -> Vec<T>
@@ -155,17 +156,17 @@ pub async fn schedules_advance_once_among_servers(w: &World) {
     w.catalog.insert_plan(&p, &Tags::new()).await.unwrap();
     let rule = p.rules[0].id.clone();
     let won = servers(w, 8, |server, c| {
-        let (plan, rule) = (p.id.clone(), rule.clone());
+        let (plan, rule) = (p.clone(), rule.clone());
         async move {
             let mut won = 0;
-            for round in 0..5 {
-                let from = (round > 0).then(|| at(round));
+            for round in 1..=5 {
+                let from = Some(at(round));
                 let n = server * 10 + u32::try_from(round).unwrap();
-                let jobs = [backup_job(n, n, at(round))];
+                let jobs = [(backup_job(n, n, at(round)), None)];
                 if c.advance_schedule(&plan, &rule, from, at(round + 1), &jobs).await.unwrap() {
                     won += 1;
                 }
-                while c.schedule_mark(&plan, &rule).await.unwrap() < Some(at(round + 1)) {
+                while c.schedule_mark(&plan.id, &rule).await.unwrap() < Some(at(round + 1)) {
                     tokio::task::yield_now().await;
                 }
             }
@@ -176,7 +177,43 @@ pub async fn schedules_advance_once_among_servers(w: &World) {
     assert_eq!(won.into_iter().sum::<u32>(), 5, "each due moment is carried out once");
     let jobs = w.catalog.list_jobs::<BackupJob>(&JobFilter::default(), Page::all()).await.unwrap();
     let moments: Vec<_> = jobs.items.iter().map(|job| job.created_at).collect();
-    assert_eq!(moments, [at(0), at(1), at(2), at(3), at(4)]);
+    assert_eq!(moments, [at(1), at(2), at(3), at(4), at(5)]);
+}
+
+/// Two servers that expire the same points, while somebody deletes the newest by hand.
+pub async fn expiries_and_deletions_at_once_leave_what_should_stay(w: &World) {
+    with_vault(&w.catalog).await;
+    let now = at(200_000);
+    let stands = async |n: u32| {
+        let point = w.catalog.recovery_point(&account(), &point_arn(n)).await.unwrap().unwrap();
+        point.is_restorable()
+    };
+    for round in 0..8_u32 {
+        let resource = 100 + round;
+        for n in 1..=3 {
+            make(&w.catalog, round * 10 + n, resource, at(n.into())).await;
+        }
+        let expire = async |c: Catalog| {
+            c.expire_points(&account(), &resource_arn(resource), now).await.unwrap().going.len()
+        };
+        let (one, two) = tokio::join!(expire(w.another().await), expire(w.another().await));
+        assert_eq!((one.min(two), one.max(two)), (0, 2), "one of them does it");
+        assert!(stands(round * 10 + 3).await, "the newest stays");
+
+        let newer = round * 10 + 4;
+        make(&w.catalog, newer, resource, at(4)).await;
+        let (by_hand, other) = (w.another().await, w.another().await);
+        let gone = RecoveryPointStatus::Deleting;
+        let arn = point_arn(newer);
+        let (deleted, going) =
+            tokio::join!(by_hand.set_point_status(&arn, gone, None), expire(other));
+        deleted.unwrap();
+        // It went only if the newer one was still there to be the reason.
+        let old = round * 10 + 3;
+        assert_eq!(stands(old).await, going == 0);
+        let held = w.catalog.expire_points(&account(), &resource_arn(resource), now).await.unwrap();
+        assert_eq!(held.going.len(), 0, "what is left stays");
+    }
 }
 
 pub async fn deliveries_are_claimed_once(w: &World) {

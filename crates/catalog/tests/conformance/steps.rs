@@ -6,8 +6,8 @@ use provault_domain::recovery_point::PointVerdict;
 use provault_domain::restore_job::{DeletionStatus, ValidationStatus};
 use provault_domain::verdict::{Failure, Fault, MutantResult};
 use provault_domain::{
-    BackupJob, BackupJobEvent, NotificationEvent, RestoreJob, RestoreJobEvent, RestoreTest,
-    RestoreTestEvent, Tags, Verdict,
+    BackupJob, BackupJobEvent, BackupPlan, NotificationEvent, RestoreJob, RestoreJobEvent,
+    RestoreTest, RestoreTestEvent, Tags, Verdict,
 };
 
 use crate::fixture::*;
@@ -292,31 +292,48 @@ pub async fn a_schedule_advances_once(w: &World) {
     let c = &w.catalog;
     let p = plan(1, "v1");
     let rule = p.rules[0].id.clone();
-    let job = |n| backup_job(n, n, at(0));
-    refused!(c.advance_schedule(&p.id, &rule, None, at(10), &[]), CatalogError::NotFound { .. });
+    let job = |n| (backup_job(n, n, at(0)), None);
+    let start = Some(at(1));
+    refused!(c.advance_schedule(&p, &rule, None, at(10), &[]), CatalogError::NotFound { .. });
     c.insert_plan(&p, &Tags::new()).await.unwrap();
-    assert_eq!(c.schedule_mark(&p.id, &rule).await.unwrap(), None);
-    assert!(!c.advance_schedule(&p.id, &rule, Some(at(5)), at(10), &[job(1)]).await.unwrap());
-    assert!(c.advance_schedule(&p.id, &rule, None, at(10), &[]).await.unwrap());
+    assert_eq!(c.schedule_mark(&p.id, &rule).await.unwrap(), start, "it begins with the plan");
+    assert!(!c.advance_schedule(&p, &rule, None, at(10), &[job(1)]).await.unwrap());
+    assert!(!c.advance_schedule(&p, &rule, Some(at(5)), at(10), &[job(1)]).await.unwrap());
+    assert!(c.advance_schedule(&p, &rule, start, at(10), &[]).await.unwrap());
     let last = c.plan(&account(), &p.id, None).await.unwrap().unwrap().last_execution_at;
     assert_eq!(last, None, "nothing was executed");
-    assert!(!c.advance_schedule(&p.id, &rule, None, at(20), &[job(1)]).await.unwrap());
-    let both = [job(1), job(2)];
-    assert!(c.advance_schedule(&p.id, &rule, Some(at(10)), at(20), &both).await.unwrap());
-    assert!(!c.advance_schedule(&p.id, &rule, Some(at(10)), at(20), &[job(3)]).await.unwrap());
+    assert!(!c.advance_schedule(&p, &rule, start, at(20), &[job(1)]).await.unwrap());
+    let missed = BackupJobEvent::Missed { occurrences: 7, first: at(2), last: at(9) };
+    let both = [job(1), (backup_job(2, 2, at(0)), Some(missed))];
+    assert!(c.advance_schedule(&p, &rule, Some(at(10)), at(20), &both).await.unwrap());
+    assert!(!c.advance_schedule(&p, &rule, Some(at(10)), at(20), &[job(3)]).await.unwrap());
+    let over = c.job::<BackupJob>(&account(), &uuid(2)).await.unwrap().unwrap();
+    assert_eq!((over.state.as_str(), over.completed_at), ("EXPIRED", Some(at(20))));
+    assert!(over.status_message.unwrap().starts_with("7 scheduled backups"));
+    assert_eq!(c.job_log(&account(), &uuid(2)).await.unwrap().len(), 1);
     assert_eq!(c.schedule_mark(&p.id, &rule).await.unwrap(), Some(at(20)));
     let last = c.plan(&account(), &p.id, Some("v1")).await.unwrap().unwrap().last_execution_at;
     assert_eq!(last, Some(at(20)));
     // A job that cannot be inserted takes the mark and the other jobs back with it.
     let clash = [job(3), job(1)];
     refused!(
-        c.advance_schedule(&p.id, &rule, Some(at(20)), at(30), &clash),
+        c.advance_schedule(&p, &rule, Some(at(20)), at(30), &clash),
         CatalogError::AlreadyExists { .. }
     );
     assert_eq!(c.schedule_mark(&p.id, &rule).await.unwrap(), Some(at(20)));
     let jobs = c.list_jobs::<BackupJob>(&JobFilter::default(), Page::all()).await.unwrap();
     assert_eq!(jobs.items.len(), 2);
+    // A new version begins with itself, and the old one is carried out no more.
+    let new = BackupPlan { version_id: "v2".to_owned(), created_at: at(22), ..p.clone() };
+    c.update_plan(&new).await.unwrap();
+    assert_eq!(c.schedule_mark(&p.id, &rule).await.unwrap(), Some(at(22)));
+    assert!(!c.advance_schedule(&p, &rule, Some(at(22)), at(30), &[job(3)]).await.unwrap());
+    // Unless it has been carried out further than that.
+    assert!(c.advance_schedule(&new, &rule, Some(at(22)), at(24), &[]).await.unwrap());
+    let newer = BackupPlan { version_id: "v3".to_owned(), created_at: at(23), ..p.clone() };
+    c.update_plan(&newer).await.unwrap();
+    assert_eq!(c.schedule_mark(&p.id, &rule).await.unwrap(), Some(at(24)));
     c.delete_plan(&account(), &p.id, at(25)).await.unwrap();
-    assert!(!c.advance_schedule(&p.id, &rule, Some(at(20)), at(30), &[job(3)]).await.unwrap());
-    assert!(!c.advance_schedule(&p.id, &rule, None, at(30), &[job(3)]).await.unwrap());
+    assert!(!c.advance_schedule(&newer, &rule, Some(at(24)), at(30), &[job(3)]).await.unwrap());
+    assert!(!c.advance_schedule(&newer, &rule, None, at(30), &[job(3)]).await.unwrap());
 }

@@ -74,7 +74,7 @@ pub enum Command {
     /// Backup jobs, restore jobs and restore tests: list, watch, show, log, stop
     #[command(after_help = EXIT_CODES_HELP)]
     Jobs(jobs::JobsArgs),
-    /// Recovery points: list, show, delete, restore metadata
+    /// Recovery points: list, show, accept, delete, restore metadata
     #[command(subcommand)]
     RecoveryPoints(recovery_points::RecoveryPointsCommand),
     /// Restore a recovery point to a new place

@@ -1,5 +1,6 @@
 //! `recovery-points`: what can be restored.
 
+use provault_wire::provault::PointRetention;
 use provault_wire::types::{
     DeleteRecoveryPointInput, DescribeRecoveryPointInput, DescribeRecoveryPointOutput,
     GetRecoveryPointRestoreMetadataInput, ListBackupVaultsInput,
@@ -10,10 +11,10 @@ use serde_json::{Value, json};
 
 use super::plan_rule::kept;
 use super::{Context, gone};
-use crate::client::Answer;
+use crate::client::{Answer, segment};
 use crate::error::CliError;
 use crate::exit::Exit;
-use crate::output::{View, dash, size, time};
+use crate::output::{View, dash, epoch, size, time};
 use crate::resolve;
 
 #[derive(Debug, clap::Subcommand)]
@@ -29,6 +30,13 @@ pub enum RecoveryPointsCommand {
     },
     /// Show a recovery point
     Show(PointArgs),
+    /// Say that a recovery point which is marked as shrunk is right so
+    ///
+    /// It counts as good from then on, and later ones are compared with it.
+    Accept {
+        /// The recovery point's ARN
+        arn: String,
+    },
     /// Delete a recovery point; what was stored for it alone stays until the vault is pruned
     Delete(PointArgs),
     /// Show the metadata that a restore of it takes
@@ -54,13 +62,34 @@ impl RecoveryPointsCommand {
             Self::List { vault, resource: None } => by_vault(context, vault),
             Self::Show(point) => {
                 let (arn, vault) = point.found(context)?;
+                let path = format!("/recovery-points/{}", segment(&arn));
+                let retention: Answer<PointRetention> = client.own("GET", &path, &[], None)?;
                 let input = DescribeRecoveryPointInput {
                     backup_vault_name: Some(vault),
                     recovery_point_arn: Some(arn),
                     ..DescribeRecoveryPointInput::default()
                 };
                 let found = client.ask(&input)?;
-                context.out.show(&found.json, || vec![fields(found.typed)])?;
+                let mut json = found.json;
+                json["Retention"] = retention.json;
+                context.out.show(&json, || {
+                    let good = yes_or_no(retention.typed.good);
+                    let view = fields(found.typed).field("Good", good);
+                    [view].into_iter().chain(shrunk(&retention.typed)).collect()
+                })?;
+                Ok(Exit::Done)
+            }
+            Self::Accept { arn } => {
+                let path = format!("/recovery-points/{}/accept", segment(&arn));
+                let accepted: Answer<PointRetention> = client.own("POST", &path, &[], None)?;
+                context.out.show(&accepted.json, || {
+                    let point = &accepted.typed;
+                    let view = View::fields()
+                        .field("ARN", point.recovery_point_arn.clone())
+                        .field("Status", point.status.clone())
+                        .field("Good", yes_or_no(point.good));
+                    [view].into_iter().chain(shrunk(point)).collect()
+                })?;
                 Ok(Exit::Done)
             }
             Self::Delete(point) => {
@@ -159,6 +188,30 @@ fn by_vault(context: &Context<'_>, vault: Option<String>) -> Result<Exit, CliErr
     }
     context.out.show(&json!({ "RecoveryPoints": all }), || vec![view])?;
     Ok(Exit::Done)
+}
+
+fn yes_or_no(yes: bool) -> String {
+    if yes { "yes" } else { "no" }.to_owned()
+}
+
+/// What a shrunk point holds, beside what the one before it held.
+fn shrunk(point: &PointRetention) -> Option<View> {
+    let shrunk = point.shrunk.as_ref()?;
+    let accepted = shrunk.acceptance_date.map(|at| format!("accepted {}", epoch(at)));
+    let mut view = View::table(&["SHRUNK", "FILES", "BYTES", "ARN"]);
+    view.row([
+        accepted.unwrap_or_else(|| format!("below {} %", shrunk.percent)),
+        shrunk.files.to_string(),
+        shrunk.bytes.to_string(),
+        point.recovery_point_arn.clone(),
+    ]);
+    view.row([
+        "before".to_owned(),
+        shrunk.files_before.to_string(),
+        shrunk.bytes_before.to_string(),
+        shrunk.before_recovery_point_arn.clone(),
+    ]);
+    Some(view)
 }
 
 fn fields(p: DescribeRecoveryPointOutput) -> View {

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use provault_wire::provault::{
     AddResourceInput, ChangeTagsInput, ExemptResourceInput, Resource, ResourceList, Service,
+    UpdateRetentionInput,
 };
 use serde_json::{Value, json};
 
@@ -59,6 +60,13 @@ pub enum ResourceCommand {
         /// Name or ARN
         resource: String,
     },
+    /// Change how its recovery points are kept, beside the days that each plan gives them
+    Retention {
+        /// Name or ARN
+        resource: String,
+        #[command(flatten)]
+        settings: RetentionArgs,
+    },
     /// Remove a resource; its recovery points stay
     Remove {
         /// Name or ARN
@@ -70,6 +78,17 @@ pub enum ResourceCommand {
 pub enum AddCommand {
     /// Register a directory tree on the server's machine
     Filesystem(Box<FilesystemArgs>),
+}
+
+#[derive(Debug, clap::Args)]
+pub struct RetentionArgs {
+    /// Mark a new recovery point that holds less than this share of the bytes or files of the
+    /// newest good one, in percent; 0 for no such alarm [default of a new resource: 50]
+    #[arg(long, value_name = "PERCENT")]
+    shrink_alarm: Option<u32>,
+    /// Keep at most so many recovery points, in all vaults together; 0 for no limit
+    #[arg(long, value_name = "N")]
+    keep_at_most: Option<u32>,
 }
 
 #[derive(Debug, clap::Args)]
@@ -121,6 +140,8 @@ pub struct FilesystemArgs {
     /// Run a restore test after every completed backup
     #[arg(long)]
     test_after_backup: bool,
+    #[command(flatten)]
+    retention: RetentionArgs,
 }
 
 fn probe_help() -> String {
@@ -155,6 +176,8 @@ impl FilesystemArgs {
             rpo_seconds: self.rpo.map(|Seconds(seconds)| seconds),
             rto_seconds: self.rto.map(|Seconds(seconds)| seconds),
             test_after_backup: self.test_after_backup,
+            shrink_alarm_percent: self.retention.shrink_alarm,
+            keep_at_most: self.retention.keep_at_most,
         })
     }
 }
@@ -190,6 +213,19 @@ impl ResourceCommand {
             Self::EndExemption { resource } => {
                 let path = format!("/resources/{}/exemption", segment(&resource));
                 show(context, &client.own("DELETE", &path, &[], None)?)
+            }
+            Self::Retention { resource, settings } => {
+                if settings.shrink_alarm.is_none() && settings.keep_at_most.is_none() {
+                    return Err(CliError::usage(
+                        "say what is to change: --shrink-alarm or --keep-at-most",
+                    ));
+                }
+                let input = UpdateRetentionInput {
+                    shrink_alarm_percent: settings.shrink_alarm,
+                    keep_at_most: settings.keep_at_most,
+                };
+                let path = format!("/resources/{}/retention", segment(&resource));
+                show(context, &client.own("POST", &path, &[], Some(&body(&input)?))?)
             }
             Self::Remove { resource } => {
                 let path = format!("/resources/{}", segment(&resource));
@@ -249,8 +285,16 @@ fn fields(r: &Resource) -> View {
     view.field("RPO", r.rpo_seconds.map(|s| Seconds(s).to_string()))
         .field("RTO", r.rto_seconds.map(|s| Seconds(s).to_string()))
         .field("Test after backup", r.test_after_backup.to_string())
+        .field(
+            "Shrink alarm",
+            r.shrink_alarm_percent.map_or_else(|| "off".to_owned(), |p| format!("below {p} %")),
+        )
+        .field("Kept at most", r.keep_at_most.map(|n| format!("{n} recovery points")))
         .field("Registered", epoch(r.creation_date))
         .field("Last backup", r.last_backup_time.map(epoch))
+        .field("Last good backup", r.last_good_backup_time.map(epoch))
+        .field("Last good recovery point", r.last_good_recovery_point_arn.clone())
+        .field("Shrunk", r.shrunk.clone())
         .field("Verdict", r.verdict.clone())
         .field("Protection", (!r.protection.is_empty()).then(|| r.protection.clone()))
         .field("Trouble", (!r.troubles.is_empty()).then(|| {

@@ -13,6 +13,7 @@ mod mending;
 mod pruning;
 mod recovery_kit;
 mod schedule;
+mod simulation;
 mod support;
 mod tests_of_restores;
 mod verification;

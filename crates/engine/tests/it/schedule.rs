@@ -1,12 +1,16 @@
 //! Plans and time.
 
-use jiff::SignedDuration;
+use jiff::{SignedDuration, Timestamp};
 use provault_domain::*;
 use provault_engine::Clock;
 
 use crate::support::World;
 
 async fn plan(world: &World, rules: &[(&str, &str, i64)]) -> BackupPlan {
+    plan_in("Etc/UTC", world, rules).await
+}
+
+async fn plan_in(zone: &str, world: &World, rules: &[(&str, &str, i64)]) -> BackupPlan {
     let plan = BackupPlan {
         id: uuid::Uuid::new_v4().to_string(),
         arn: Arn::backup_plan(&world.region, &world.account, "p"),
@@ -20,7 +24,7 @@ async fn plan(world: &World, rules: &[(&str, &str, i64)]) -> BackupPlan {
                 name: (*name).into(),
                 target_vault: world.vault.name.clone(),
                 schedule: cron::CronExpression::parse(schedule).unwrap(),
-                timezone: "Etc/UTC".into(),
+                timezone: zone.into(),
                 start_window_minutes: 60,
                 completion_window_minutes: 180,
                 lifecycle: Lifecycle { delete_after_days: Some(*days), ..Lifecycle::default() },
@@ -153,4 +157,170 @@ async fn a_clock_that_was_ahead_does_not_stop_the_schedule() {
     let five: jiff::Timestamp = "2026-03-01T05:00:00Z".parse().unwrap();
     assert!(jobs.iter().filter(|job| job.created_at == five).count() == 2);
     running.stop("test over").await;
+}
+
+/// When the jobs were due, in order.
+async fn due(world: &World) -> Vec<String> {
+    let jobs = world.jobs::<BackupJob>().await;
+    jobs.iter().map(|job| job.created_at.to_string()).collect()
+}
+
+/// Lets time pass without a server at work, looking every so many minutes.
+async fn pass(world: &World, step_minutes: i64, until: &str) {
+    let until: Timestamp = until.parse().unwrap();
+    while world.clock.now() < until {
+        world.clock.advance(SignedDuration::from_mins(step_minutes));
+        world.engine.look_at_the_time().await.unwrap();
+    }
+}
+
+fn hours(from: &str, until: &str) -> Vec<String> {
+    let (mut at, until): (Timestamp, Timestamp) = (from.parse().unwrap(), until.parse().unwrap());
+    let mut all = Vec::new();
+    while at <= until {
+        all.push(at.to_string());
+        at += SignedDuration::from_hours(1);
+    }
+    all
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_local_time_that_does_not_exist_is_passed_over() {
+    let world = World::new("2026-03-28T12:00:00Z").await;
+    let rules = [("nightly", "cron(30 2 ? * * *)", 7)];
+    plan_in("Europe/Berlin", &world, &rules).await;
+    pass(&world, 15, "2026-03-30T12:00:00Z").await;
+    assert_eq!(due(&world).await, ["2026-03-30T00:30:00Z"], "there is no 02:30 on the 29th");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_local_time_that_comes_twice_is_due_once() {
+    let world = World::new("2026-10-24T12:00:00Z").await;
+    let rules = [("nightly", "cron(30 2 ? * * *)", 7)];
+    plan_in("Europe/Berlin", &world, &rules).await;
+    pass(&world, 15, "2026-10-26T12:00:00Z").await;
+    assert_eq!(due(&world).await, ["2026-10-25T00:30:00Z", "2026-10-26T01:30:00Z"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_hourly_rule_goes_through_both_changes_of_the_clocks() {
+    let world = World::new("2026-03-28T20:30:00Z").await;
+    plan_in("Europe/Berlin", &world, &[("hourly", "cron(0 * ? * * *)", 7)]).await;
+    pass(&world, 20, "2026-03-29T06:30:00Z").await;
+    assert_eq!(due(&world).await, hours("2026-03-28T21:00:00Z", "2026-03-29T06:00:00Z"));
+
+    let world = World::new("2026-10-24T20:30:00Z").await;
+    plan_in("Europe/Berlin", &world, &[("hourly", "cron(0 * ? * * *)", 7)]).await;
+    pass(&world, 20, "2026-10-25T06:30:00Z").await;
+    let mut expected = hours("2026-10-24T21:00:00Z", "2026-10-25T06:00:00Z");
+    expected.retain(|at| at != "2026-10-25T01:00:00Z"); // The second 02:00 of that night.
+    assert_eq!(due(&world).await, expected);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_leap_day_comes_once_in_four_years() {
+    let world = World::new("2027-02-20T00:00:00Z").await;
+    plan(&world, &[("leap", "cron(0 5 29 2 ? *)", 7)]).await;
+    pass(&world, 24 * 60, "2028-03-02T00:00:00Z").await;
+    assert_eq!(due(&world).await, ["2028-02-29T05:00:00Z"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_day_off_is_made_up_for_hour_by_hour() {
+    let world = World::new("2026-03-01T00:30:00Z").await;
+    plan(&world, &[("hourly", "cron(0 * ? * * *)", 7)]).await;
+    world.clock.advance(SignedDuration::from_hours(24));
+    world.engine.look_at_the_time().await.unwrap();
+    assert_eq!(due(&world).await, hours("2026-03-01T01:00:00Z", "2026-03-02T00:00:00Z"));
+    let jobs = world.jobs::<BackupJob>().await;
+    let (last, before) = jobs.split_last().unwrap();
+    assert_eq!(last.state, BackupJobState::Created, "there is still time for it");
+    assert!(before.iter().all(|job| job.state == BackupJobState::Expired));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_year_off_is_told_in_one_job_beside_the_newest() {
+    let world = World::new("2026-03-01T04:00:00Z").await;
+    world.listen(&["BACKUP_JOB_EXPIRED"]).await;
+    plan(&world, &[("daily", "cron(0 5 ? * * *)", 35)]).await;
+    world.clock.advance(SignedDuration::from_mins(365 * 24 * 60 + 90));
+    for _ in 0..2 {
+        world.engine.look_at_the_time().await.unwrap();
+        let jobs = world.jobs::<BackupJob>().await;
+        assert_eq!(jobs.len(), 25);
+        let told = &jobs[0];
+        assert_eq!(told.state, BackupJobState::Expired);
+        assert_eq!(told.created_at, "2027-02-05T05:00:00Z".parse().unwrap());
+        let message = told.status_message.as_deref().unwrap();
+        for part in ["342 scheduled backups", "2026-03-01T05:00:00Z", "2027-02-05T05:00:00Z"] {
+            assert!(message.contains(part), "{message}");
+        }
+        assert_eq!(jobs[1].created_at, "2027-02-06T05:00:00Z".parse().unwrap());
+        assert_eq!(jobs[24].state, BackupJobState::Created);
+        let told = world.engine.catalog().list_deliveries(&world.account, None).await.unwrap();
+        assert_eq!(told.len(), 24, "whoever asked for it hears of all but the one to come");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_rule_that_never_ran_keeps_what_it_was_due_for_when_its_plan_changes() {
+    let world = World::new("2026-03-01T04:00:00Z").await;
+    let old = plan(&world, &[("daily", "cron(0 5 ? * * *)", 35)]).await;
+    world.clock.advance(SignedDuration::from_mins(61));
+    // As the use case does it: no scheduler has looked since five o'clock.
+    let now = world.clock.now();
+    let mut new = BackupPlan { version_id: "v2".into(), created_at: now, ..old.clone() };
+    new.rules[0].schedule = cron::CronExpression::parse("cron(30 4 ? * * *)").unwrap();
+    world.engine.settle_schedule(&old, now).await.unwrap();
+    world.engine.catalog().update_plan(&new).await.unwrap();
+    for _ in 0..2 {
+        world.engine.look_at_the_time().await.unwrap();
+        // A scheduler that read the plan before it was changed.
+        world.engine.settle_schedule(&old, world.clock.now()).await.unwrap();
+        let jobs = world.jobs::<BackupJob>().await;
+        assert_eq!(due(&world).await, ["2026-03-01T05:00:00Z"], "not 04:30, which nobody meant");
+        assert_eq!(jobs[0].created_by.as_ref().unwrap().plan_version, "v1");
+        world.clock.advance(SignedDuration::from_mins(5));
+    }
+    pass(&world, 10, "2026-03-02T06:00:00Z").await;
+    assert_eq!(due(&world).await, ["2026-03-01T05:00:00Z", "2026-03-02T04:30:00Z"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_clock_that_is_corrected_by_seconds_repeats_nothing() {
+    let world = World::new("2026-03-01T04:59:50Z").await;
+    plan(&world, &[("hourly", "cron(0 * ? * * *)", 7)]).await;
+    for seconds in [20, -25, 10, -5, 40, 3600] {
+        world.clock.advance(SignedDuration::from_secs(seconds));
+        world.engine.look_at_the_time().await.unwrap();
+    }
+    assert_eq!(due(&world).await, ["2026-03-01T05:00:00Z", "2026-03-01T06:00:00Z"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_clock_that_leaps_ahead_and_back_loses_no_later_occurrence() {
+    let world = World::new("2026-03-01T04:30:00Z").await;
+    plan(&world, &[("hourly", "cron(0 * ? * * *)", 7)]).await;
+    world.clock.advance(SignedDuration::from_hours(24 * 365));
+    world.engine.look_at_the_time().await.unwrap();
+    assert_eq!(world.jobs::<BackupJob>().await.len(), 25, "24 and the one that tells of the rest");
+    world.clock.advance(SignedDuration::from_hours(-24 * 365));
+    pass(&world, 20, "2026-03-01T09:30:00Z").await;
+    let real: Vec<_> = due(&world).await.into_iter().filter(|at| at.starts_with("2026-03-01")).collect();
+    assert_eq!(real, hours("2026-03-01T05:00:00Z", "2026-03-01T09:00:00Z"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_servers_on_one_catalog_make_each_job_once() {
+    let world = World::new("2026-03-01T00:30:00Z").await;
+    plan(&world, &[("hourly", "cron(0 * ? * * *)", 7), ("daily", "cron(0 5 ? * * *)", 35)]).await;
+    let other = world.another().await;
+    for _ in 0..72 {
+        world.clock.advance(SignedDuration::from_mins(40));
+        let (one, two) = tokio::join!(world.engine.look_at_the_time(), other.look_at_the_time());
+        one.unwrap();
+        two.unwrap();
+    }
+    assert_eq!(due(&world).await, hours("2026-03-01T01:00:00Z", "2026-03-03T00:00:00Z"));
+    other.catalog().close().await;
 }

@@ -106,6 +106,7 @@ impl World {
             rpo_seconds: None,
             rto_seconds: None,
             test_after_backup: false,
+            retention: RetentionSettings::default(),
             created_at: now,
             imported: false,
         };
@@ -122,6 +123,31 @@ impl World {
         self.engine.catalog().close().await;
         self.engine = engine(self.directory.path(), &self.clock).await;
         self
+    }
+
+    /// Another server on the same catalog, at the same time.
+    pub async fn another(&self) -> Engine {
+        engine(self.directory.path(), &self.clock).await
+    }
+
+    /// A topic with one receiver, which hears of these events of the vault.
+    pub async fn listen(&self, events: &[&str]) {
+        let catalog = self.engine.catalog();
+        let (now, name) = (self.clock.now(), "alarms".to_owned());
+        let arn = Arn::topic(&self.region, &self.account, &name);
+        let topic = Topic { arn: arn.clone(), account: self.account.clone(), name, created_at: now };
+        catalog.insert_topic(&topic).await.unwrap();
+        let subscription = Subscription {
+            id: uuid::Uuid::new_v4().to_string(),
+            account: self.account.clone(),
+            topic_arn: arn.clone(),
+            target: SubscriptionTarget::Webhook { url: "http://127.0.0.1:9/".into() },
+            created_at: now,
+        };
+        catalog.insert_subscription(&subscription).await.unwrap();
+        let events = events.iter().map(|event| (*event).to_owned()).collect();
+        let setting = Some(vault::VaultNotifications { topic_arn: arn, events });
+        catalog.set_vault_notifications(&self.account, &self.vault.name, setting).await.unwrap();
     }
 
     pub fn source(&self) -> PathBuf {

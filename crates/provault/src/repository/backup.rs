@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use provault_domain::{Arn, Invalid, Kind, Resource};
+use provault_domain::{Arn, Invalid, Kind, Resource, RetentionSettings};
 use provault_driver::{CancelFlag, CaptureReport, Driver as _, WorkContext};
 use provault_driver_filesystem::FilesystemDriver;
 use provault_engine::offline;
@@ -217,6 +217,7 @@ fn resource(config: serde_json::Value) -> Result<Resource, Invalid> {
         rpo_seconds: None,
         rto_seconds: None,
         test_after_backup: false,
+        retention: RetentionSettings::default(),
         imported: false,
         created_at: jiff::Timestamp::now(),
     })

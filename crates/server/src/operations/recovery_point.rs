@@ -1,7 +1,7 @@
 //! Recovery points.
 
 use provault_app::{App, AppError, Caller, PointByVaultFilter, PointView};
-use provault_domain::{RecoveryPoint, RecoveryPointStatus as Stands};
+use provault_domain::RecoveryPoint;
 use provault_wire::NoOutput;
 use provault_wire::enums::{EncryptionKeyType, RecoveryPointStatus, StorageClass, VaultType};
 use provault_wire::types::{
@@ -14,20 +14,9 @@ use provault_wire::types::{
 
 use crate::convert::{arn, creator, moment, needed, page, paging, size, time, wire_lifecycle};
 
-/// AWS has no state for a point whose stored data is damaged or gone. PARTIAL is the one that
-/// promises no whole restore; the message says what is wrong.
 #[allow(clippy::unnecessary_wraps)] // members of an output are all optional
 fn status(point: &RecoveryPoint) -> Option<RecoveryPointStatus> {
-    let hurt = point.condition.is_some()
-        && matches!(point.status, Stands::Completed | Stands::Partial | Stands::Expired);
-    let stands = if hurt { Stands::Partial } else { point.status };
-    Some(RecoveryPointStatus::from(stands.as_str()))
-}
-
-fn message(point: &RecoveryPoint) -> Option<String> {
-    let condition = point.condition.as_ref().map(|condition| condition.message.clone());
-    let all: Vec<String> = condition.into_iter().chain(point.status_message.clone()).collect();
-    (!all.is_empty()).then(|| all.join(" "))
+    Some(RecoveryPointStatus::from(point.shown_status().as_str()))
 }
 
 /// The members that two shapes of a recovery point share.
@@ -56,7 +45,7 @@ macro_rules! wire {
             resource_arn: arn(&point.resource_arn),
             resource_type: Some(point.kind.resource_type().to_owned()),
             status: status(&point),
-            status_message: message(&point),
+            status_message: point.shown_message(),
             vault_type: Some(VaultType::BackupVault),
             backup_vault_name: Some(point.vault_name),
             resource_name: Some(point.resource_name),
@@ -135,7 +124,7 @@ pub(crate) async fn list_by_resource(
             is_parent: Some(false),
             recovery_point_arn: arn(&point.arn),
             status: status(&point),
-            status_message: message(&point),
+            status_message: point.shown_message(),
             vault_type: Some(VaultType::BackupVault),
             backup_vault_name: Some(point.vault_name),
             resource_name: Some(point.resource_name),

@@ -7,6 +7,7 @@ mod named;
 mod resource;
 mod restore_test;
 mod status;
+mod retention;
 mod topic;
 mod user;
 mod vault;
@@ -57,7 +58,10 @@ pub(crate) async fn answer(
         Operation::TagResource(name) => resource::tag(&call, name).await,
         Operation::ExemptResource(name) => status::exempt(&call, name).await,
         Operation::EndExemption(name) => status::end_exemption(&call, name).await,
+        Operation::UpdateRetention(name) => retention::update(&call, name).await,
         Operation::RemoveResource(name) => resource::remove(&call, name).await,
+        Operation::DescribeRecoveryPoint(arn) => retention::describe(&call, arn).await,
+        Operation::AcceptRecoveryPoint(arn) => retention::accept(&call, arn).await,
         Operation::AddRole => named::add_role(&call).await,
         Operation::ListRoles => named::list_roles(&call).await,
         Operation::RemoveRole(name) => named::remove_role(&call, name).await,
@@ -138,7 +142,10 @@ operations! {
     "POST" ["resources", name, "tags"] => TagResource(name);
     "POST" ["resources", name, "exemption"] => ExemptResource(name);
     "DELETE" ["resources", name, "exemption"] => EndExemption(name);
+    "POST" ["resources", name, "retention"] => UpdateRetention(name);
     "DELETE" ["resources", name] => RemoveResource(name);
+    "GET" ["recovery-points", arn] => DescribeRecoveryPoint(arn);
+    "POST" ["recovery-points", arn, "accept"] => AcceptRecoveryPoint(arn);
     "POST" ["roles"] => AddRole;
     "GET" ["roles"] => ListRoles;
     "DELETE" ["roles", name] => RemoveRole(name);

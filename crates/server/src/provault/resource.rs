@@ -1,6 +1,6 @@
 //! Registered resources.
 
-use provault_app::{AppError, NewResource, Paging, ResourceView};
+use provault_app::{AppError, NewResource, Paging, ResourceView, RetentionUpdate};
 use provault_domain::{Assertion, Probe, ServiceSpec};
 use provault_wire::provault as wire;
 
@@ -23,6 +23,10 @@ pub(super) async fn add(call: &Call<'_>) -> Answered {
         rpo_seconds: input.rpo_seconds,
         rto_seconds: input.rto_seconds,
         test_after_backup: input.test_after_backup,
+        retention: RetentionUpdate {
+            shrink_alarm_percent: input.shrink_alarm_percent,
+            keep_at_most: input.keep_at_most,
+        },
     };
     let view = Call::done(call.app.add_resource(call.caller, new).await)?;
     Answer::json(&resource(view))
@@ -178,12 +182,17 @@ pub(super) fn resource(view: ResourceView) -> wire::Resource {
         rpo_seconds: resource.rpo_seconds,
         rto_seconds: resource.rto_seconds,
         test_after_backup: resource.test_after_backup,
+        shrink_alarm_percent: resource.retention.shrink_alarm_percent,
+        keep_at_most: resource.retention.keep_at_most,
         creation_date: epoch(resource.created_at),
         last_backup_time: view.last_backup_at.map(epoch),
         verdict: view.verdict.map(|verdict| verdict.to_string()),
         protection: view.protection.to_string(),
         troubles: view.troubles.into_iter().map(super::status::trouble).collect(),
         exemption: view.exemption.map(super::status::exemption),
+        shrunk: view.shrunk,
+        last_good_recovery_point_arn: view.last_good.as_ref().map(|(arn, _)| arn.to_string()),
+        last_good_backup_time: view.last_good.map(|(_, at)| epoch(at)),
     }
 }
 

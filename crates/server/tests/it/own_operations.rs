@@ -133,3 +133,33 @@ async fn lists_without_anything_in_them_are_empty_and_not_errors() {
     let bad = "/provault/v1/evidence?resourceArn=x";
     world.refused("GET", bad, Value::Null, "InvalidParameterValueException").await;
 }
+
+#[tokio::test]
+async fn how_points_are_kept_is_a_setting_of_the_resource() {
+    const WRONG: &str = "InvalidParameterValueException";
+    let world = World::new().await;
+    let path = world.directory.path().join("app");
+    std::fs::create_dir(&path).unwrap();
+    let body = |keep: i64| {
+        json!({ "Kind": "filesystem", "Name": "app", "Config": { "path": path },
+            "ShrinkAlarmPercent": 101, "KeepAtMost": keep })
+    };
+    world.refused("POST", "/provault/v1/resources", body(3), WRONG).await;
+    let mut right = body(3);
+    right["ShrinkAlarmPercent"] = json!(0);
+    let made = world.ok("POST", "/provault/v1/resources", right).await;
+    assert_eq!((&made["KeepAtMost"], &made["ShrinkAlarmPercent"]), (&json!(3), &Value::Null));
+    let target = "/provault/v1/resources/app/retention";
+    let changed = world.ok("POST", target, json!({ "ShrinkAlarmPercent": 80 })).await;
+    assert_eq!((&changed["KeepAtMost"], &changed["ShrinkAlarmPercent"]), (&json!(3), &json!(80)));
+    let changed = world.ok("POST", target, json!({ "KeepAtMost": 0 })).await;
+    assert_eq!((&changed["KeepAtMost"], &changed["ShrinkAlarmPercent"]), (&Value::Null, &json!(80)));
+    world.refused("POST", target, json!({ "ShrinkAlarmPercent": 101 }), WRONG).await;
+    world.refused("POST", target, json!({ "KeepAtLeast": 1 }), WRONG).await;
+    let unknown = "/provault/v1/resources/none/retention";
+    world.refused("POST", unknown, json!({ "KeepAtMost": 1 }), "ResourceNotFoundException").await;
+    // Without a word of it the alarm is on.
+    let other = world.resource("other").await;
+    let other = format!("/provault/v1/resources/{}", segment(&other));
+    assert_eq!(world.ok("GET", &other, Value::Null).await["ShrinkAlarmPercent"], 50);
+}

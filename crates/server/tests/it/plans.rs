@@ -111,3 +111,33 @@ async fn a_selection_must_name_something() {
         world.refused("PUT", &target, body, "InvalidParameterValueException").await;
     }
 }
+
+#[tokio::test]
+async fn what_a_plan_was_due_for_is_not_lost_when_it_is_changed() {
+    let world = World::new().await;
+    let resource = world.resource("data").await;
+    let hourly = ("Hourly", "cron(0 * ? * * *)");
+    let made = world.ok("PUT", "/backup/plans/", document("P", &[hourly])).await;
+    let id = text(&made, "BackupPlanId");
+    let selection = json!({ "BackupSelection": { "SelectionName": "s", "IamRoleArn": ROLE,
+        "Resources": [resource] } });
+    world.ok("PUT", &format!("/backup/plans/{id}/selections/"), selection).await;
+    // No scheduler has looked at it for three hours, as after a time without a server.
+    let catalog = world.app.engine().catalog();
+    let plan = catalog.plan(world.app.account(), &id, None).await.unwrap().unwrap();
+    let before = plan.created_at - jiff::SignedDuration::from_hours(3);
+    let (rule, mark) = (&plan.rules[0].id, Some(plan.created_at));
+    assert!(catalog.advance_schedule(&plan, rule, mark, before, &[]).await.unwrap());
+
+    let refused = document("P", &[("Hourly", "cron(0/5 * ? * * *)")]);
+    let target = format!("/backup/plans/{id}");
+    world.refused("POST", &target, refused, "InvalidParameterValueException").await;
+    world.ok("POST", &target, document("P", &[("Other", "cron(0 5 ? * * *)")])).await;
+    let jobs = world.ok("GET", "/backup-jobs/", Value::Null).await;
+    let jobs = jobs["BackupJobs"].as_array().unwrap().clone();
+    assert!((3..=4).contains(&jobs.len()), "{jobs:?}");
+    for job in jobs {
+        assert_eq!(job["CreatedBy"]["BackupPlanVersion"], made["VersionId"]);
+        assert_eq!(job["CreatedBy"]["BackupRuleName"], "Hourly");
+    }
+}

@@ -179,3 +179,44 @@ async fn a_waiting_job_is_repeated_listed_and_stopped() {
     world.refused("POST", &target, Value::Null, "InvalidRequestException").await;
     world.ok("DELETE", remove, Value::Null).await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_shrunk_point_says_so_until_it_is_accepted() {
+    let world = World::new().await;
+    let resource = world.resource("data").await;
+    let file = world.directory.path().join("sources/data/more.txt");
+    std::fs::write(&file, "much more than the other").unwrap();
+    let running = world.start().await;
+    let good = world.backup(&resource, "Default").await;
+    std::fs::remove_file(&file).unwrap();
+    let small = world.backup(&resource, "Default").await;
+    running.stop("enough is backed up").await;
+
+    let own = |point: &str| format!("/provault/v1/recovery-points/{}", segment(point));
+    let shown = world.ok("GET", &own(&good), Value::Null).await;
+    assert_eq!((&shown["Good"], &shown["Shrunk"]), (&json!(true), &Value::Null));
+    let shown = world.ok("GET", &own(&small), Value::Null).await;
+    assert_eq!((&shown["Good"], &shown["Status"]), (&json!(false), &json!("COMPLETED")));
+    assert_eq!(shown["Shrunk"]["BeforeRecoveryPointArn"], good.as_str());
+    assert_eq!((&shown["Shrunk"]["BytesBefore"], &shown["Shrunk"]["Bytes"]), (&json!(28), &json!(4)));
+    let in_vault = format!("/backup-vaults/Default/recovery-points/{}", segment(&small));
+    let described = world.ok("GET", &in_vault, Value::Null).await;
+    let message = text(&described, "StatusMessage");
+    assert!(message.contains("recovery-points accept"), "{message}");
+    let shown = world.ok("GET", "/provault/v1/resources/data", Value::Null).await;
+    assert_eq!(shown["LastGoodRecoveryPointArn"], good.as_str());
+    assert!(text(&shown, "Shrunk").starts_with("SHRUNK"), "{shown}");
+
+    let accept = |point: &str| format!("{}/accept", own(point));
+    let none = "InvalidRequestException";
+    let reply = world.refused("POST", &accept(&good), Value::Null, none).await;
+    assert!(reply.message().contains("not marked"), "{reply:?}");
+    let unknown = "ResourceNotFoundException";
+    world.refused("POST", &accept("arn:aws:backup:x"), Value::Null, unknown).await;
+    let accepted = world.ok("POST", &accept(&small), Value::Null).await;
+    assert_eq!(accepted["Good"], true);
+    assert!(accepted["Shrunk"]["AcceptanceDate"].is_number(), "{accepted}");
+    let shown = world.ok("GET", "/provault/v1/resources/data", Value::Null).await;
+    assert_eq!(shown["LastGoodRecoveryPointArn"], small.as_str());
+    assert_eq!(shown["Shrunk"], Value::Null);
+}

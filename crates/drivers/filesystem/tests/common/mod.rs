@@ -19,7 +19,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use jiff::Timestamp;
 use nix::sys::stat::{Mode, SFlag, mknod, utimensat};
 use nix::sys::time::TimeSpec;
-use provault_domain::{AccountId, Arn, Kind, Region, Resource};
+use provault_domain::{AccountId, Arn, Kind, Region, Resource, RetentionSettings};
 use provault_driver::Metadata;
 use provault_driver::conformance::{Fixture, Request};
 use tempfile::TempDir;
@@ -83,6 +83,7 @@ pub fn resource_with(config: serde_json::Value) -> Resource {
         rpo_seconds: None,
         rto_seconds: None,
         test_after_backup: false,
+        retention: RetentionSettings::default(),
         created_at: Timestamp::UNIX_EPOCH,
         imported: false,
     }
