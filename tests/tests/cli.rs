@@ -177,7 +177,7 @@ fn vaults_and_topics() {
     let message = receiver.wait_for("Notification from AWS Backup", id);
     assert!(message["Message"].as_str().unwrap().starts_with("An AWS Backup job was completed"));
     let deliveries = provault_tests::until("both deliveries", || {
-        let list = scene.cli.json(&["topic", "deliveries", "--job", id]);
+        let list = scene.cli.json(&["delivery", "list", "--job", id]);
         let states = names(&list, "Deliveries", "State");
         (states == ["DELIVERED", "DELIVERED"]).then_some(list)
     });

@@ -13,7 +13,7 @@ use provault_domain::key::{DEFAULT_KEY, Key, KeyWrapper};
 use provault_domain::role::{DEFAULT_ROLE, Role};
 use provault_domain::vault::{BackupVault, DEFAULT_VAULT};
 use provault_domain::{AccountId, Arn, Region, Tags};
-use provault_engine::{Engine, EngineError};
+use provault_engine::{Engine, EngineError, SERVER_KEY};
 use provault_iam::{
     AccessKey, CredentialsError, CredentialsFile, KeyStatus, Principal, PrincipalError,
     RandomError, Secret,
@@ -31,8 +31,6 @@ pub const DEFAULT_REGION: &str = "us-east-1";
 /// Name of the root access key's file in the data directory, in AWS credentials-file form.
 pub const CREDENTIALS_FILE: &str = "credentials";
 
-/// Key file that seals the server's own secrets; the keys of vaults are others.
-const SERVER_KEY: &str = "server.key";
 const DEFAULT_KEY_FILE: &str = "default.key";
 const ACCOUNT_SETTING: &str = "account-id";
 const REGION_SETTING: &str = "region";

@@ -21,6 +21,7 @@ mod backup_job;
 mod bootstrap;
 mod caller;
 mod care;
+mod delivery;
 mod error;
 mod evidence;
 mod job_log;
@@ -41,6 +42,7 @@ mod retention;
 mod role;
 mod selection;
 mod status;
+mod subscription;
 mod tag;
 mod topic;
 mod user;
@@ -61,6 +63,7 @@ pub use backup_job::{BackupJobFilter, BackupJobView, StartBackup};
 pub use bootstrap::{BootstrapError, CREDENTIALS_FILE, DEFAULT_ACCOUNT, DEFAULT_REGION, Setup};
 pub use caller::Caller;
 pub use care::{CareUpdate, ImportVault, VaultCareReport};
+pub use delivery::DeliveryView;
 pub use error::{AppError, ErrorKind, Result};
 pub use evidence::EvidenceChain;
 pub use job_log::{JobLog, JobType};
@@ -76,12 +79,13 @@ pub use restore_test::TestTarget;
 pub use retention::RetentionUpdate;
 pub use selection::SelectionDocument;
 pub use status::{NewExemption, ResourceView, StandingAlarm, Status};
-pub use topic::DeliveryView;
+pub use subscription::NewSubscription;
 pub use user::{AccessKeyView, NewUser, UserChange, UserView};
 pub use vault::{NewVault, VaultView};
 
 // What the methods hand out that belongs to the rooms below.
 pub use provault_catalog::{AuditRecord, Delivery, DeliveryState, JobEvent, ProtectedResource};
+pub use provault_engine::SubscriptionTest;
 
 /// Limits and habits that an operator may set; the defaults are AWS's.
 #[derive(Debug, Clone)]

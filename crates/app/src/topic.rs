@@ -1,25 +1,13 @@
-//! Topics, their subscriptions, and what became of notifications.
+//! Topics.
 
-use provault_catalog::Delivery;
 use provault_domain::resource::validate_name;
-use provault_domain::{Arn, Subscription, SubscriptionTarget, Topic};
+use provault_domain::{Arn, Topic};
 
 use crate::role::name_or_arn;
-use crate::{App, AppError, Caller, Result, new_id};
-
-/// A notification on its way to one receiver, in words.
-#[derive(Debug, Clone)]
-pub struct DeliveryView {
-    /// The delivery.
-    pub delivery: Delivery,
-    /// Its subject.
-    pub subject: String,
-    /// Its text.
-    pub message: String,
-}
+use crate::{App, AppError, Caller, Result};
 
 impl App {
-    async fn topic_named(&self, caller: &Caller, name: &str) -> Result<Topic> {
+    pub(crate) async fn topic_named(&self, caller: &Caller, name: &str) -> Result<Topic> {
         let unknown = || {
             AppError::not_found(format!(
                 "There is no topic '{name}'; see `provault topic list` for those there are."
@@ -72,66 +60,5 @@ impl App {
             Ok(self.catalog().delete_topic(&topic.arn).await?)
         })
         .await
-    }
-
-    /// `provault:Subscribe`.
-    pub async fn subscribe(
-        &self,
-        caller: &Caller,
-        topic: &str,
-        target: SubscriptionTarget,
-    ) -> Result<Subscription> {
-        const ACTION: &str = "provault:Subscribe";
-        self.audited(caller, ACTION, topic, async {
-            self.permit(caller, ACTION, "*")?;
-            let topic = self.topic_named(caller, topic).await?;
-            target.validate()?;
-            let subscription = Subscription {
-                id: new_id(),
-                account: caller.account().clone(),
-                topic_arn: topic.arn,
-                target,
-                created_at: self.now(),
-            };
-            self.catalog().insert_subscription(&subscription).await?;
-            Ok(subscription)
-        })
-        .await
-    }
-
-    /// `provault:ListSubscriptions`.
-    pub async fn list_subscriptions(
-        &self,
-        caller: &Caller,
-        topic: &str,
-    ) -> Result<Vec<Subscription>> {
-        self.permit(caller, "provault:ListSubscriptions", "*")?;
-        let topic = self.topic_named(caller, topic).await?;
-        Ok(self.catalog().list_subscriptions(&topic.arn).await?)
-    }
-
-    /// `provault:Unsubscribe`.
-    pub async fn unsubscribe(&self, caller: &Caller, id: &str) -> Result<()> {
-        const ACTION: &str = "provault:Unsubscribe";
-        self.audited(caller, ACTION, id, async {
-            self.permit(caller, ACTION, "*")?;
-            Ok(self.catalog().delete_subscription(caller.account(), id).await?)
-        })
-        .await
-    }
-
-    /// `provault:ListDeliveries`, of one job or of all.
-    pub async fn list_deliveries(
-        &self,
-        caller: &Caller,
-        job_id: Option<&str>,
-    ) -> Result<Vec<DeliveryView>> {
-        self.permit(caller, "provault:ListDeliveries", "*")?;
-        let deliveries = self.catalog().list_deliveries(caller.account(), job_id).await?;
-        let worded = deliveries.into_iter().map(|delivery| {
-            let message = provault_engine::render(&delivery.notification);
-            DeliveryView { delivery, subject: message.subject, message: message.text }
-        });
-        Ok(worded.collect())
     }
 }

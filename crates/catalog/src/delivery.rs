@@ -6,14 +6,14 @@
 
 use std::collections::BTreeSet;
 
-use jiff::Timestamp;
-use provault_domain::{AccountId, Arn, Notification, SubscriptionTarget};
+use jiff::{SignedDuration, Timestamp};
+use provault_domain::{AccountId, Arn, Notification, Subscription, SubscriptionTarget};
 use serde::{Deserialize, Serialize};
-use sqlx::AnyConnection;
+use sqlx::{AnyConnection, Row};
 
 use crate::error::{CatalogError, Result};
-use crate::page::{Select, body, micros, to_body};
-use crate::pool::{Catalog, transact};
+use crate::page::{Select, body, micros, moment, to_body};
+use crate::pool::{Catalog, any, transact};
 use crate::{topic, vault};
 
 /// One notification for one receiver.
@@ -66,6 +66,11 @@ impl DeliveryState {
             Self::Dead => "DEAD",
         }
     }
+
+    /// The state with this name.
+    pub fn named(name: &str) -> Option<Self> {
+        [Self::Waiting, Self::Delivered, Self::Dead].into_iter().find(|s| s.as_str() == name)
+    }
 }
 
 impl Catalog {
@@ -78,19 +83,46 @@ impl Catalog {
         lease_until: Timestamp,
         limit: u32,
     ) -> Result<Vec<Delivery>> {
+        self.claim(None, owner, now, lease_until, limit).await
+    }
+
+    /// The same for one receiver, for a digest of all that is due.
+    pub async fn claim_deliveries_of(
+        &self,
+        subscription: &str,
+        owner: &str,
+        now: Timestamp,
+        lease_until: Timestamp,
+        limit: u32,
+    ) -> Result<Vec<Delivery>> {
+        self.claim(Some(subscription), owner, now, lease_until, limit).await
+    }
+
+    async fn claim(
+        &self,
+        subscription: Option<&str>,
+        owner: &str,
+        now: Timestamp,
+        lease_until: Timestamp,
+        limit: u32,
+    ) -> Result<Vec<Delivery>> {
+        const ANY: &str = "UPDATE deliveries SET owner = $1, lease_until = $2 WHERE id IN (\
+             SELECT id FROM deliveries WHERE state = 'WAITING' AND next_attempt_at <= $3 \
+             AND lease_until <= $4 ORDER BY next_attempt_at, id LIMIT $5) RETURNING body";
+        const OF_ONE: &str = "UPDATE deliveries SET owner = $1, lease_until = $2 WHERE id IN (\
+             SELECT id FROM deliveries WHERE state = 'WAITING' AND next_attempt_at <= $3 \
+             AND lease_until <= $4 AND subscription_id = $5 \
+             ORDER BY next_attempt_at, id LIMIT $6) RETURNING body";
         let mut taken: Vec<Delivery> = transact!(self, |tx| {
-            let rows = sqlx::query(
-                "UPDATE deliveries SET owner = $1, lease_until = $2 WHERE id IN (\
-                 SELECT id FROM deliveries WHERE state = 'WAITING' AND next_attempt_at <= $3 \
-                 AND lease_until <= $4 ORDER BY next_attempt_at, id LIMIT $5) RETURNING body",
-            )
-            .bind(owner.to_owned())
-            .bind(micros(lease_until))
-            .bind(micros(now))
-            .bind(micros(now))
-            .bind(i64::from(limit))
-            .fetch_all(&mut *tx)
-            .await?;
+            let mut query = sqlx::query(if subscription.is_some() { OF_ONE } else { ANY })
+                .bind(owner.to_owned())
+                .bind(micros(lease_until))
+                .bind(micros(now))
+                .bind(micros(now));
+            if let Some(subscription) = subscription {
+                query = query.bind(subscription.to_owned());
+            }
+            let rows = query.bind(i64::from(limit)).fetch_all(&mut *tx).await?;
             rows.iter().map(body).collect::<Result<_>>()
         })?;
         taken.sort_by(|a, b| (a.created_at, &a.id).cmp(&(b.created_at, &b.id)));
@@ -99,15 +131,23 @@ impl Catalog {
 
     /// It arrived. True whatever was thought of it before, so this cannot be refused.
     pub async fn delivery_succeeded(&self, id: &str, now: Timestamp) -> Result<()> {
+        self.deliveries_succeeded(&[id.to_owned()], now).await
+    }
+
+    /// The same for all that went out in one message: together or not at all.
+    pub async fn deliveries_succeeded(&self, ids: &[String], now: Timestamp) -> Result<()> {
         transact!(self, |tx| {
-            let mut delivery = by_id(tx, id).await?;
-            if delivery.state == DeliveryState::Delivered {
-                return Ok(());
+            for id in ids {
+                let mut delivery = by_id(tx, id).await?;
+                if delivery.state == DeliveryState::Delivered {
+                    continue;
+                }
+                delivery.state = DeliveryState::Delivered;
+                delivery.attempts += 1;
+                delivery.delivered_at = Some(now);
+                write(tx, &delivery).await?;
             }
-            delivery.state = DeliveryState::Delivered;
-            delivery.attempts += 1;
-            delivery.delivered_at = Some(now);
-            write(tx, &delivery).await
+            Ok(())
         })
     }
 
@@ -135,22 +175,61 @@ impl Catalog {
         })
     }
 
-    /// An account's deliveries, or those of one of its jobs, in the order of their events.
+    /// Lets a delivery that was given up be tried again from `now` on, as often as a new one. It
+    /// must be DEAD, and its receiver still be there.
+    pub async fn send_delivery_again(
+        &self,
+        account: &AccountId,
+        id: &str,
+        now: Timestamp,
+    ) -> Result<Delivery> {
+        let again = transact!(self, |tx| {
+            let mut delivery = by_id(tx, id).await?;
+            if delivery.account != *account {
+                return Err(CatalogError::not_found(format!("delivery {id}")));
+            }
+            if delivery.state != DeliveryState::Dead {
+                return Ok(None);
+            }
+            let receiver = delivery.subscription_id.clone();
+            if !any(tx, "SELECT 1 FROM subscriptions WHERE id = $1", &[&receiver]).await? {
+                return Err(CatalogError::not_found(format!("subscription {receiver}")));
+            }
+            delivery.state = DeliveryState::Waiting;
+            delivery.attempts = 0;
+            delivery.next_attempt_at = now;
+            write(tx, &delivery).await?;
+            Ok(Some(delivery))
+        })?;
+        again.ok_or_else(|| CatalogError::conflict(format!("delivery {id}")))
+    }
+
+    /// One delivery of an account.
+    pub async fn delivery(&self, account: &AccountId, id: &str) -> Result<Option<Delivery>> {
+        let query = Select::new("SELECT body FROM deliveries").and("id =", id);
+        query.and("account =", account).one(&self.read).await
+    }
+
+    /// An account's deliveries in the order of their events: all, or those of one of its jobs, or
+    /// those in one state.
     pub async fn list_deliveries(
         &self,
         account: &AccountId,
         job_id: Option<&str>,
+        state: Option<DeliveryState>,
     ) -> Result<Vec<Delivery>> {
         Select::new("SELECT body FROM deliveries")
             .and("account =", account)
             .and_if("job_id =", job_id)
+            .and_if("state =", state.map(DeliveryState::as_str))
             .then("ORDER BY created_at, id")
             .all(&self.read)
             .await
     }
 }
 
-/// One row for each receiver of the vault's topic, when the vault wants to hear of the event.
+/// One row for each receiver of the vault's topic that wants to hear of the event, when the vault
+/// does.
 pub(crate) async fn enqueue(
     tx: &mut AnyConnection,
     notification: &Notification,
@@ -175,6 +254,10 @@ pub(crate) async fn enqueue_once(
         return Ok(());
     }
     for subscription in topic::subscriptions(&mut *tx, &setting.topic_arn).await? {
+        if !subscription.wants(notification.event) {
+            continue;
+        }
+        let due = first_attempt(&mut *tx, &subscription, now).await?;
         let delivery = Delivery {
             id: uuid::Uuid::new_v4().to_string(),
             account: notification.account.clone(),
@@ -185,7 +268,7 @@ pub(crate) async fn enqueue_once(
             created_at: now,
             state: DeliveryState::Waiting,
             attempts: 0,
-            next_attempt_at: now,
+            next_attempt_at: due,
             last_error: None,
             delivered_at: None,
         };
@@ -206,6 +289,28 @@ pub(crate) async fn enqueue_once(
         .await?;
     }
     Ok(())
+}
+
+/// When a new delivery is due: now, or together with what a digest has collected already.
+async fn first_attempt(
+    tx: &mut AnyConnection,
+    subscription: &Subscription,
+    now: Timestamp,
+) -> Result<Timestamp> {
+    let Some(minutes) = subscription.digest_minutes else { return Ok(now) };
+    let latest = now
+        .checked_add(SignedDuration::from_mins(i64::from(minutes)))
+        .unwrap_or(Timestamp::MAX);
+    let row = sqlx::query(
+        "SELECT COALESCE(MIN(next_attempt_at), $1) AS due FROM deliveries \
+         WHERE subscription_id = $2 AND state = 'WAITING' AND next_attempt_at > $3",
+    )
+    .bind(micros(latest))
+    .bind(subscription.id.clone())
+    .bind(micros(now))
+    .fetch_one(tx)
+    .await?;
+    Ok(moment(row.try_get("due")?)?.min(latest))
 }
 
 /// Gives up what waits for a receiver that goes away.

@@ -96,6 +96,11 @@ impl Catalog {
         })
     }
 
+    /// The receiver with this id.
+    pub async fn subscription(&self, id: &str) -> Result<Option<Subscription>> {
+        Select::new("SELECT body FROM subscriptions").and("id =", id).one(&self.read).await
+    }
+
     /// A topic's receivers, oldest first.
     pub async fn list_subscriptions(&self, topic_arn: &Arn) -> Result<Vec<Subscription>> {
         subscriptions(&self.read, topic_arn).await

@@ -12,7 +12,8 @@
 //!
 //! * **Standard output is the result**, one JSON document with `--json`; progress, hints and errors
 //!   go to standard error. What the server sends cannot steer the terminal.
-//! * **No secret is printed** but by `vault export-password` and `user create-key`, which print nothing else.
+//! * **No secret is printed** but by `vault export-password`, which prints nothing else, and where a
+//!   command made it: the code of a recovery kit, the secret of a webhook or of an access key, once.
 //! * **Nothing is done twice.** A request is repeated only where it was certainly not carried out,
 //!   or changes nothing; requests that start something bear an idempotency token.
 //! * **No setting is forgotten**: a file with a member the API does not know is refused by its

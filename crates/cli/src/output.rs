@@ -13,7 +13,7 @@ use crate::options::GlobalOptions;
 
 /// The columns that are wrapped where a terminal is too narrow. An id or a time broken in two could
 /// not be copied.
-const PROSE: [&str; 12] = [
+const PROSE: [&str; 14] = [
     "MESSAGE",
     "REASON",
     "DETAIL",
@@ -24,6 +24,8 @@ const PROSE: [&str; 12] = [
     "HASH",
     "SUBJECT",
     "LAST ERROR",
+    "RECEIVER",
+    "EVENTS",
     "VALUE",
     "PATH",
 ];

@@ -6,6 +6,24 @@ use serde::{Deserialize, Serialize};
 use crate::care::VaultAlarm;
 use crate::{AccountId, Arn, BackupJobState, Region, ResourceTrouble, RestoreJobState, Verdict};
 
+/// The names of all events that this server sends: AWS's, then ours
+/// ([`NotificationEvent::own_name`]).
+pub const SUBSCRIPTION_EVENTS: [&str; 13] = [
+    "BACKUP_JOB_STARTED",
+    "BACKUP_JOB_COMPLETED",
+    "BACKUP_JOB_SUCCESSFUL",
+    "BACKUP_JOB_FAILED",
+    "BACKUP_JOB_EXPIRED",
+    "RESTORE_JOB_STARTED",
+    "RESTORE_JOB_COMPLETED",
+    "RESTORE_JOB_SUCCESSFUL",
+    "RESTORE_JOB_FAILED",
+    "RECOVERY_POINT_MODIFIED",
+    "RESTORE_TEST_PASSED",
+    "RESTORE_TEST_NOT_PASSED",
+    "BACKUP_VAULT_ALARM",
+];
+
 /// Something a vault's topic may be told about.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Notification {
@@ -109,8 +127,20 @@ impl NotificationEvent {
         }
     }
 
-    /// Whether a vault that asked for `subscribed` wants this event.
+    /// Our own name for what AWS has none for. A vault's setting knows AWS's names alone; a
+    /// subscription may choose by this one, too.
+    pub fn own_name(self) -> Option<&'static str> {
+        match self {
+            Self::RestoreTestEnded { verdict: Verdict::Passed, .. } => Some("RESTORE_TEST_PASSED"),
+            Self::RestoreTestEnded { .. } => Some("RESTORE_TEST_NOT_PASSED"),
+            Self::VaultAlarm(_) => Some("BACKUP_VAULT_ALARM"),
+            _ => None,
+        }
+    }
+
+    /// Whether a vault or a subscription that asked for `subscribed` wants this event.
     pub fn wanted_by(self, subscribed: &[String]) -> bool {
-        self.names().iter().any(|name| subscribed.iter().any(|s| s == name))
+        let mut names = self.names().iter().copied().chain(self.own_name());
+        names.any(|name| subscribed.iter().any(|s| s == name))
     }
 }

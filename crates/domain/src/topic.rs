@@ -1,9 +1,19 @@
 //! Topics and subscriptions: where notifications go.
 
+use std::net::IpAddr;
+
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::{AccountId, Arn, Invalid};
+use crate::notification::SUBSCRIPTION_EVENTS;
+use crate::{AccountId, Arn, Invalid, NotificationEvent};
+
+/// Characters that a signing secret has at least.
+pub const SHORTEST_SIGNING_SECRET: usize = 16;
+/// Minutes that a digest may collect at most: a day.
+pub const LONGEST_DIGEST_MINUTES: u32 = 24 * 60;
+/// Bytes that a secret has at most.
+pub const LONGEST_SECRET: usize = 1024;
 
 /// A named place that vaults send their events to.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -29,15 +39,58 @@ pub struct Subscription {
     pub topic_arn: Arn,
     /// How and where it receives.
     pub target: SubscriptionTarget,
+    /// The events it wants of those that come to the topic, by the names that
+    /// [`NotificationEvent::wanted_by`] knows; empty: all of them.
+    #[serde(default)]
+    pub events: Vec<String>,
+    /// How many minutes events are collected before they go out as one message; each by itself and
+    /// at once when absent.
+    #[serde(default)]
+    pub digest_minutes: Option<u32>,
+    /// What signs a webhook's messages, or the password of a mail server's user; sealed, in
+    /// hexadecimal, and never told to anybody.
+    #[serde(default)]
+    pub sealed_secret: Option<String>,
     /// When it was made.
     pub created_at: Timestamp,
+}
+
+impl Subscription {
+    /// Whether it wants to hear of this event.
+    pub fn wants(&self, event: NotificationEvent) -> bool {
+        self.events.is_empty() || event.wanted_by(&self.events)
+    }
+}
+
+/// Refuses names that no event of this server has: such a subscription would wait for ever.
+pub fn validate_events(events: &[String]) -> Result<(), Invalid> {
+    match events.iter().find(|event| !SUBSCRIPTION_EVENTS.contains(&event.as_str())) {
+        None => Ok(()),
+        Some(event) => Err(Invalid::new(
+            "Events",
+            format!(
+                "'{event}' is no event that this server sends; it sends {}.",
+                SUBSCRIPTION_EVENTS.join(", ")
+            ),
+        )),
+    }
+}
+
+/// Refuses a digest of no time, and one longer than [`LONGEST_DIGEST_MINUTES`].
+pub fn validate_digest(minutes: Option<u32>) -> Result<(), Invalid> {
+    match minutes {
+        Some(minutes) if !(1..=LONGEST_DIGEST_MINUTES).contains(&minutes) => {
+            Err(Invalid::new("DigestMinutes", "it must be 1 to 1440."))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// How a subscription receives.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "type", rename_all = "kebab-case")]
 pub enum SubscriptionTarget {
-    /// HTTP POST of an SNS envelope.
+    /// HTTP POST of an SNS envelope, signed when the subscription has a secret.
     Webhook {
         /// `http://` or `https://`.
         url: String,
@@ -49,13 +102,78 @@ pub enum SubscriptionTarget {
         /// The `To` address.
         to: String,
     },
+    /// An e-mail handed to a mail server. The user's password is the subscription's secret.
+    Smtp(Box<SmtpTarget>),
+    /// A program of the server's machine, with the SNS envelope on its standard input.
+    Command {
+        /// Absolute path of the program, then its arguments.
+        command: Vec<String>,
+    },
+}
+
+/// A mail server and an e-mail's addresses.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SmtpTarget {
+    /// Host name or address.
+    pub server: String,
+    /// TCP port; usually 587 for STARTTLS, 465 for implicit TLS, 25 for none.
+    pub port: u16,
+    /// How the connection is protected.
+    pub tls: SmtpTls,
+    /// Whom to sign in as; nobody when absent.
+    pub user: Option<String>,
+    /// The `From` address.
+    pub from: String,
+    /// The `To` address.
+    pub to: String,
+    /// PEM file of the authorities whose certificates are accepted, an absolute path on the
+    /// server; those of the public web when absent.
+    pub ca_file: Option<String>,
+}
+
+/// How a connection to a mail server is protected.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum SmtpTls {
+    /// Begins in clear and goes on in TLS; without TLS nothing is sent.
+    #[default]
+    Starttls,
+    /// TLS from the first byte.
+    Implicit,
+    /// In clear; only to this machine.
+    None,
+}
+
+impl SmtpTls {
+    /// The name in the API.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Starttls => "starttls",
+            Self::Implicit => "implicit",
+            Self::None => "none",
+        }
+    }
+
+    /// The mode with this name.
+    pub fn named(name: &str) -> Option<Self> {
+        [Self::Starttls, Self::Implicit, Self::None].into_iter().find(|tls| tls.as_str() == name)
+    }
+
+    /// The usual port.
+    pub fn port(self) -> u16 {
+        match self {
+            Self::Starttls => 587,
+            Self::Implicit => 465,
+            Self::None => 25,
+        }
+    }
 }
 
 impl SubscriptionTarget {
     /// Refuses what could never be delivered to.
     pub fn validate(&self) -> Result<(), Invalid> {
         match self {
-            SubscriptionTarget::Webhook { url } => {
+            Self::Webhook { url } => {
                 let host = url.strip_prefix("http://").or_else(|| url.strip_prefix("https://"));
                 if host.is_none_or(|h| h.is_empty() || h.starts_with('/'))
                     || url.contains(char::is_whitespace)
@@ -67,20 +185,113 @@ impl SubscriptionTarget {
                         ),
                     ));
                 }
+                Ok(())
             }
-            SubscriptionTarget::MailFile { directory, to } => {
+            Self::MailFile { directory, to } => {
                 if !directory.starts_with('/') {
                     return Err(Invalid::new("Target.Directory", "it must be an absolute path."));
                 }
-                let good = to.split_once('@').is_some_and(|(a, b)| !a.is_empty() && !b.is_empty());
-                if !good || to.contains(char::is_whitespace) {
+                mail_address("Target.To", to)
+            }
+            Self::Smtp(smtp) => smtp.validate(),
+            Self::Command { command } => {
+                let absolute = command.first().is_some_and(|program| program.starts_with('/'));
+                if !absolute || command.iter().any(|word| word.contains('\0')) {
                     return Err(Invalid::new(
-                        "Target.To",
-                        format!("'{to}' is not an e-mail address."),
+                        "Target.Command",
+                        "it must be the absolute path of a program, and its arguments.",
                     ));
                 }
+                Ok(())
             }
         }
-        Ok(())
     }
+
+    /// Refuses a secret that this target cannot use, one that is too weak, and the want of one
+    /// that it needs. The secret stands in no message.
+    pub fn validate_secret(&self, secret: Option<&str>) -> Result<(), Invalid> {
+        let wrong = |why: &str| Err(Invalid::new("Secret", why));
+        match (self, secret) {
+            (Self::Webhook { .. }, Some(secret)) => {
+                if !(SHORTEST_SIGNING_SECRET..=LONGEST_SECRET).contains(&secret.len())
+                    || !secret.bytes().all(|b| b.is_ascii_graphic())
+                {
+                    return wrong(
+                        "a signing secret has 16 to 1024 characters, all of them visible ASCII.",
+                    );
+                }
+                Ok(())
+            }
+            (Self::Smtp(smtp), Some(secret)) => {
+                if smtp.user.is_none() {
+                    return wrong("a password needs a user to sign in as; give Smtp.User, too.");
+                }
+                if secret.is_empty()
+                    || secret.len() > LONGEST_SECRET
+                    || secret.contains(char::is_control)
+                {
+                    return wrong(
+                        "a password has 1 to 1024 bytes and no control characters.",
+                    );
+                }
+                Ok(())
+            }
+            (Self::Smtp(smtp), None) if smtp.user.is_some() => {
+                wrong("the user of a mail server needs a password.")
+            }
+            (Self::MailFile { .. } | Self::Command { .. }, Some(_)) => {
+                wrong("only a webhook signs, and only a mail server asks for a password.")
+            }
+            (_, None) => Ok(()),
+        }
+    }
+}
+
+impl SmtpTarget {
+    fn validate(&self) -> Result<(), Invalid> {
+        let bad_host = |c: char| c.is_whitespace() || c.is_control() || "/@[]".contains(c);
+        if self.server.is_empty() || self.server.contains(bad_host) {
+            return Err(Invalid::new(
+                "Smtp.Server",
+                format!("'{}' is no host name and no address.", self.server.escape_debug()),
+            ));
+        }
+        if self.port == 0 {
+            return Err(Invalid::new("Smtp.Port", "it must be 1 to 65535."));
+        }
+        if self.tls == SmtpTls::None && !self.is_loopback() {
+            return Err(Invalid::new(
+                "Smtp.Tls",
+                "'none' is only for a mail server on this machine (localhost, 127.0.0.1, ::1): \
+                 elsewhere anybody on the way could read the mail; use 'starttls' or 'implicit'.",
+            ));
+        }
+        let bad_user = |user: &String| user.is_empty() || user.contains(char::is_control);
+        if self.user.as_ref().is_some_and(bad_user) {
+            return Err(Invalid::new("Smtp.User", "it is empty or has control characters."));
+        }
+        if self.ca_file.as_ref().is_some_and(|file| !file.starts_with('/')) {
+            return Err(Invalid::new("Smtp.CaFile", "it must be an absolute path."));
+        }
+        if self.ca_file.is_some() && self.tls == SmtpTls::None {
+            return Err(Invalid::new("Smtp.CaFile", "without TLS there is no certificate."));
+        }
+        mail_address("Smtp.From", &self.from)?;
+        mail_address("Smtp.To", &self.to)
+    }
+
+    /// Whether the server is named as one of this machine.
+    pub fn is_loopback(&self) -> bool {
+        self.server.eq_ignore_ascii_case("localhost")
+            || self.server.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
+    }
+}
+
+fn mail_address(member: &str, address: &str) -> Result<(), Invalid> {
+    let good = address.split_once('@').is_some_and(|(a, b)| !a.is_empty() && !b.is_empty());
+    if !good || address.contains(|c: char| c.is_whitespace() || c.is_control()) {
+        let shown = address.escape_debug();
+        return Err(Invalid::new(member, format!("'{shown}' is not an e-mail address.")));
+    }
+    Ok(())
 }

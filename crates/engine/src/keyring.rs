@@ -15,6 +15,8 @@ use provault_repository::WrappingKey;
 
 use crate::{EngineError, Result};
 
+/// Key file that seals the server's own secrets; the keys of vaults are others.
+pub const SERVER_KEY: &str = "server.key";
 const KEY_BYTES: usize = 32;
 
 /// The directory of key files.

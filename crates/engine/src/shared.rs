@@ -1,6 +1,6 @@
 //! What every part of the engine holds.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -42,6 +42,8 @@ pub struct Parts {
     pub storage: StorageOptions,
     /// Where new vaults are made; nothing for `vaults` below the data directory.
     pub vault_storage: Option<VaultPlace>,
+    /// Whether subscriptions may run commands on this machine.
+    pub command_subscriptions: bool,
 }
 
 pub(crate) struct Shared {
@@ -61,6 +63,10 @@ pub(crate) struct Shared {
     pub(crate) bell: Notify,
     /// Raised when the engine is to stop.
     pub(crate) stopping: AtomicBool,
+    /// Whether subscriptions may run commands.
+    pub(crate) command_subscriptions: bool,
+    /// Subscriptions whose last delivery failed, by their ids.
+    pub(crate) failing: Mutex<HashSet<String>>,
     /// Raised while no restore test may begin.
     pub(crate) tests_held: AtomicBool,
     /// Whether the time of day may delete.
@@ -96,6 +102,8 @@ impl Shared {
             owner: uuid::Uuid::new_v4().to_string(),
             bell: Notify::new(),
             stopping: AtomicBool::new(false),
+            command_subscriptions: parts.command_subscriptions,
+            failing: Mutex::default(),
             tests_held: AtomicBool::new(false),
             watch: Mutex::default(),
             listed: Mutex::default(),

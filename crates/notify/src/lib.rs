@@ -16,22 +16,34 @@
 //!   once.
 //! * **Every wait has a limit**, named by the [`DeliveryContext`].
 //! * **Errors do not repeat secrets.** The path and the user part of a webhook's address often are
-//!   credentials, so messages name only its scheme, host and port.
+//!   credentials, so messages name only its scheme, host and port. What a mail server says while
+//!   somebody signs in is not repeated.
+//! * **Nothing stays behind.** A command that is late is killed with all it started.
 //!
-//! What differs from SNS: envelopes are not signed (`SignatureVersion`, `Signature` and
+//! What differs from SNS: envelopes are not signed as SNS does (`SignatureVersion`, `Signature` and
 //! `SigningCertURL` are left out, as is `UnsubscribeURL`), so a receiver that insists on checking
-//! signatures refuses them; there is no subscription confirmation, since subscriptions are made by
-//! the operator of this server and not by strangers.
+//! those signatures refuses them; a subscription with a secret has a signature of its own in the
+//! request's headers. There is no subscription confirmation, since subscriptions are made by the
+//! operator of this server and not by strangers.
 //!
 //! [`Notification`]: provault_domain::Notification
 //! [`SubscriptionTarget`]: provault_domain::SubscriptionTarget
 
+mod command;
 mod delivery;
+mod digest;
+mod envelope;
+mod mail;
 mod mail_file;
 mod message;
+mod quote;
 mod retry;
+mod smtp;
 mod webhook;
 
-pub use delivery::{DEFAULT_TIME_LIMIT, DeliveryContext, DeliveryError, Receipt, deliver};
-pub use message::{Message, render};
+pub use delivery::{
+    DEFAULT_TIME_LIMIT, DeliveryContext, DeliveryError, Receipt, deliver, time_limit,
+};
+pub use digest::{DigestPart, digest};
+pub use message::{Message, render, test_message};
 pub use retry::{MAX_ATTEMPTS, retry_at};

@@ -4,14 +4,8 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::SystemTime;
 
-use jiff::Timestamp;
-use lettre::Address;
-use lettre::message::header::{ContentType, HeaderName, HeaderValue};
-use lettre::message::{Mailbox, Message as Mail};
-
-use crate::{DeliveryContext, DeliveryError, Message, Receipt};
+use crate::{DeliveryContext, DeliveryError, Message, Receipt, mail};
 
 const FROM: &str = "provault@localhost";
 
@@ -21,7 +15,7 @@ pub(crate) fn deliver(
     message: &Message,
     context: &DeliveryContext,
 ) -> Result<Receipt, DeliveryError> {
-    let bytes = compose(to, message, context)?;
+    let bytes = mail::compose(FROM, to, message, context)?.formatted();
     let directory = Path::new(directory);
     let file = directory.join(format!("{}.eml", context.delivery_id));
     let receipt = || Receipt { detail: file.display().to_string() };
@@ -39,38 +33,6 @@ pub(crate) fn deliver(
             file.display()
         ))),
     }
-}
-
-/// The whole RFC 5322 message; the same bytes every time for the same delivery.
-fn compose(
-    to: &str,
-    message: &Message,
-    context: &DeliveryContext,
-) -> Result<Vec<u8>, DeliveryError> {
-    let address = |text: &str| {
-        text.parse::<Address>().map(|address| Mailbox::new(None, address)).map_err(|error| {
-            DeliveryError::never(format!(
-                "'{}' is not an e-mail address ({error}): change the subscription.",
-                text.escape_debug()
-            ))
-        })
-    };
-    // A mail's date cannot lie before 1970; an event's can only by a broken clock.
-    let date = SystemTime::from(context.at.max(Timestamp::UNIX_EPOCH));
-    let account = HeaderName::new_from_ascii_str("X-Provault-Account");
-    let mail = Mail::builder()
-        .from(address(FROM)?)
-        .to(address(to)?)
-        .subject(message.subject.replace(char::is_control, " "))
-        .date(date)
-        .message_id(Some(format!("<{}@provault.localhost>", context.delivery_id)))
-        .raw_header(HeaderValue::new(account, context.account.to_string()))
-        .header(ContentType::TEXT_PLAIN)
-        .body(message.text.clone() + "\n")
-        .map_err(|error| {
-            DeliveryError::never(format!("the e-mail cannot be composed: {error}."))
-        })?;
-    Ok(mail.formatted())
 }
 
 fn write(directory: &Path, file: &Path, bytes: &[u8], id: &str) -> io::Result<()> {

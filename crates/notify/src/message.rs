@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 use provault_domain::care::VaultAlarm;
 use provault_domain::{
-    BackupJobState, Notification, NotificationEvent, ResourceTrouble, RestoreJobState, Verdict,
+    BackupJobState, Notification, NotificationEvent, ResourceTrouble, RestoreJobState,
+    Subscription, Verdict,
 };
 use serde::{Deserialize, Serialize};
 
@@ -21,6 +22,8 @@ const HELD: &str = "A recovery point is kept beyond its time, for nothing newer 
 const VAULT_SUBJECT: &str = "Backup Vault Alarm";
 /// The subject of an alarm about a resource.
 const RESOURCE_SUBJECT: &str = "Protected Resource Alarm";
+/// The subject of a test message.
+const TEST_SUBJECT: &str = "Test of a subscription";
 /// Characters of a reason that are sent; the rest stands in the job.
 const LONGEST_REASON: usize = 2000;
 
@@ -88,6 +91,27 @@ pub fn render(notification: &Notification) -> Message {
     Message {
         subject: subject.to_owned(),
         text,
+        attributes: attributes.into_iter().map(|(k, v)| (k.to_owned(), v)).collect(),
+    }
+}
+
+/// A message that says it is a test: nothing happened and nothing is to be done. Its `EventType` and
+/// its `State` are `TEST`, its `Id` is that of the delivery.
+pub fn test_message(subscription: &Subscription, delivery_id: &str, now: Timestamp) -> Message {
+    let attributes = [
+        ("EventType", "TEST".to_owned()),
+        ("State", "TEST".to_owned()),
+        ("AccountId", subscription.account.to_string()),
+        ("Id", delivery_id.to_owned()),
+        ("StartTime", iso_millis(now)),
+    ];
+    Message {
+        subject: TEST_SUBJECT.to_owned(),
+        text: format!(
+            "This is a test of subscription {} of topic {}. Nothing happened, and nothing is to be \
+             done.",
+            subscription.id, subscription.topic_arn
+        ),
         attributes: attributes.into_iter().map(|(k, v)| (k.to_owned(), v)).collect(),
     }
 }

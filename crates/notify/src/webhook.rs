@@ -1,62 +1,30 @@
 //! Webhooks: an SNS envelope by HTTP POST.
 
-use std::collections::BTreeMap;
 use std::net::IpAddr;
 
-use serde::Serialize;
+use hmac::{Hmac, KeyInit, Mac};
+use sha2::Sha256;
 use ureq::Agent;
 use ureq::http::{Response, StatusCode, Uri};
 
-use crate::message::iso_millis;
-use crate::{DeliveryContext, DeliveryError, Message, Receipt};
+use crate::quote::quote;
+use crate::{DeliveryContext, DeliveryError, Message, Receipt, envelope};
 
 /// Bytes of an answer that are read; what a receiver has to say beyond that is of no use here.
 const LONGEST_ANSWER: u64 = 64 * 1024;
-/// Characters of a refusal that are repeated in the error.
-const QUOTED: usize = 200;
-
-/// The body SNS posts to HTTP subscriptions, without its signature.
-#[derive(Serialize)]
-#[serde(rename_all = "PascalCase")]
-struct Envelope<'a> {
-    r#type: &'static str,
-    message_id: &'a str,
-    topic_arn: &'a str,
-    subject: &'a str,
-    message: &'a str,
-    timestamp: String,
-    message_attributes: BTreeMap<&'a str, Attribute<'a>>,
-}
-
-#[derive(Serialize)]
-#[serde(rename_all = "PascalCase")]
-struct Attribute<'a> {
-    r#type: &'static str,
-    value: &'a str,
-}
+/// Seconds since 1970 at which a signed request was made.
+const TIMESTAMP_HEADER: &str = "x-provault-timestamp";
+/// `sha256=` and the signature in hexadecimal.
+const SIGNATURE_HEADER: &str = "x-provault-signature";
 
 pub(crate) fn deliver(
     url: &str,
+    secret: Option<&str>,
     message: &Message,
     context: &DeliveryContext,
 ) -> Result<Receipt, DeliveryError> {
     let (origin, loopback) = origin(url)?;
-    let envelope = Envelope {
-        r#type: "Notification",
-        message_id: &context.delivery_id,
-        topic_arn: context.topic_arn.as_str(),
-        subject: &message.subject,
-        message: &message.text,
-        timestamp: iso_millis(context.at),
-        message_attributes: message
-            .attributes
-            .iter()
-            .map(|(name, value)| (name.as_str(), Attribute { r#type: "String", value }))
-            .collect(),
-    };
-    let body = serde_json::to_string(&envelope).map_err(|e| {
-        DeliveryError::never(format!("the message cannot be written as JSON: {e}."))
-    })?;
+    let body = envelope::json(message, context)?;
 
     let mut config = Agent::config_builder()
         .timeout_global(Some(context.time_limit))
@@ -68,7 +36,7 @@ pub(crate) fn deliver(
         config = config.proxy(None);
     }
     let agent: Agent = config.build().into();
-    let answer = agent
+    let mut request = agent
         .post(url)
         .header("content-type", "text/plain; charset=UTF-8")
         .header("x-amz-sns-message-type", "Notification")
@@ -77,12 +45,29 @@ pub(crate) fn deliver(
         .header(
             "x-amz-sns-subscription-arn",
             format!("{}:{}", context.topic_arn, context.subscription_id),
-        )
-        .send(body);
-    match answer {
+        );
+    if let Some(secret) = secret {
+        // Of this try, not of the event: receivers refuse what is old, and a retry may be a day late.
+        let timestamp = context.now.as_second().to_string();
+        let signature = sign(secret, &timestamp, &body)?;
+        request = request
+            .header(TIMESTAMP_HEADER, timestamp)
+            .header(SIGNATURE_HEADER, format!("sha256={signature}"));
+    }
+    match request.send(body) {
         Ok(answer) => judge(answer, &origin),
         Err(error) => Err(unreached(&error, &origin, context)),
     }
+}
+
+/// HMAC-SHA256 under the secret's bytes of the timestamp, a full stop and the body, in hexadecimal.
+fn sign(secret: &str, timestamp: &str, body: &str) -> Result<String, DeliveryError> {
+    let mut mac = Hmac::<Sha256>::new_from_slice(secret.as_bytes())
+        .map_err(|_| DeliveryError::never("the subscription's secret cannot sign anything."))?;
+    for part in [timestamp, ".", body] {
+        mac.update(part.as_bytes());
+    }
+    Ok(hex::encode(mac.finalize().into_bytes()))
 }
 
 /// What the receiver's status means.
@@ -163,11 +148,4 @@ fn origin(url: &str) -> Result<(String, bool), DeliveryError> {
         None => String::new(),
     };
     Ok((format!("{scheme}://{host}{port}"), loopback))
-}
-
-fn quote(body: &[u8]) -> String {
-    let text = String::from_utf8_lossy(body);
-    let text = text.split_whitespace().collect::<Vec<_>>().join(" ");
-    let text: String = text.replace(char::is_control, " ").chars().take(QUOTED).collect();
-    if text.is_empty() { text } else { format!(" (\"{text}\")") }
 }

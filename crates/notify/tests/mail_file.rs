@@ -17,6 +17,7 @@ fn context() -> DeliveryContext {
         delivery_id: "delivery-1".to_owned(),
         topic_arn: "arn:aws:sns:us-east-1:111122223333:alerts".parse().unwrap(),
         at: "2026-08-02T18:46:02.788Z".parse().unwrap(),
+        now: "2026-08-02T19:00:00Z".parse().unwrap(),
         subscription_id: "sub-1".to_owned(),
         account: "111122223333".parse().unwrap(),
         time_limit: DEFAULT_TIME_LIMIT,
@@ -34,7 +35,8 @@ fn send(
     context: &DeliveryContext,
 ) -> Result<Receipt, DeliveryError> {
     let directory = directory.to_str().unwrap().to_owned();
-    deliver(&SubscriptionTarget::MailFile { directory, to: to.to_owned() }, message, context)
+    let target = SubscriptionTarget::MailFile { directory, to: to.to_owned() };
+    deliver(&target, None, message, context)
 }
 
 fn names(directory: &Path) -> Vec<String> {

@@ -58,6 +58,7 @@ fn context() -> DeliveryContext {
         delivery_id: "6f1c9f3e-0000-4000-8000-000000000001".to_owned(),
         topic_arn: "arn:aws:sns:us-east-1:111122223333:alerts".parse().unwrap(),
         at: "2026-08-02T18:46:02.788999Z".parse().unwrap(),
+        now: "2026-08-02T19:00:00Z".parse().unwrap(),
         subscription_id: "sub-1".to_owned(),
         account: "111122223333".parse().unwrap(),
         time_limit: DEFAULT_TIME_LIMIT,
@@ -78,7 +79,7 @@ fn message() -> Message {
 }
 
 fn post(url: &str, context: &DeliveryContext) -> Result<Receipt, DeliveryError> {
-    deliver(&SubscriptionTarget::Webhook { url: url.to_owned() }, &message(), context)
+    deliver(&SubscriptionTarget::Webhook { url: url.to_owned() }, None, &message(), context)
 }
 
 #[test]
@@ -276,7 +277,7 @@ fn headers_cannot_be_smuggled_in() {
         attributes: [("N\r\nX-Forged".to_owned(), "v\r\nX-Forged: yes".to_owned())].into(),
     };
     let (url, handle) = answering("200 OK");
-    deliver(&SubscriptionTarget::Webhook { url }, &forged, &context()).unwrap();
+    deliver(&SubscriptionTarget::Webhook { url }, None, &forged, &context()).unwrap();
     let request = handle.join().unwrap();
     assert!(!request.headers.contains_key("x-forged"));
     let body: serde_json::Value = serde_json::from_str(&request.body).unwrap();

@@ -43,6 +43,8 @@ pub struct InstanceOptions {
     pub storage: StorageOptions,
     /// Where new vaults are made; nothing for `vaults` below the data directory.
     pub vault_storage: Option<VaultPlace>,
+    /// See `serve --allow-command-subscriptions`.
+    pub command_subscriptions: bool,
     /// What HTTPS is spoken with; without it plain HTTP.
     pub tls: Option<TlsOptions>,
 }
@@ -103,6 +105,7 @@ impl Instance {
             hostname: hostname(),
             storage: options.storage,
             vault_storage: options.vault_storage,
+            command_subscriptions: options.command_subscriptions,
         })
         .map_err(|error| StartError::new("the engine", error))?;
         let app = App::open(Setup {

@@ -81,6 +81,7 @@ fn play(args: &LabArgs, global: &GlobalOptions, directory: &Path) -> Result<Exit
             storage: StorageOptions::default(),
             vault_storage: None,
             tls: None,
+            command_subscriptions: false,
         };
         runtime.block_on(Instance::start(options)).map_err(|error| error.to_string())
     })?;

@@ -142,6 +142,7 @@ fn restore(
         hostname: hostname(),
         storage: storage.clone(),
         vault_storage: None,
+        command_subscriptions: false,
     };
     let restored = runtime
         .block_on(kit.restore(&data_dir.join("catalog.db"), &storage, now, parts))

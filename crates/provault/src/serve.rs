@@ -69,6 +69,10 @@ pub struct ServeArgs {
     /// PROVAULT_VAULT_STORAGE, else vaults in the data directory]
     #[arg(long, value_name = "PATH|URL")]
     vault_storage: Option<String>,
+    /// Let subscriptions run commands on this machine, as the server's user, for whoever has the root
+    /// access key
+    #[arg(long)]
+    allow_command_subscriptions: bool,
 }
 
 impl ServeArgs {
@@ -123,6 +127,7 @@ pub fn run(args: &ServeArgs, global: &GlobalOptions) -> ExitCode {
         storage,
         vault_storage,
         tls,
+        command_subscriptions: args.allow_command_subscriptions,
     };
     let runtime = match tokio::runtime::Runtime::new() {
         Ok(runtime) => runtime,

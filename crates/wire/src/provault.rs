@@ -32,8 +32,11 @@
 //! | `POST /topics`, `GET /topics`, `DELETE /topics/{name or ARN}` | `provault:AddTopic`, … | [`AddNameInput`] → [`Named`], [`NamedList`] |
 //! | `POST /topics/{name or ARN}/subscriptions` | `provault:Subscribe` | [`SubscribeInput`] → [`Subscription`] |
 //! | `GET /topics/{name or ARN}/subscriptions` | `provault:ListSubscriptions` | → [`SubscriptionList`] |
+//! | `POST /subscriptions/{id}/test` | `provault:TestSubscription` | → [`SubscriptionTest`] |
 //! | `DELETE /subscriptions/{id}` | `provault:Unsubscribe` | |
-//! | `GET /deliveries?jobId=` | `provault:ListDeliveries` | → [`DeliveryList`] |
+//! | `GET /deliveries?jobId=&state=` | `provault:ListDeliveries` | → [`DeliveryList`] |
+//! | `GET /deliveries/{id}` | `provault:DescribeDelivery` | → [`Delivery`] |
+//! | `POST /deliveries/{id}/send-again` | `provault:SendDeliveryAgain` | → [`Delivery`] |
 //! | `GET /jobs/{id}/log` | `provault:GetJobLog` | → [`JobLog`] |
 //! | `POST /restore-jobs/{id}/stop` | `provault:StopRestoreJob` | |
 //! | `POST /restore-tests` | `provault:StartRestoreTest` | [`StartRestoreTestInput`] → [`RestoreTest`] |
@@ -74,11 +77,13 @@ macro_rules! message {
 mod care;
 mod retention;
 mod status;
+mod topic;
 mod user;
 
 pub use care::*;
 pub use retention::*;
 pub use status::*;
+pub use topic::*;
 pub use user::*;
 
 message! {
@@ -301,92 +306,6 @@ message! {
     NamedList {
         /// In the order of creation.
         items: Vec<Named>,
-    }
-}
-
-message! {
-    /// Adds a receiver to a topic; one of `Webhook` or `MailFile`.
-    SubscribeInput {
-        /// `http://` or `https://` address that gets an SNS envelope by POST.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        webhook: Option<String>,
-        /// E-mail written as files.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        mail_file: Option<MailFile>,
-    }
-}
-
-message! {
-    /// E-mail written into a directory of the server.
-    MailFile {
-        /// Absolute path.
-        directory: String,
-        /// Address of the receiver.
-        to: String,
-    }
-}
-
-message! {
-    /// A receiver.
-    Subscription {
-        /// UUID.
-        subscription_id: String,
-        /// Its topic.
-        topic_arn: String,
-        /// Where it sends.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        webhook: Option<String>,
-        /// Where it writes.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        mail_file: Option<MailFile>,
-        /// When it was made.
-        creation_date: EpochSeconds,
-    }
-}
-
-message! {
-    /// All receivers of a topic.
-    SubscriptionList {
-        /// In the order of creation.
-        subscriptions: Vec<Subscription>,
-    }
-}
-
-message! {
-    /// One notification on its way to one receiver.
-    Delivery {
-        /// UUID; the same over all attempts.
-        delivery_id: String,
-        /// The receiver.
-        subscription_id: String,
-        /// The topic.
-        topic_arn: String,
-        /// Its subject.
-        subject: String,
-        /// Its text.
-        message: String,
-        /// The job it is about.
-        job_id: String,
-        /// `WAITING`, `DELIVERED` or `DEAD`.
-        state: String,
-        /// Attempts so far.
-        attempts: u32,
-        /// Why the last attempt failed.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        last_error: Option<String>,
-        /// When it happened.
-        creation_date: EpochSeconds,
-        /// When it arrived.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        delivery_date: Option<EpochSeconds>,
-    }
-}
-
-message! {
-    /// Notifications and what became of them.
-    DeliveryList {
-        /// In the order they happened.
-        deliveries: Vec<Delivery>,
     }
 }
 

@@ -312,6 +312,9 @@ pub fn subscription(n: u32, topic: &Topic) -> Subscription {
         account: account(),
         topic_arn: topic.arn.clone(),
         target: SubscriptionTarget::Webhook { url: format!("http://127.0.0.1:{n}/") },
+        events: Vec::new(),
+        digest_minutes: None,
+        sealed_secret: None,
         created_at: at(i64::from(n)),
     }
 }

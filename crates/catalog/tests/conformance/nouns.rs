@@ -320,6 +320,8 @@ pub async fn topics_and_subscriptions(w: &World) {
     refused!(c.delete_subscription(&other_account(), &uuid(1)), CatalogError::NotFound { .. });
     c.delete_subscription(&account(), &uuid(1)).await.unwrap();
     assert_eq!(c.list_subscriptions(&t.arn).await.unwrap(), [subscription(2, &t)]);
+    assert_eq!(c.subscription(&uuid(2)).await.unwrap(), Some(subscription(2, &t)));
+    assert_eq!(c.subscription(&uuid(1)).await.unwrap(), None);
     c.delete_topic(&t.arn).await.unwrap();
     assert_eq!(c.list_subscriptions(&t.arn).await.unwrap(), []);
     refused!(c.delete_topic(&t.arn), CatalogError::NotFound { .. });

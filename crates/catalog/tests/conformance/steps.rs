@@ -1,13 +1,13 @@
 //! Steps: one transaction for everything that belongs to a change of state.
 
-use provault_catalog::{CatalogError, Change, DeliveryState, JobFilter, Page};
+use provault_catalog::{CatalogError, Change, Delivery, DeliveryState, JobFilter, Page};
 use provault_domain::evidence::verify_chain;
 use provault_domain::recovery_point::PointVerdict;
 use provault_domain::restore_job::{DeletionStatus, ValidationStatus};
 use provault_domain::verdict::{Failure, Fault, MutantResult};
 use provault_domain::{
     BackupJob, BackupJobEvent, BackupPlan, NotificationEvent, RestoreJob, RestoreJobEvent,
-    RestoreTest, RestoreTestEvent, Tags, Verdict,
+    RestoreTest, RestoreTestEvent, Subscription, Tags, Verdict,
 };
 
 use crate::fixture::*;
@@ -131,7 +131,7 @@ pub async fn a_step_that_fails_leaves_nothing(w: &World) {
         let job = c.job::<BackupJob>(&account(), &uuid(1)).await.unwrap().unwrap();
         assert_eq!(job.state.as_str(), "RUNNING", "{bad:?}");
         assert_eq!(c.job_log(&account(), &uuid(1)).await.unwrap(), log, "{bad:?}");
-        assert_eq!(c.list_deliveries(&account(), None).await.unwrap(), [], "{bad:?}");
+        assert_eq!(c.list_deliveries(&account(), None, None).await.unwrap(), [], "{bad:?}");
         assert_eq!(c.recovery_point(&account(), &point_arn(1)).await.unwrap(), None, "{bad:?}");
         assert_eq!(c.tags(&point_arn(1)).await.unwrap(), Tags::new(), "{bad:?}");
         assert_eq!(c.list_evidence(&account()).await.unwrap(), [], "{bad:?}");
@@ -143,7 +143,7 @@ pub async fn a_step_that_fails_leaves_nothing(w: &World) {
     c.step_job::<BackupJob>(&account(), &uuid(1), None, completed(1), at(2), vec![point])
         .await
         .unwrap();
-    assert_eq!(c.list_deliveries(&account(), None).await.unwrap().len(), 1);
+    assert_eq!(c.list_deliveries(&account(), None, None).await.unwrap().len(), 1);
 }
 
 pub async fn the_outbox_follows_the_vaults_setting(w: &World) {
@@ -164,7 +164,7 @@ pub async fn the_outbox_follows_the_vaults_setting(w: &World) {
                 .await
                 .unwrap();
         }
-        c.list_deliveries(&account(), Some(&uuid(next))).await.unwrap()
+        c.list_deliveries(&account(), Some(&uuid(next)), None).await.unwrap()
     };
     assert_eq!(run(None).await, [], "no setting");
     let everything = notifications(&t, &["BACKUP_JOB_STARTED", "BACKUP_JOB_COMPLETED"]);
@@ -186,8 +186,8 @@ pub async fn the_outbox_follows_the_vaults_setting(w: &World) {
         failed_only[0].subscription_id == uuid(11)
     );
     assert_eq!(run(everything).await.len(), 4, "two events, two receivers");
-    assert_eq!(c.list_deliveries(&account(), None).await.unwrap().len(), 6);
-    assert_eq!(c.list_deliveries(&other_account(), None).await.unwrap(), []);
+    assert_eq!(c.list_deliveries(&account(), None, None).await.unwrap().len(), 6);
+    assert_eq!(c.list_deliveries(&other_account(), None, None).await.unwrap(), []);
 }
 
 pub async fn deliveries_are_claimed_retried_and_given_up(w: &World) {
@@ -221,7 +221,7 @@ pub async fn deliveries_are_claimed_retried_and_given_up(w: &World) {
     c.delivery_failed(&by(1), at(102), Some(at(103)), "late and wrong").await.unwrap();
     assert_eq!(c.claim_deliveries("w", at(9999), at(99_999), 9).await.unwrap(), []);
 
-    let end = c.list_deliveries(&account(), Some(&uuid(1))).await.unwrap();
+    let end = c.list_deliveries(&account(), Some(&uuid(1)), None).await.unwrap();
     let state = |n: u32| end.iter().find(|d| d.subscription_id == uuid(n)).unwrap();
     assert_eq!((state(1).state, state(1).delivered_at), (DeliveryState::Delivered, Some(at(21))));
     assert_eq!((state(2).state, state(2).attempts), (DeliveryState::Dead, 2));
@@ -229,6 +229,80 @@ pub async fn deliveries_are_claimed_retried_and_given_up(w: &World) {
     assert_eq!(state(3).state, DeliveryState::Dead);
     assert_eq!(state(3).last_error.as_deref(), Some("the subscription was deleted"));
     refused!(c.delivery_succeeded("none", at(1)), CatalogError::NotFound { .. });
+}
+
+pub async fn a_dead_delivery_is_sent_again(w: &World) {
+    let c = &w.catalog;
+    with_vault(c).await;
+    let t = topic("alerts");
+    c.insert_topic(&t).await.unwrap();
+    for n in 1..=3 {
+        c.insert_subscription(&subscription(n, &t)).await.unwrap();
+    }
+    let setting = notifications(&t, &["BACKUP_JOB_STARTED"]);
+    c.set_vault_notifications(&account(), "main", setting).await.unwrap();
+    c.insert_job(&backup_job(1, 1, at(0))).await.unwrap();
+    let started = BackupJobEvent::Started;
+    c.step_job::<BackupJob>(&account(), &uuid(1), None, started, at(10), vec![]).await.unwrap();
+    let all = c.claim_deliveries("w", at(10), at(20), 9).await.unwrap();
+    let by = |n: u32| all.iter().find(|d| d.subscription_id == uuid(n)).unwrap().id.clone();
+    for n in 1..=2 {
+        c.delivery_failed(&by(n), at(11), None, "refused").await.unwrap();
+    }
+    c.delete_subscription(&account(), &uuid(2)).await.unwrap();
+
+    let dead = Some(DeliveryState::Dead);
+    let ids = |list: Vec<Delivery>| list.into_iter().map(|d| d.id).collect::<Vec<_>>();
+    let mut expected = vec![by(1), by(2)];
+    expected.sort();
+    assert_eq!(ids(c.list_deliveries(&account(), None, dead).await.unwrap()), expected);
+    assert_eq!(c.list_deliveries(&other_account(), None, dead).await.unwrap(), []);
+    assert_eq!(c.list_deliveries(&account(), Some(&uuid(9)), dead).await.unwrap(), []);
+
+    // Not another's, not one that is on its way, not one whose receiver is gone.
+    let (me, other) = (account(), other_account());
+    refused!(c.send_delivery_again(&other, &by(1), at(50)), CatalogError::NotFound { .. });
+    refused!(c.send_delivery_again(&me, &by(3), at(50)), CatalogError::Conflict { .. });
+    refused!(c.send_delivery_again(&me, &by(2), at(50)), CatalogError::NotFound { .. });
+    refused!(c.send_delivery_again(&me, "none", at(50)), CatalogError::NotFound { .. });
+    assert_eq!(ids(c.list_deliveries(&me, None, dead).await.unwrap()), expected);
+
+    let sent = c.send_delivery_again(&me, &by(1), at(50)).await.unwrap();
+    assert_eq!((sent.state, sent.attempts), (DeliveryState::Waiting, 0));
+    assert_eq!(sent.last_error.as_deref(), Some("refused"), "why it died is not forgotten");
+    assert_eq!(c.delivery(&account(), &by(1)).await.unwrap(), Some(sent));
+    assert_eq!(c.delivery(&other_account(), &by(1)).await.unwrap(), None);
+    let claimed = c.claim_deliveries("w", at(49), at(60), 9).await.unwrap();
+    assert_eq!(ids(claimed), [by(3)], "its lease ran out; the other is not due yet");
+    let claimed = c.claim_deliveries("w", at(50), at(60), 9).await.unwrap();
+    assert_eq!(ids(claimed), [by(1)]);
+    c.delivery_succeeded(&by(1), at(51)).await.unwrap();
+    let arrived = c.delivery(&account(), &by(1)).await.unwrap().unwrap();
+    assert_eq!((arrived.state, arrived.attempts), (DeliveryState::Delivered, 1));
+}
+
+pub async fn a_subscription_gets_what_it_asked_for(w: &World) {
+    let c = &w.catalog;
+    with_vault(c).await;
+    let t = topic("alerts");
+    c.insert_topic(&t).await.unwrap();
+    let wanting = |n: u32, events: &[&str]| Subscription {
+        events: events.iter().map(|event| (*event).to_owned()).collect(),
+        ..subscription(n, &t)
+    };
+    c.insert_subscription(&wanting(1, &[])).await.unwrap();
+    c.insert_subscription(&wanting(2, &["BACKUP_JOB_FAILED"])).await.unwrap();
+    c.insert_subscription(&wanting(3, &["BACKUP_JOB_SUCCESSFUL"])).await.unwrap();
+    let setting = notifications(&t, &["BACKUP_JOB_STARTED", "BACKUP_JOB_COMPLETED"]);
+    c.set_vault_notifications(&account(), "main", setting).await.unwrap();
+    c.insert_job(&backup_job(1, 1, at(0))).await.unwrap();
+    let failed = BackupJobEvent::Failed { message: "disk full.".to_owned() };
+    for (event, now) in [(BackupJobEvent::Started, at(1)), (failed, at(2))] {
+        c.step_job::<BackupJob>(&account(), &uuid(1), None, event, now, vec![]).await.unwrap();
+    }
+    let all = c.list_deliveries(&account(), None, None).await.unwrap();
+    let got = |n: u32| all.iter().filter(|d| d.subscription_id == uuid(n)).count();
+    assert_eq!([got(1), got(2), got(3)], [2, 1, 0]);
 }
 
 pub async fn a_restore_test_carries_its_restore_job_along(w: &World) {
@@ -336,4 +410,53 @@ pub async fn a_schedule_advances_once(w: &World) {
     c.delete_plan(&account(), &p.id, at(25)).await.unwrap();
     assert!(!c.advance_schedule(&newer, &rule, Some(at(24)), at(30), &[job(3)]).await.unwrap());
     assert!(!c.advance_schedule(&newer, &rule, None, at(30), &[job(3)]).await.unwrap());
+}
+
+pub async fn a_digest_collects_what_is_due_together(w: &World) {
+    let c = &w.catalog;
+    with_vault(c).await;
+    let t = topic("alerts");
+    c.insert_topic(&t).await.unwrap();
+    let digest = Subscription { digest_minutes: Some(10), ..subscription(1, &t) };
+    c.insert_subscription(&digest).await.unwrap();
+    c.insert_subscription(&subscription(2, &t)).await.unwrap();
+    let setting = notifications(&t, &["BACKUP_JOB_STARTED"]);
+    c.set_vault_notifications(&account(), "main", setting).await.unwrap();
+    let happens = async |n: u32, now| {
+        c.insert_job(&backup_job(n, n, now)).await.unwrap();
+        let started = BackupJobEvent::Started;
+        c.step_job::<BackupJob>(&account(), &uuid(n), None, started, now, vec![]).await.unwrap();
+    };
+    // Seconds; ten minutes are 600.
+    for (n, now) in [(1, at(0)), (2, at(300)), (3, at(599)), (4, at(601))] {
+        happens(n, now).await;
+    }
+    let mut due = Vec::new();
+    for delivery in c.list_deliveries(&account(), None, None).await.unwrap() {
+        if delivery.subscription_id == uuid(1) {
+            due.push(delivery.next_attempt_at);
+        } else {
+            assert_eq!(delivery.next_attempt_at, delivery.created_at, "no digest, no wait");
+        }
+    }
+    due.sort();
+    assert_eq!(due, [at(600), at(600), at(600), at(1201)]);
+    let nobody = c.claim_deliveries_of("none", "w", at(700), at(800), 9).await.unwrap();
+    assert_eq!(nobody, []);
+    let one = uuid(1);
+    let claimed = c.claim_deliveries_of(&one, "w", at(700), at(800), 2).await.unwrap();
+    assert_eq!(claimed.len(), 2, "as many as asked for");
+    let rest = c.claim_deliveries_of(&one, "w", at(700), at(800), 9).await.unwrap();
+    assert_eq!(rest.len(), 1, "what is not claimed and not too early");
+    let ids: Vec<String> = claimed.into_iter().chain(rest).map(|d| d.id).collect();
+    c.deliveries_succeeded(&ids, at(701)).await.unwrap();
+    let delivered = Some(DeliveryState::Delivered);
+    assert_eq!(c.list_deliveries(&account(), None, delivered).await.unwrap().len(), 3);
+    let with_unknown = [c.list_deliveries(&account(), None, None).await.unwrap().pop().unwrap().id]
+        .into_iter()
+        .chain(["none".to_owned()])
+        .collect::<Vec<_>>();
+    refused!(c.deliveries_succeeded(&with_unknown, at(702)), CatalogError::NotFound { .. });
+    let now = c.list_deliveries(&account(), None, delivered).await.unwrap().len();
+    assert_eq!(now, 3, "together or not at all");
 }

@@ -5,11 +5,13 @@
 )]
 
 mod backup;
+mod delivery;
 mod evidence;
 mod jobs;
 mod named;
 mod plan;
 mod plan_rule;
+mod receiver;
 pub(crate) mod recovery_kit;
 mod recovery_points;
 mod resource;
@@ -17,6 +19,7 @@ mod restore;
 mod restore_test;
 mod selection;
 mod status;
+mod subscription;
 mod topic;
 mod user;
 mod vault;
@@ -89,6 +92,12 @@ pub enum Command {
     /// Topics and their subscriptions: where notifications go
     #[command(subcommand)]
     Topic(topic::TopicCommand),
+    /// One subscription: send it a test
+    #[command(subcommand)]
+    Subscription(subscription::SubscriptionCommand),
+    /// Notifications on their way: list, show, send again what was given up
+    #[command(subcommand)]
+    Delivery(delivery::DeliveryCommand),
 }
 
 impl Command {
@@ -110,6 +119,8 @@ impl Command {
             Self::RestoreTest(args) => args.run(context),
             Self::Evidence(command) => command.run(context),
             Self::Topic(command) => command.run(context),
+            Self::Subscription(command) => command.run(context),
+            Self::Delivery(command) => command.run(context),
         }
     }
 }
@@ -130,4 +141,12 @@ fn absolute(path: &std::path::Path) -> Result<String, CliError> {
 fn gone(context: &Context<'_>, what: &str) -> Result<Exit, CliError> {
     context.out.show_line(&serde_json::json!({}), what)?;
     Ok(Exit::Done)
+}
+
+/// 64 hexadecimal digits with 244 random bits, for a secret that is made here.
+fn random_digits() -> String {
+    [uuid::Uuid::new_v4(), uuid::Uuid::new_v4()]
+        .iter()
+        .map(|half| half.simple().to_string())
+        .collect()
 }

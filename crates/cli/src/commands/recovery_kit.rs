@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use provault_wire::provault::{ExportRecoveryKitInput, RecoveryKit};
 use serde_json::json;
 
-use super::Context;
+use super::{Context, random_digits};
 use super::resource::body;
 use crate::client::Answer;
 use crate::error::CliError;
@@ -59,10 +59,7 @@ impl ExportKitArgs {
 
 /// 244 random bits in groups that can be written down.
 fn recovery_code() -> String {
-    let digits: String = [uuid::Uuid::new_v4(), uuid::Uuid::new_v4()]
-        .iter()
-        .map(|half| half.simple().to_string())
-        .collect();
+    let digits = random_digits();
     let groups: Vec<String> =
         digits.as_bytes().chunks(8).map(|g| String::from_utf8_lossy(g).into_owned()).collect();
     groups.join("-")

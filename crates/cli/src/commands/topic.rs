@@ -1,14 +1,11 @@
 //! `topic`: where notifications go.
 
-use std::path::PathBuf;
+use provault_wire::provault::{Subscription, SubscriptionList};
+use serde_json::{Value, json};
 
-use provault_wire::provault::{
-    Delivery, DeliveryList, MailFile, SubscribeInput, Subscription, SubscriptionList,
-};
-use serde_json::Value;
-
+use super::receiver::ReceiverArgs;
 use super::resource::body;
-use super::{Context, absolute, gone, named};
+use super::{Context, gone, named};
 use crate::client::{Answer, segment};
 use crate::error::CliError;
 use crate::exit::Exit;
@@ -32,16 +29,8 @@ pub enum TopicCommand {
     Subscribe {
         /// Name or ARN of the topic
         topic: String,
-        /// Address, http:// or https://, that gets every notification by POST, in an SNS envelope
-        #[arg(long, value_name = "URL", conflicts_with_all = ["mail_dir", "mail_to"],
-              required_unless_present = "mail_dir")]
-        webhook: Option<String>,
-        /// Directory of the server into which every notification is written as an e-mail
-        #[arg(long, value_name = "DIR", requires = "mail_to")]
-        mail_dir: Option<PathBuf>,
-        /// The e-mail's receiver
-        #[arg(long, value_name = "ADDRESS", requires = "mail_dir")]
-        mail_to: Option<String>,
+        #[command(flatten)]
+        receiver: Box<ReceiverArgs>,
     },
     /// List the subscriptions of a topic
     Subscriptions {
@@ -53,12 +42,6 @@ pub enum TopicCommand {
         /// The subscription's id
         id: String,
     },
-    /// List notifications and what became of them
-    Deliveries {
-        /// Only those about this job
-        #[arg(long, value_name = "ID")]
-        job: Option<String>,
-    },
 }
 
 impl TopicCommand {
@@ -68,18 +51,7 @@ impl TopicCommand {
             Self::Add { name } => named::add(context, "topics", name),
             Self::List => named::list(context, "topics"),
             Self::Remove { topic } => named::remove(context, "topics", "topic", &topic),
-            Self::Subscribe { topic, webhook, mail_dir, mail_to } => {
-                let mail_file = match (mail_dir, mail_to) {
-                    (Some(dir), Some(to)) => Some(MailFile { directory: absolute(&dir)?, to }),
-                    // The command line allows both or neither.
-                    _ => None,
-                };
-                let body = body(&SubscribeInput { webhook, mail_file })?;
-                let path = format!("/topics/{}/subscriptions", segment(&topic));
-                let made: Answer<Subscription> = client.own("POST", &path, &[], Some(&body))?;
-                context.out.show_line(&made.json, &made.typed.subscription_id)?;
-                Ok(Exit::Done)
-            }
+            Self::Subscribe { topic, receiver } => subscribe(context, &topic, *receiver),
             Self::Subscriptions { topic } => {
                 let path = format!("/topics/{}/subscriptions", segment(&topic));
                 let list: Answer<SubscriptionList> = client.own("GET", &path, &[], None)?;
@@ -91,35 +63,65 @@ impl TopicCommand {
                 client.own::<Value>("DELETE", &path, &[], None)?;
                 gone(context, &format!("removed subscription {id}"))
             }
-            Self::Deliveries { job } => {
-                let query: Vec<(&str, &str)> =
-                    job.iter().map(|id| ("jobId", id.as_str())).collect();
-                let list: Answer<DeliveryList> = client.own("GET", "/deliveries", &query, None)?;
-                context.out.show(&list.json, || vec![deliveries(&list.typed.deliveries)])?;
-                Ok(Exit::Done)
-            }
         }
     }
 }
 
+fn subscribe(
+    context: &Context<'_>,
+    topic: &str,
+    receiver: ReceiverArgs,
+) -> Result<Exit, CliError> {
+    let new = receiver.has_new_secret();
+    let input = receiver.input()?;
+    let path = format!("/topics/{}/subscriptions", segment(topic));
+    let mut made: Answer<Subscription> =
+        context.client.own("POST", &path, &[], Some(&body(&input)?))?;
+    let id = &made.typed.subscription_id;
+    let Some(secret) = input.secret.filter(|_| new) else {
+        context.out.show_line(&made.json, id)?;
+        return Ok(Exit::Done);
+    };
+    context.out.note("the secret follows the subscription's id and is shown this once")?;
+    made.json["Secret"] = json!(secret);
+    context.out.show_line(&made.json, id)?;
+    if !context.out.is_json() {
+        context.out.show_line(&Value::Null, &secret)?;
+    }
+    Ok(Exit::Done)
+}
+
 fn subscriptions(list: &[Subscription]) -> View {
-    View::table(&["ID", "RECEIVER", "CREATED"]).rows(list.iter().map(|s| {
-        let mail = s.mail_file.as_ref().map(|m| format!("mail to {} in {}", m.to, m.directory));
-        vec![s.subscription_id.clone(), dash(s.webhook.clone().or(mail)), epoch(s.creation_date)]
+    let headers = ["ID", "RECEIVER", "EVENTS", "DIGEST", "SECRET", "CREATED"];
+    View::table(&headers).rows(list.iter().map(|s| {
+        let events = if s.events.is_empty() { "all".to_owned() } else { s.events.join(" ") };
+        let secret = if s.has_secret { "yes" } else { "no" };
+        vec![
+            s.subscription_id.clone(),
+            receiver(s),
+            events,
+            dash(s.digest_minutes.map(|minutes| format!("{minutes} min"))),
+            secret.to_owned(),
+            epoch(s.creation_date),
+        ]
     }))
 }
 
-fn deliveries(list: &[Delivery]) -> View {
-    View::table(&["CREATED", "STATE", "ATTEMPTS", "DELIVERED", "JOB ID", "SUBJECT", "LAST ERROR"])
-        .rows(list.iter().map(|d| {
-            vec![
-                epoch(d.creation_date),
-                d.state.clone(),
-                d.attempts.to_string(),
-                dash(d.delivery_date.map(epoch)),
-                d.job_id.clone(),
-                d.subject.clone(),
-                dash(d.last_error.clone()),
-            ]
-        }))
+/// Where a subscription sends, in a few words.
+fn receiver(s: &Subscription) -> String {
+    if let Some(url) = &s.webhook {
+        return url.clone();
+    }
+    if let Some(mail) = &s.mail_file {
+        return format!("mail to {} in {}", mail.to, mail.directory);
+    }
+    if let Some(smtp) = &s.smtp {
+        let port = smtp.port.map_or_else(String::new, |port| format!(":{port}"));
+        return format!("mail to {} through {}{port}", smtp.to, smtp.server);
+    }
+    match &s.command {
+        Some(command) => format!("command {}", command.join(" ")),
+        // A newer server's; its JSON tells more.
+        None => "-".to_owned(),
+    }
 }

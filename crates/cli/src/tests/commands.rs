@@ -50,7 +50,7 @@ pub(super) struct Ran {
 }
 
 impl Ran {
-    fn json(&self) -> Value {
+    pub fn json(&self) -> Value {
         serde_json::from_str(&self.out).unwrap_or_else(|e| panic!("{e}: {}{}", self.out, self.err))
     }
 }
@@ -82,7 +82,7 @@ pub(super) fn run(server: &Server, line: &[&str]) -> Ran {
     run_until(server, line, None)
 }
 
-fn refused(line: &[&str]) -> String {
+pub(super) fn refused(line: &[&str]) -> String {
     Cli::try_parse_from([&["provault"], line].concat()).unwrap_err().to_string()
 }
 

@@ -4,6 +4,7 @@ mod client;
 mod commands;
 mod discovery;
 mod evidence;
+mod receivers;
 mod server;
 
 /// How the vault `v` is looked after, as the server tells it.

@@ -10,6 +10,7 @@ mod care;
 mod expiry;
 mod jobs;
 mod mending;
+mod notifications;
 mod pruning;
 mod recovery_kit;
 mod schedule;

@@ -54,6 +54,7 @@ impl World {
             hostname: "test".into(),
             storage: StorageOptions::default(),
             vault_storage: None,
+            command_subscriptions: false,
         };
         let kit = Kit::open(kit, CODE).unwrap();
         kit.restore(&directory.path().join("catalog.db"), &StorageOptions::default(), now, parts)

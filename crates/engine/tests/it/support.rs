@@ -262,6 +262,7 @@ async fn engine(directory: &Path, clock: &Arc<TestClock>) -> Engine {
         hostname: "test".into(),
         storage: StorageOptions::default(),
         vault_storage: None,
+        command_subscriptions: false,
     })
     .unwrap()
 }

@@ -82,7 +82,10 @@ pub(crate) async fn answer(
         Operation::Subscribe(topic) => topic::subscribe(&call, topic).await,
         Operation::ListSubscriptions(topic) => topic::subscriptions(&call, topic).await,
         Operation::Unsubscribe(id) => topic::unsubscribe(&call, id).await,
+        Operation::TestSubscription(id) => topic::test(&call, id).await,
         Operation::ListDeliveries => topic::deliveries(&call).await,
+        Operation::DescribeDelivery(id) => topic::describe_delivery(&call, id).await,
+        Operation::SendDeliveryAgain(id) => topic::send_again(&call, id).await,
         Operation::GetJobLog(id) => job::log(&call, id).await,
         Operation::StopRestoreJob(id) => job::stop_restore(&call, id).await,
         Operation::StartRestoreTest => restore_test::start(&call).await,
@@ -166,7 +169,10 @@ operations! {
     "POST" ["topics", name, "subscriptions"] => Subscribe(name);
     "GET" ["topics", name, "subscriptions"] => ListSubscriptions(name);
     "DELETE" ["subscriptions", id] => Unsubscribe(id);
+    "POST" ["subscriptions", id, "test"] => TestSubscription(id);
     "GET" ["deliveries"] => ListDeliveries;
+    "GET" ["deliveries", id] => DescribeDelivery(id);
+    "POST" ["deliveries", id, "send-again"] => SendDeliveryAgain(id);
     "GET" ["jobs", id, "log"] => GetJobLog(id);
     "POST" ["restore-jobs", id, "stop"] => StopRestoreJob(id);
     "POST" ["restore-tests"] => StartRestoreTest;
@@ -192,7 +198,7 @@ impl Operation<'_> {
         match self {
             Self::ListResources => &["maxResults", "nextToken"],
             Self::ListAuditRecords => &["since", "limit"],
-            Self::ListDeliveries => &["jobId"],
+            Self::ListDeliveries => &["jobId", "state"],
             Self::ListCareRuns => &["vaultName"],
             Self::ListRestoreTests | Self::ListEvidence => &["resourceArn"],
             _ => &[],

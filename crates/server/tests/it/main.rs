@@ -13,6 +13,7 @@ mod paging;
 mod plans;
 mod protection;
 mod status;
+mod subscriptions;
 mod support;
 mod tls;
 mod users;

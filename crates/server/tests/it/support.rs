@@ -36,6 +36,11 @@ impl Clock for SystemClock {
 
 /// An engine over a directory; the helper cannot start anything, no test here needs it to.
 pub async fn engine(directory: &Path) -> Engine {
+    engine_that(directory, false).await
+}
+
+/// The same; whether subscriptions may run commands.
+async fn engine_that(directory: &Path, command_subscriptions: bool) -> Engine {
     let url = format!("sqlite:{}", directory.join("catalog.db").display());
     Engine::new(Parts {
         catalog: Catalog::open(&url).await.unwrap(),
@@ -46,6 +51,7 @@ pub async fn engine(directory: &Path) -> Engine {
         hostname: "test".to_owned(),
         storage: StorageOptions::default(),
         vault_storage: None,
+        command_subscriptions,
     })
     .unwrap()
 }
@@ -70,8 +76,17 @@ impl World {
     }
 
     pub async fn with(settings: Settings) -> Self {
+        Self::build(settings, false).await
+    }
+
+    /// A server whose subscriptions may run commands.
+    pub async fn that_runs_commands() -> Self {
+        Self::build(Settings::default(), true).await
+    }
+
+    async fn build(settings: Settings, command_subscriptions: bool) -> Self {
         let directory = tempfile::tempdir().unwrap();
-        let engine = engine(directory.path()).await;
+        let engine = engine_that(directory.path(), command_subscriptions).await;
         let app = App::open(setup(engine, directory.path(), settings)).await.unwrap();
         let options = ServerOptions { max_body_bytes: 64 << 10, ..ServerOptions::default() };
         let any = "127.0.0.1:0".parse().unwrap();
