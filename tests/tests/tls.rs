@@ -37,7 +37,7 @@ fn a_certificate_that_the_server_makes_is_believed_through_its_authority() {
     let port = server.endpoint().rsplit_once(':').unwrap().1.to_owned();
     let by_name = format!("https://localhost:{port}");
     let authority = tls.join("authority.pem");
-    let believing = ["vault", "list", "--endpoint", &by_name, "--ca-file"];
+    let believing = ["vault", "list", "--endpoint", &by_name, "--ca-bundle"];
     let mut args = believing.to_vec();
     args.push(authority.to_str().unwrap());
     server.program().run(0, &args);
@@ -85,13 +85,13 @@ fn a_certificate_that_is_given_is_used_and_a_wrong_one_refused() {
     let server = TestServer::start_with(&sandbox.path("server"), &given);
     assert!(server.endpoint().starts_with("https://localhost:"), "{}", server.endpoint());
     assert!(!server.data_dir().join("tls").exists());
-    let believed = server.program().json(&["vault", "list", "--ca-file", &authority]);
+    let believed = server.program().json(&["vault", "list", "--ca-bundle", &authority]);
     assert!(believed.to_string().contains("Default"));
     let refused = server.program().run(5, &["vault", "list"]);
     assert!(refused.stderr.contains("certificate"), "{refused}");
     assert_ne!(aws_run(&server, &["list-backup-vaults"]).code, Some(0));
     // A file of authorities that holds none is the user's mistake.
-    let no_authority = server.program().run(2, &["vault", "list", "--ca-file", &key]);
+    let no_authority = server.program().run(2, &["vault", "list", "--ca-bundle", &key]);
     assert!(no_authority.stderr.contains("no certificate"), "{no_authority}");
 
     let refused = |code: i32, args: &[&str], words: &[&str]| {

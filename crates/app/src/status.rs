@@ -7,7 +7,7 @@ use provault_domain::protection::Assessment;
 use provault_domain::{
     Arn, Exemption, Protection, RecoveryPoint, Resource, ResourceTrouble, Verdict,
 };
-use provault_engine::{Promises, Standing};
+use provault_engine::{Finding, Promises, Standing};
 
 use crate::{App, AppError, Caller, Result};
 
@@ -96,6 +96,13 @@ impl App {
             }));
         }
         Ok(Status { at: self.now(), resources, alarms })
+    }
+
+    /// `provault:DescribeHealth`: looks at everything that the server needs, which may take as long as its slowest
+    /// storage has patience for.
+    pub async fn doctor(&self, caller: &Caller) -> Result<Vec<Finding>> {
+        self.permit(caller, "provault:DescribeHealth", "*")?;
+        Ok(self.engine().doctor(caller.account()).await?)
     }
 
     /// `provault:ExemptResource`, by name or ARN: in place of an exemption it has.

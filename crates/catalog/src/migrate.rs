@@ -12,8 +12,8 @@ const MIGRATIONS: &[&str] = &[
     include_str!("../migrations/0002_vault_care.sql"),
     include_str!("../migrations/0003_unsettled_vaults.sql"),
     include_str!("../migrations/0004_retention.sql"),
-    include_str!("../migrations/0007_users.sql"),
-    include_str!("../migrations/0008_absence.sql"),
+    include_str!("../migrations/0005_users.sql"),
+    include_str!("../migrations/0006_absence.sql"),
 ];
 
 /// Newest version known here.

@@ -102,7 +102,7 @@ fn ca_file(options: &GlobalOptions, env: &Environment, place: &Place) -> Option<
     let own = place.data_dir.as_ref().and_then(|(_, file)| {
         file.ca_file.clone().filter(|_| same_endpoint(&file.endpoint, &place.endpoint))
     });
-    options.ca_file.clone().or(own).or_else(|| env.path("AWS_CA_BUNDLE"))
+    options.ca_bundle.clone().or(own).or_else(|| env.path("AWS_CA_BUNDLE"))
 }
 
 fn usual_data_dir(env: &Environment) -> Option<PathBuf> {

@@ -7,7 +7,8 @@ pub const EXIT_CODES_HELP: &str = "\
 Exit codes:
   0    done; a job that was watched COMPLETED, a restore test PASSED
   1    the server refused; a watched job or restore test FAILED (or was stopped, or expired); the
-       chain of evidence is broken; the status is not well; a test message did not arrive
+       chain of evidence is broken; the status is not well; doctor found a failure; a test message
+       did not arrive
   2    the command line, or a file it names, is wrong; nothing was sent
   3    a watched backup is PARTIAL: its recovery point lacks some paths
   4    a watched restore test is INCONCLUSIVE: the test itself could not tell
@@ -103,8 +104,8 @@ mod tests {
         }
         assert_eq!(
             EXIT_CODES_HELP.lines().count(),
-            all.len() + 2,
-            "a heading and one line that goes on"
+            all.len() + 3,
+            "a heading and two lines that go on"
         );
     }
 

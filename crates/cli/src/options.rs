@@ -31,7 +31,7 @@ pub struct GlobalOptions {
     /// PEM file of the authorities to believe when the server speaks HTTPS [default: the data
     /// directory's server's own, else AWS_CA_BUNDLE, else the public ones]
     #[arg(long, global = true, value_name = "FILE")]
-    pub ca_file: Option<PathBuf>,
+    pub ca_bundle: Option<PathBuf>,
     /// The region [default: the data directory's server's, else AWS_REGION, AWS_DEFAULT_REGION]
     #[arg(long, global = true, value_name = "REGION")]
     pub region: Option<String>,

@@ -8,7 +8,7 @@ use crate::{AccountId, Arn, BackupJobState, Region, ResourceTrouble, RestoreJobS
 
 /// The names of all events that this server sends: AWS's, then ours
 /// ([`NotificationEvent::own_name`]).
-pub const SUBSCRIPTION_EVENTS: [&str; 13] = [
+pub const SUBSCRIPTION_EVENTS: [&str; 15] = [
     "BACKUP_JOB_STARTED",
     "BACKUP_JOB_COMPLETED",
     "BACKUP_JOB_SUCCESSFUL",
@@ -22,6 +22,8 @@ pub const SUBSCRIPTION_EVENTS: [&str; 13] = [
     "RESTORE_TEST_PASSED",
     "RESTORE_TEST_NOT_PASSED",
     "BACKUP_VAULT_ALARM",
+    "PROTECTED_RESOURCE_ALARM",
+    "RECOVERY_POINT_ALARM",
 ];
 
 /// Something a vault's topic may be told about.
@@ -134,6 +136,8 @@ impl NotificationEvent {
             Self::RestoreTestEnded { verdict: Verdict::Passed, .. } => Some("RESTORE_TEST_PASSED"),
             Self::RestoreTestEnded { .. } => Some("RESTORE_TEST_NOT_PASSED"),
             Self::VaultAlarm(_) => Some("BACKUP_VAULT_ALARM"),
+            Self::ResourceAlarm(_) => Some("PROTECTED_RESOURCE_ALARM"),
+            Self::RecoveryPointShrunk | Self::RecoveryPointHeld => Some("RECOVERY_POINT_ALARM"),
             _ => None,
         }
     }

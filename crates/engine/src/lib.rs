@@ -26,6 +26,7 @@ mod care_report;
 mod care_schedule;
 mod catalog_backup;
 mod clock;
+mod doctor;
 mod engine;
 mod error;
 mod expiry;
@@ -55,6 +56,7 @@ mod verification;
 
 pub use absence::{Promises, Standing};
 pub use clock::Clock;
+pub use doctor::{Finding, Level};
 pub use engine::{Engine, RepositoryInfo, Running};
 pub use error::{EngineError, Result};
 pub use import::Imported;

@@ -73,7 +73,9 @@ const OPERATOR: &str = r#"{"Statement":{"Effect":"Allow","Resource":"*","Action"
     "provault:Describe*","provault:List*","provault:Get*",
     "provault:AddResource","provault:TagResource","provault:RemoveResource",
     "provault:ExemptResource","provault:EndExemption",
+    "provault:UpdateRetention","provault:AcceptRecoveryPoint",
     "provault:AddTopic","provault:RemoveTopic","provault:Subscribe","provault:Unsubscribe",
+    "provault:TestSubscription","provault:SendDeliveryAgain",
     "provault:StartRestoreTest","provault:StopRestoreTest","provault:StopRestoreJob",
     "provault:StartCareRun","provault:StopCareRun","provault:UpdateVaultCare"
 ]}}"#;

@@ -3,7 +3,7 @@
 //!
 //! | file in `DIR/tls` | what it is |
 //! |---|---|
-//! | `authority.pem` | the authority's certificate, for clients (`AWS_CA_BUNDLE`, `--ca-file`) |
+//! | `authority.pem` | the authority's certificate, for clients (`AWS_CA_BUNDLE`, `--ca-bundle`) |
 //! | `authority.key` | its private key: whoever has it can pretend to be the server |
 //! | `server.pem`, `server.key` | what the server shows, renewed by itself |
 

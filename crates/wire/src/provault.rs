@@ -9,6 +9,7 @@
 //! |---|---|---|
 //! | `GET /server` | `provault:DescribeServer` | → [`ServerInfo`] |
 //! | `GET /status` | `provault:DescribeStatus` | → [`Status`] |
+//! | `GET /doctor` | `provault:DescribeHealth` | → [`Health`] |
 //! | `POST /resources` | `provault:AddResource` | [`AddResourceInput`] → [`Resource`] |
 //! | `GET /resources` | `provault:ListResources` | → [`ResourceList`] |
 //! | `GET /resources/{name or ARN}` | `provault:DescribeResource` | → [`Resource`] |

@@ -48,6 +48,9 @@ pub enum Command {
     /// Whether all is well: what is overdue, unprotected, untested, or wrong with a vault
     #[command(after_help = EXIT_CODES_HELP)]
     Status(status::StatusArgs),
+    /// Look the server over: disk, clock, permissions, isolation, vaults, receivers
+    #[command(after_help = EXIT_CODES_HELP)]
+    Doctor(status::DoctorArgs),
     /// Register what is to be protected, show it, tag it, remove it
     #[command(subcommand)]
     Resource(resource::ResourceCommand),
@@ -104,6 +107,7 @@ impl Command {
     pub(crate) fn run(self, context: &Context<'_>) -> Result<Exit, CliError> {
         match self {
             Self::Status(args) => args.run(context),
+            Self::Doctor(args) => args.run(context),
             Self::Resource(command) => command.run(context),
             Self::Role(command) => command.run(context),
             Self::User(command) => command.run(context),

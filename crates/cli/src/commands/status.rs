@@ -1,6 +1,6 @@
-//! `status`: whether all is well, for people and for monitoring.
+//! `status` and `doctor`: whether all is well, for people and for monitoring.
 
-use provault_wire::provault::{ResourceStatus, StandingAlarm, Status};
+use provault_wire::provault::{Finding, Health, ResourceStatus, StandingAlarm, Status};
 
 use super::Context;
 use crate::client::Answer;
@@ -13,6 +13,22 @@ pub struct StatusArgs {
     /// Show only what is not as it should be
     #[arg(long)]
     troubles: bool,
+}
+
+#[derive(Debug, clap::Args)]
+pub struct DoctorArgs {}
+
+impl DoctorArgs {
+    pub(crate) fn run(self, context: &Context<'_>) -> Result<Exit, CliError> {
+        let health: Answer<Health> = context.client.own("GET", "/doctor", &[], None)?;
+        context.out.show(&health.json, || {
+            let row = |f: &Finding| vec![f.check.clone(), f.state.clone(), f.detail.clone()];
+            let findings = health.typed.findings.iter().map(row);
+            vec![View::table(&["CHECK", "STATE", "DETAIL"]).rows(findings)]
+        })?;
+        // What is to be looked at some day is no reason to wake anybody.
+        Ok(if health.typed.state == "FAILED" { Exit::Failed } else { Exit::Done })
+    }
 }
 
 impl StatusArgs {

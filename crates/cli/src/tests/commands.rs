@@ -608,33 +608,3 @@ fn vaults_and_topics_print_what_a_script_takes() {
     let ran = run(&server, &["topic", "remove", "alerts"]);
     assert_eq!((ran.exit, ran.out.as_str()), (Exit::Done, "removed topic alerts\n"), "{}", ran.err);
 }
-
-#[test]
-fn the_status_is_an_exit_code_for_monitoring() {
-    let resource = |name: &str, protection: &str, troubles: Value| {
-        json!({ "ResourceArn": FS, "Name": name, "Protection": protection, "Troubles": troubles })
-    };
-    let well = json!({ "Time": 0, "Well": true, "Alarms": [],
-        "Resources": [resource("docs", "PROTECTED", json!([]))] });
-    let ill = json!({ "Time": 0, "Well": false,
-        "Alarms": [{ "BackupVaultName": "main", "Alarm": "UNREACHABLE", "Since": 0, "Message": "gone" }],
-        "Resources": [
-            resource("docs", "PROTECTED", json!([])),
-            resource("mail", "OVERDUE", json!([{ "Kind": "OVERDUE", "Reason": "it has not come." }])),
-        ] });
-    let server = Server::script(vec![ok(&well), ok(&ill), ok(&ill), ok(&ill)]);
-    let ran = run(&server, &["status"]);
-    assert_eq!(ran.exit, Exit::Done);
-    assert!(ran.out.contains("docs") && ran.err.is_empty(), "{}{}", ran.out, ran.err);
-    let ran = run(&server, &["status"]);
-    assert_eq!(ran.exit, Exit::Failed);
-    for wanted in ["docs", "mail", "OVERDUE", "it has not come.", "UNREACHABLE", "gone"] {
-        assert!(ran.out.contains(wanted), "{wanted}: {}", ran.out);
-    }
-    assert!(ran.err.contains("1 resource of 2") && ran.err.contains("1 alarm"), "{}", ran.err);
-    let ran = run(&server, &["status", "--troubles"]);
-    assert!(!ran.out.contains("docs") && ran.out.contains("mail"), "{}", ran.out);
-    let ran = run(&server, &["status", "--json"]);
-    assert_eq!((ran.json(), ran.exit), (ill, Exit::Failed));
-    assert_eq!(server.lines()[0], "GET /provault/v1/status");
-}

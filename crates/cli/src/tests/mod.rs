@@ -6,6 +6,7 @@ mod discovery;
 mod evidence;
 mod receivers;
 mod server;
+mod status;
 
 /// How the vault `v` is looked after, as the server tells it.
 fn vault_care() -> serde_json::Value {

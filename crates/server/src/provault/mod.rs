@@ -52,6 +52,7 @@ pub(crate) async fn answer(
     match operation {
         Operation::DescribeServer => vault::server(&call).await,
         Operation::DescribeStatus => status::describe(&call).await,
+        Operation::DescribeHealth => status::doctor(&call).await,
         Operation::AddResource => resource::add(&call).await,
         Operation::ListResources => resource::list(&call).await,
         Operation::DescribeResource(name) => resource::describe(&call, name).await,
@@ -139,6 +140,7 @@ macro_rules! label {
 operations! {
     "GET" ["server"] => DescribeServer;
     "GET" ["status"] => DescribeStatus;
+    "GET" ["doctor"] => DescribeHealth;
     "POST" ["resources"] => AddResource;
     "GET" ["resources"] => ListResources;
     "GET" ["resources", name] => DescribeResource(name);

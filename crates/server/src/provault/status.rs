@@ -1,7 +1,7 @@
 //! Whether all is well.
 
 use jiff::Timestamp;
-use provault_app::{NewExemption, ResourceView, StandingAlarm};
+use provault_app::{Finding, Level, NewExemption, ResourceView, StandingAlarm};
 use provault_domain::{Exemption, ResourceTrouble};
 use provault_wire::provault as wire;
 
@@ -16,6 +16,20 @@ pub(super) async fn describe(call: &Call<'_>) -> Answered {
         well: status.is_well(),
         resources: status.resources.into_iter().map(resource).collect(),
         alarms: status.alarms.into_iter().map(alarm).collect(),
+    })
+}
+
+pub(super) async fn doctor(call: &Call<'_>) -> Answered {
+    let findings = Call::done(call.app.doctor(call.caller).await)?;
+    let worst = findings.iter().map(|finding| finding.level).max().unwrap_or(Level::Fine);
+    let finding = |finding: Finding| wire::Finding {
+        check: finding.check,
+        state: finding.level.as_str().to_owned(),
+        detail: finding.detail,
+    };
+    Answer::json(&wire::Health {
+        state: worst.as_str().to_owned(),
+        findings: findings.into_iter().map(finding).collect(),
     })
 }
 

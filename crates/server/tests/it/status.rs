@@ -93,3 +93,34 @@ async fn an_exemption_says_why_who_and_until_when() {
     let shown = world.ok("DELETE", &target, Value::Null).await;
     assert_eq!(shown["Protection"], "UNPROTECTED");
 }
+
+#[tokio::test]
+async fn the_doctor_finds_a_vault_that_is_gone_and_a_directory_that_is_open() {
+    use std::os::unix::fs::PermissionsExt as _;
+    const DOCTOR: &str = "/provault/v1/doctor";
+    let world = World::new().await;
+    let state = async |check: &str| {
+        let health = world.ok("GET", DOCTOR, Value::Null).await;
+        let findings = health["Findings"].as_array().unwrap().clone();
+        let found = findings.iter().find(|f| f["Check"] == check);
+        (found.unwrap_or_else(|| panic!("no {check}: {health:#}"))["State"].clone(), health)
+    };
+    let mode = |mode| {
+        let permissions = std::fs::Permissions::from_mode(mode);
+        std::fs::set_permissions(world.directory.path(), permissions).unwrap();
+    };
+    mode(0o700);
+    for check in ["clock", "permissions", "vault Default", "deliveries"] {
+        assert_eq!(state(check).await.0, "OK", "{check}");
+    }
+    mode(0o755);
+    let (permissions, health) = state("permissions").await;
+    assert_eq!((permissions, health["State"].clone()), (json!("FAILED"), json!("FAILED")));
+    mode(0o700);
+    let vaults = world.directory.path().join("vaults");
+    let away = world.directory.path().join("away");
+    std::fs::rename(&vaults, &away).unwrap();
+    let (vault, health) = state("vault Default").await;
+    assert_eq!(vault, "FAILED", "{health:#}");
+    std::fs::rename(&away, &vaults).unwrap();
+}

@@ -91,3 +91,25 @@ message! {
         message: String,
     }
 }
+
+message! {
+    /// What the server needs, and what it is like.
+    Health {
+        /// `OK`, `WARNING` or `FAILED`: the worst of the findings.
+        state: String,
+        /// Everything that was looked at.
+        findings: Vec<Finding>,
+    }
+}
+
+message! {
+    /// What was looked at, and what it is like.
+    Finding {
+        /// Such as `disk`, `clock`, `vault Default`.
+        check: String,
+        /// `OK`, `WARNING` or `FAILED`.
+        state: String,
+        /// What was seen, and what to do where something is wrong.
+        detail: String,
+    }
+}

@@ -1,0 +1,229 @@
+//! Looking the server over: what keeps it from its work, or soon will.
+
+use std::fmt;
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
+use std::path::PathBuf;
+use std::sync::PoisonError;
+use std::time::Duration;
+
+use jiff::SignedDuration;
+use provault_catalog::{DeliveryState, JobFilter, Page};
+use provault_domain::{AccountId, BackupJob};
+
+use crate::shared::blocking;
+use crate::{Engine, Result};
+
+/// Less room than this is told of: a restore test of anything large, or the next backups, will not
+/// fit.
+const LITTLE_ROOM: u64 = 2 << 30;
+/// Less than this and the catalog itself may stop.
+const NO_ROOM: u64 = 128 << 20;
+/// A directory that does not answer for so long lies on a mount that hangs.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// A record this far in the future was made by a clock that was ahead, or the clock is behind now.
+const AHEAD: SignedDuration = SignedDuration::from_mins(5);
+
+/// How serious a finding is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Level {
+    /// As it should be.
+    Fine,
+    /// It works, and somebody should look at it.
+    Warning,
+    /// Something does not work.
+    Failed,
+}
+
+impl Level {
+    /// The name in the API.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Fine => "OK",
+            Self::Warning => "WARNING",
+            Self::Failed => "FAILED",
+        }
+    }
+}
+
+/// What was looked at, and what it is like.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Finding {
+    /// Such as `disk`, `clock`, `vault Default`.
+    pub check: String,
+    /// How serious.
+    pub level: Level,
+    /// What was seen, and what to do where something is wrong.
+    pub detail: String,
+}
+
+impl Finding {
+    fn new(check: impl Into<String>, level: Level, detail: impl fmt::Display) -> Self {
+        Self { check: check.into(), level, detail: detail.to_string() }
+    }
+}
+
+impl Engine {
+    /// Looks at everything that the server needs. It changes nothing, and takes as long as the slowest
+    /// storage has patience for.
+    pub async fn doctor(&self, account: &AccountId) -> Result<Vec<Finding>> {
+        let data_dir = self.shared.data_dir.clone();
+        let mut findings = vec![room("disk", data_dir.clone()).await];
+        findings.push(blocking(move || permissions(&data_dir)).await?);
+        findings.push(privileges());
+        findings.push(self.clock(account).await?);
+        findings.push(match self.isolation().await?.as_str() {
+            "full" => Finding::new("isolation", Level::Fine, "restored applications are isolated"),
+            why => Finding::new(
+                "isolation",
+                Level::Warning,
+                format_args!("{why}: restore tests that start an application are INCONCLUSIVE"),
+            ),
+        });
+        for vault in self.shared.catalog.list_vaults(account, Page::all()).await?.items {
+            let check = format!("vault {}", vault.name);
+            let opened = match self.shared.repository(&vault).await {
+                Ok(repository) => {
+                    let listed = blocking(move || repository.snapshot_ids()).await?;
+                    listed.map(|ids| ids.len()).map_err(|error| error.to_string())
+                }
+                Err(error) => Err(error.to_string()),
+            };
+            let place = self.shared.vaults.place(&vault);
+            match opened {
+                Err(why) => findings.push(Finding::new(check, Level::Failed, why)),
+                Ok(count) => {
+                    let seen = format!("{count} snapshots at {place}");
+                    findings.push(Finding::new(check.clone(), Level::Fine, seen));
+                    if let Some(directory) = place.directory() {
+                        findings.push(room(&check, directory.to_owned()).await);
+                    }
+                }
+            }
+        }
+        findings.extend(self.receivers(account).await?);
+        Ok(findings)
+    }
+
+    /// Whether the time of day can be what it says.
+    async fn clock(&self, account: &AccountId) -> Result<Finding> {
+        let now = self.now();
+        let filter = JobFilter {
+            account: Some(account.clone()),
+            created_after: now.checked_add(AHEAD).ok(),
+            ..JobFilter::default()
+        };
+        let one = Page::first(1);
+        let later = self.shared.catalog.list_jobs::<BackupJob>(&filter, one).await?.items.pop();
+        if let Some(newest) = later.map(|job| job.created_at) {
+            return Ok(Finding::new(
+                "clock",
+                Level::Failed,
+                format_args!(
+                    "it is {now}, and a backup job was created at {newest}: the clock is behind, or was \
+                     ahead then. Set it right; schedules go on from now."
+                ),
+            ));
+        }
+        if !self.shared.trusts_the_clock() {
+            return Ok(Finding::new(
+                "clock",
+                Level::Warning,
+                "it jumped ahead: nothing expires until it has been steady for a day, or the server is \
+                 started again",
+            ));
+        }
+        Ok(Finding::new("clock", Level::Fine, now))
+    }
+
+    /// Receivers that do not get what they are sent.
+    async fn receivers(&self, account: &AccountId) -> Result<Vec<Finding>> {
+        let failing = self.shared.failing.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let mut findings = Vec::new();
+        for topic in self.shared.catalog.list_topics(account).await? {
+            for subscription in self.shared.catalog.list_subscriptions(&topic.arn).await? {
+                if failing.contains(&subscription.id) {
+                    findings.push(Finding::new(
+                        format!("topic {}", topic.name),
+                        Level::Warning,
+                        format_args!(
+                            "the subscription {} did not get the last message; try `provault \
+                             subscription test {}`",
+                            subscription.id, subscription.id
+                        ),
+                    ));
+                }
+            }
+        }
+        let dead = Some(DeliveryState::Dead);
+        let dead = self.shared.catalog.list_deliveries(account, None, dead).await?.len();
+        if dead > 0 {
+            findings.push(Finding::new(
+                "deliveries",
+                Level::Warning,
+                format_args!("{dead} were given up; see `provault delivery list --dead`"),
+            ));
+        } else if findings.is_empty() {
+            findings.push(Finding::new("deliveries", Level::Fine, "none was given up"));
+        }
+        Ok(findings)
+    }
+}
+
+/// How much room there is where a directory lies.
+async fn room(check: &str, directory: PathBuf) -> Finding {
+    let shown = directory.display().to_string();
+    let asked = blocking(move || provault_proof::free_bytes(&directory));
+    let free = match tokio::time::timeout(PATIENCE, asked).await {
+        Ok(Ok(Ok(free))) => free,
+        Ok(Ok(Err(error))) => return Finding::new(check, Level::Failed, error),
+        Ok(Err(error)) => return Finding::new(check, Level::Failed, error),
+        Err(_) => {
+            let what = format!("{shown} does not answer: its mount hangs");
+            return Finding::new(check, Level::Failed, what);
+        }
+    };
+    let level = match free {
+        0..NO_ROOM => Level::Failed,
+        NO_ROOM..LITTLE_ROOM => Level::Warning,
+        _ => Level::Fine,
+    };
+    let advice = if level == Level::Fine { "" } else { "; free some, or move what grows" };
+    Finding::new(check, level, format_args!("{} MiB are free in {shown}{advice}", free >> 20))
+}
+
+/// Whether the data directory is its user's alone.
+fn permissions(directory: &std::path::Path) -> Finding {
+    let found = match std::fs::metadata(directory) {
+        Ok(found) => found,
+        Err(error) => {
+            let what = format!("{}: {error}", directory.display());
+            return Finding::new("permissions", Level::Failed, what);
+        }
+    };
+    let mode = found.permissions().mode() & 0o777;
+    if found.uid() != nix::unistd::geteuid().as_raw() {
+        let what = format!("{} belongs to another user than the server's", directory.display());
+        return Finding::new("permissions", Level::Failed, what);
+    }
+    if mode & 0o077 != 0 {
+        let what = format!(
+            "{} has mode {mode:03o}: others may look into it; chmod 700",
+            directory.display()
+        );
+        return Finding::new("permissions", Level::Failed, what);
+    }
+    Finding::new("permissions", Level::Fine, format_args!("{} is private", directory.display()))
+}
+
+/// Whether the server may read what belongs to others.
+fn privileges() -> Finding {
+    if nix::unistd::geteuid().is_root() {
+        return Finding::new("privileges", Level::Fine, "the server runs as root");
+    }
+    Finding::new(
+        "privileges",
+        Level::Warning,
+        "the server does not run as root: what it may not read is left out of backups, which are PARTIAL \
+         then, and restored files belong to its user",
+    )
+}
