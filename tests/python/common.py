@@ -138,9 +138,16 @@ def picture():
         plan["Selections"] = pages(
             "list_backup_selections", "BackupSelectionsList", BackupPlanId=plan["BackupPlanId"]
         )
+    testing = pages("list_restore_testing_plans", "RestoreTestingPlans")
+    for plan in testing:
+        plan["Selections"] = pages(
+            "list_restore_testing_selections",
+            "RestoreTestingSelections",
+            RestoreTestingPlanName=plan["RestoreTestingPlanName"],
+        )
     ours = [own("GET", path)[1] for path in ("/resources", "/roles", "/keys", "/topics")]
     jobs = pages("list_backup_jobs", "BackupJobs"), pages("list_restore_jobs", "RestoreJobs")
-    return vaults, plans, all_points, jobs, ours
+    return vaults, plans, testing, all_points, jobs, ours
 
 
 def refused(name, call, *, words=(), status=None, **parameters):

@@ -30,6 +30,11 @@ fn restore_jobs() {
 }
 
 #[test]
+fn restore_testing_plans_are_carried_out_when_they_are_due() {
+    holds("restore_testing.py");
+}
+
+#[test]
 fn a_running_backup_job_is_stopped() {
     holds("stop.py");
 }

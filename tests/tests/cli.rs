@@ -202,6 +202,49 @@ fn vaults_and_topics() {
 }
 
 #[test]
+fn restore_testing_plans_and_selections() {
+    let scene = Scene::new();
+    scene.add_tree("source");
+    let schedule = ["--schedule", "cron(0 5 ? * SUN *)"];
+    let create = ["restore-testing-plan", "create", "weekly", "--random", "--vault", "Default"];
+    let arn = scene.line(&[&create[..], &schedule, &["--window-days", "7"]].concat());
+    let shown = scene.cli.json(&["restore-testing-plan", "show", "weekly"]);
+    let plan = &shown["RestoreTestingPlan"];
+    assert_eq!(plan["RestoreTestingPlanArn"], arn.as_str(), "{shown:#}");
+    let points = &plan["RecoveryPointSelection"];
+    assert_eq!(points["Algorithm"], "RANDOM_WITHIN_WINDOW", "{shown:#}");
+    assert_eq!(points["SelectionWindowDays"], 7, "{shown:#}");
+    let vault = points["IncludeVaults"][0].as_str().unwrap();
+    assert!(vault.ends_with(":backup-vault:Default"), "{shown:#}");
+    // A name that is taken, a bad schedule, a vault that is not there.
+    scene.cli.run(1, &[&create[..], &schedule].concat());
+    let bad = ["restore-testing-plan", "create", "bad", "--schedule", "rate(1 day)"];
+    scene.cli.run(1, &bad);
+    let nowhere = ["restore-testing-plan", "create", "nowhere", "--vault", "none"];
+    scene.cli.run(1, &[&nowhere[..], &schedule].concat());
+    let list = scene.cli.json(&["restore-testing-plan", "list"]);
+    assert_eq!(names(&list, "RestoreTestingPlans", "RestoreTestingPlanName"), ["weekly"]);
+
+    let add = ["restore-testing-selection", "create", "weekly"];
+    assert_eq!(scene.line(&[&add[..], &["prod", "--tag", "env=prod"]].concat()), "prod");
+    scene.line(&[&add[..], &["one", "--resource", "source"]].concat());
+    scene.cli.run(1, &[&add[..], &["bad", "--metadata", "targetPath=/x"]].concat());
+    let list = scene.cli.json(&["restore-testing-selection", "list", "weekly"]);
+    let all = names(&list, "RestoreTestingSelections", "RestoreTestingSelectionName");
+    assert_eq!(all, ["prod", "one"]);
+    let shown = scene.cli.json(&["restore-testing-selection", "show", "weekly", "prod"]);
+    let condition = &shown["RestoreTestingSelection"]["ProtectedResourceConditions"];
+    assert_eq!(condition["StringEquals"][0]["Key"], "aws:ResourceTag/env", "{shown:#}");
+    scene.cli.run(0, &["restore-testing-selection", "show", "weekly", "one"]);
+    scene.cli.run(1, &["restore-testing-plan", "delete", "weekly"]);
+    for name in ["prod", "one"] {
+        scene.cli.run(0, &["restore-testing-selection", "delete", "weekly", name]);
+    }
+    scene.cli.run(0, &["restore-testing-plan", "delete", "weekly"]);
+    scene.cli.run(1, &["restore-testing-plan", "delete", "weekly"]);
+}
+
+#[test]
 fn plans_and_selections() {
     let scene = Scene::new();
     scene.add_tree("source");

@@ -38,6 +38,8 @@ mod repository;
 mod resource;
 mod restore_job;
 mod restore_test;
+mod restore_testing_plan;
+mod restore_testing_selection;
 mod retention;
 mod role;
 mod selection;
@@ -74,8 +76,12 @@ pub use plan_document::{PlanDocument, RuleDocument};
 pub use recovery_point::{PointByVaultFilter, PointView};
 pub use repository::ServerInfo;
 pub use resource::NewResource;
-pub use restore_job::{RestoreJobFilter, RestoreJobView, StartRestore};
+pub use restore_job::{
+    RestoreJobByResourceFilter, RestoreJobFilter, RestoreJobView, StartRestore, ValidationResult,
+};
 pub use restore_test::TestTarget;
+pub use restore_testing_plan::{NewTestingPlan, PointSelectionDocument, TestingPlanDocument};
+pub use restore_testing_selection::TestingSelectionDocument;
 pub use retention::RetentionUpdate;
 pub use selection::SelectionDocument;
 pub use status::{NewExemption, ResourceView, StandingAlarm, Status};
@@ -99,6 +105,10 @@ pub struct Settings {
     pub max_plans: u32,
     /// Selections a plan may have.
     pub max_selections: u32,
+    /// Restore testing plans an account may have.
+    pub max_restore_testing_plans: u32,
+    /// Selections a restore testing plan may have.
+    pub max_restore_testing_selections: u32,
 }
 
 impl Default for Settings {
@@ -108,6 +118,8 @@ impl Default for Settings {
             max_vaults: 300,
             max_plans: 300,
             max_selections: 100,
+            max_restore_testing_plans: 100,
+            max_restore_testing_selections: 30,
         }
     }
 }

@@ -71,7 +71,7 @@ impl RuleDocument {
 }
 
 /// An error's text with a full stop.
-fn sentence(why: &impl std::fmt::Display) -> String {
+pub(crate) fn sentence(why: &impl std::fmt::Display) -> String {
     let mut text = why.to_string();
     if !text.ends_with('.') {
         text.push('.');

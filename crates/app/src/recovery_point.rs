@@ -166,6 +166,21 @@ impl App {
         Ok(self.listing(&list, listed)?.map(PointView::from))
     }
 
+    /// `GetRestoreTestingInferredMetadata`: what a restore test of this point begins with. Where the
+    /// copy goes (`targetPath`) is the test's own and new each time.
+    pub async fn restore_testing_inferred_metadata(
+        &self,
+        caller: &Caller,
+        vault: &str,
+        arn: &str,
+        account: Option<&str>,
+    ) -> Result<BTreeMap<String, String>> {
+        const ACTION: &str = "backup:GetRestoreTestingInferredMetadata";
+        self.permit(caller, ACTION, self.vault_arn(caller, vault))?;
+        caller.check_own_account("BackupVaultAccountId", account)?;
+        Ok(self.point_in(caller, vault, arn).await?.restore_metadata)
+    }
+
     /// `DeleteRecoveryPoint`. Refused while a restore or a restore test uses it.
     pub async fn delete_recovery_point(
         &self,

@@ -3,9 +3,10 @@
 use std::collections::BTreeMap;
 
 use jiff::Timestamp;
-use provault_catalog::CatalogError;
+use provault_catalog::{CatalogError, JobFilter};
 use provault_domain::role::DEFAULT_ROLE;
-use provault_domain::{Arn, RestoreJob, RestoreJobState};
+use provault_domain::restore_job::ValidationStatus;
+use provault_domain::{Arn, RestoreJob, RestoreJobEvent, RestoreJobState};
 
 use crate::backup_job::{JobQuery, check_token, job_filter};
 use crate::paging::List;
@@ -43,11 +44,34 @@ pub struct RestoreJobFilter {
     pub completed_before: Option<Timestamp>,
     /// Of this account; `*` for all the caller may see.
     pub account: Option<String>,
-    /// Of this restore testing plan; there are none yet.
+    /// Of this restore testing plan.
     pub testing_plan_arn: Option<String>,
     /// Children of this job; no job here has any.
     pub parent_job_id: Option<String>,
 }
+
+/// Which restore jobs of a resource are wanted; what is absent does not narrow.
+#[derive(Debug, Clone, Default)]
+pub struct RestoreJobByResourceFilter {
+    /// In this state.
+    pub status: Option<String>,
+    /// Of recovery points created at this moment or later.
+    pub point_created_after: Option<Timestamp>,
+    /// Of recovery points created at this moment or earlier.
+    pub point_created_before: Option<Timestamp>,
+}
+
+/// What somebody outside found out about a restored copy.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ValidationResult {
+    /// `VALIDATING`, `SUCCESSFUL`, `FAILED` or `TIMED_OUT`.
+    pub status: String,
+    /// In the reporter's words.
+    pub message: Option<String>,
+}
+
+/// Characters of a validation's message.
+const LONGEST_MESSAGE: usize = 1024;
 
 /// A restore job and what it restores from.
 #[derive(Debug, Clone)]
@@ -104,6 +128,7 @@ impl App {
                 metadata: ask.metadata.clone(),
                 idempotency_token: ask.idempotency_token.clone(),
                 test_token: None,
+                testing_plan_arn: None,
                 created_at: self.now(),
                 started_at: None,
                 completed_at: None,
@@ -214,11 +239,17 @@ impl App {
             state: filter.status.as_deref(),
             vault_name: None,
             resource_arn: None,
-            parent_job_id: filter.parent_job_id.as_deref().or(filter.testing_plan_arn.as_deref()),
+            parent_job_id: filter.parent_job_id.as_deref(),
             created: (filter.created_after, filter.created_before),
             completed: (filter.completed_after, filter.completed_before),
         };
-        let Some(wanted) = job_filter(caller, &query)? else { return Ok(Listing::empty()) };
+        let Some(mut wanted) = job_filter(caller, &query)? else { return Ok(Listing::empty()) };
+        if let Some(text) = &filter.testing_plan_arn {
+            let arn = text.parse::<Arn>().map_err(|_| {
+                AppError::invalid("ByRestoreTestingPlanArn", format!("'{text}' is not an ARN."))
+            })?;
+            wanted.testing_plan_arn = Some(arn);
+        }
         let mut listed = self.catalog().list_jobs::<RestoreJob>(&wanted, page).await?;
         listed.items.retain(|job| {
             filter.resource_type.as_deref().is_none_or(|t| t == job.kind.resource_type())
@@ -229,6 +260,85 @@ impl App {
             items.push(self.restore_view(job).await?);
         }
         Ok(Listing { items, next_token: listing.next_token })
+    }
+
+    /// `ListRestoreJobsByProtectedResource`: operators' own and those of restore tests.
+    pub async fn list_restore_jobs_by_resource(
+        &self,
+        caller: &Caller,
+        resource: &str,
+        filter: &RestoreJobByResourceFilter,
+        paging: &Paging,
+    ) -> Result<Listing<RestoreJobView>> {
+        const ACTION: &str = "backup:ListRestoreJobsByProtectedResource";
+        let arn = resource.parse::<Arn>().map_err(|_| {
+            AppError::invalid("ResourceArn", format!("'{resource}' is not an ARN."))
+        })?;
+        self.permit(caller, ACTION, &arn)?;
+        let list = List::new(caller, "ListRestoreJobsByProtectedResource", &(&arn, filter));
+        let page = self.page(&list, paging)?;
+        let wanted = JobFilter {
+            account: Some(caller.account().clone()),
+            states: filter.status.iter().cloned().collect(),
+            resource_arn: Some(arn),
+            ..JobFilter::default()
+        };
+        let listed = self.catalog().list_jobs::<RestoreJob>(&wanted, page).await?;
+        let listing = self.listing(&list, listed)?;
+        let mut items = Vec::with_capacity(listing.items.len());
+        for job in listing.items {
+            items.push(self.restore_view(job).await?);
+        }
+        // A point that is gone by now lies in no interval.
+        items.retain(|view| {
+            let created = view.recovery_point_created_at;
+            filter.point_created_after.is_none_or(|from| created.is_some_and(|at| at >= from))
+                && filter.point_created_before.is_none_or(|to| created.is_some_and(|at| at <= to))
+        });
+        Ok(Listing { items, next_token: listing.next_token })
+    }
+
+    /// `PutRestoreValidationResult`: what somebody outside says of an operator's own restore, once
+    /// that is COMPLETED. A final result stays; to report it again is no error. A restore test
+    /// gives its own verdict on its restore.
+    pub async fn put_restore_validation_result(
+        &self,
+        caller: &Caller,
+        id: &str,
+        result: ValidationResult,
+    ) -> Result<()> {
+        const ACTION: &str = "backup:PutRestoreValidationResult";
+        self.audited(caller, ACTION, id, async {
+            self.permit(caller, ACTION, "*")?;
+            let status: ValidationStatus = result.status.parse().map_err(|_| {
+                AppError::invalid(
+                    "ValidationStatus",
+                    format!(
+                        "'{}' is none of FAILED, SUCCESSFUL, TIMED_OUT and VALIDATING.",
+                        result.status
+                    ),
+                )
+            })?;
+            let said = result.message.as_deref().unwrap_or_default();
+            if said.chars().count() > LONGEST_MESSAGE || said.contains(char::is_control) {
+                return Err(AppError::invalid(
+                    "ValidationStatusMessage",
+                    format!("use at most {LONGEST_MESSAGE} characters on one line."),
+                ));
+            }
+            if self.restore_job_of(caller, id).await?.test_token.is_some() {
+                return Err(AppError::refused(format!(
+                    "Restore job {id} belongs to a restore test, which gives its own verdict on it."
+                )));
+            }
+            let event = RestoreJobEvent::ValidationReported { status, message: result.message };
+            let account = caller.account();
+            let now = self.now();
+            let catalog = self.catalog();
+            catalog.step_job::<RestoreJob>(account, id, None, event, now, Vec::new()).await?;
+            Ok(())
+        })
+        .await
     }
 
     /// `provault:StopRestoreJob`, for an operator's own restore.

@@ -1,4 +1,4 @@
-//! Tags of vaults, plans, recovery points and registered resources.
+//! Tags of vaults, plans, restore testing plans, recovery points and registered resources.
 
 use jiff::Timestamp;
 use provault_catalog::Cursor;
@@ -10,7 +10,7 @@ use crate::{App, AppError, Caller, ErrorKind, Listing, Paging, Result};
 
 /// What an ARN that can be tagged names.
 enum Tagged {
-    /// A vault, plan or recovery point: tags lie beside it.
+    /// A vault, a plan of either kind or a recovery point: tags lie beside it.
     Object,
     /// A registered resource: its tags are what selections look at.
     Resource(Tags),
@@ -36,6 +36,10 @@ impl App {
                     .plan(account, name, None)
                     .await?
                     .filter(|plan| plan.deleted_at.is_none())
+                    .map(|plan| plan.arn),
+                "restore-testing-plan" => catalog
+                    .restore_testing_plan_by_arn(account, &arn)
+                    .await?
                     .map(|plan| plan.arn),
                 "recovery-point" => {
                     catalog.recovery_point(account, &arn).await?.map(|point| point.arn)

@@ -45,6 +45,10 @@ pub trait Job: Clone + Serialize + DeserializeOwned + Send + Sync + Unpin + 'sta
     fn recovery_point_arn(&self) -> Option<&Arn>;
     /// The role it works under.
     fn role_arn(&self) -> Option<&Arn>;
+    /// The restore testing plan it was made for.
+    fn testing_plan_arn(&self) -> Option<&Arn> {
+        None
+    }
     /// The caller's idempotency token.
     fn idempotency_token(&self) -> Option<&str>;
     /// Whether a restore test drives it, so that no other worker may take it from the queue.
@@ -182,6 +186,9 @@ impl Job for RestoreJob {
     fn driven_by_test(&self) -> bool {
         self.test_token.is_some()
     }
+    fn testing_plan_arn(&self) -> Option<&Arn> {
+        self.testing_plan_arn.as_ref()
+    }
     fn apply(
         &self,
         event: RestoreJobEvent,
@@ -203,6 +210,10 @@ impl Job for RestoreJob {
             E::Validated { status, message } => {
                 EventNote::text(format!("validation {status}: {message}"))
             }
+            E::ValidationReported { status, message } => EventNote::text(match message {
+                Some(message) => format!("validation {status} reported: {message}"),
+                None => format!("validation {status} reported"),
+            }),
             E::Deletion { status, message } => EventNote::text(match message {
                 Some(message) => format!("deletion {status}: {message}"),
                 None => format!("deletion {status}"),
@@ -232,7 +243,10 @@ impl Job for RestoreTest {
         self.recovery_point_arn.as_ref().or(self.requested_point.as_ref())
     }
     fn role_arn(&self) -> Option<&Arn> {
-        None
+        self.planned.as_ref().map(|planned| &planned.role_arn)
+    }
+    fn testing_plan_arn(&self) -> Option<&Arn> {
+        self.planned.as_ref().map(|planned| &planned.plan_arn)
     }
     fn idempotency_token(&self) -> Option<&str> {
         None

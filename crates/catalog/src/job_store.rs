@@ -22,6 +22,8 @@ pub struct JobFilter {
     pub vault_name: Option<String>,
     /// That made or read this recovery point.
     pub recovery_point_arn: Option<Arn>,
+    /// Made for this restore testing plan.
+    pub testing_plan_arn: Option<Arn>,
     /// Created at this moment or later.
     pub created_after: Option<Timestamp>,
     /// Created at this moment or earlier.
@@ -79,6 +81,7 @@ fn list_query<J: Job>(filter: &JobFilter, page: &Page) -> Select {
         .and_if("resource_arn =", filter.resource_arn.as_ref())
         .and_if("vault_name =", filter.vault_name.as_ref())
         .and_if("recovery_point_arn =", filter.recovery_point_arn.as_ref())
+        .and_if("testing_plan_arn =", filter.testing_plan_arn.as_ref())
         .and_if("created_at >=", filter.created_after)
         .and_if("created_at <=", filter.created_before)
         .and_if("completed_at >=", filter.completed_after)
@@ -110,8 +113,9 @@ pub(crate) async fn insert<J: Job>(tx: &mut AnyConnection, job: &J) -> Result<()
     sqlx::query(
         "INSERT INTO jobs (id, type, account, resource_arn, vault_name, recovery_point_arn, \
          role_arn, token, state, done, test_owned, created_at, completed_at, owner, generation, \
-         lease_until, slot, events, version, body) \
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, NULL, 0, 0, $14, 0, 1, $15)",
+         lease_until, slot, events, version, body, testing_plan_arn) \
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, NULL, 0, 0, $14, 0, 1, \
+         $15, $16)",
     )
     .bind(job.id().to_owned())
     .bind(J::TYPE)
@@ -128,6 +132,7 @@ pub(crate) async fn insert<J: Job>(tx: &mut AnyConnection, job: &J) -> Result<()
     .bind(job.completed_at().map(micros))
     .bind(slot(job))
     .bind(to_body(job)?)
+    .bind(job.testing_plan_arn().map(Arn::to_string))
     .execute(tx)
     .await?;
     Ok(())
@@ -158,6 +163,10 @@ mod tests {
             ("jobs_by_state", JobFilter { states: vec!["FAILED".to_owned()], ..mine.clone() }),
             ("jobs_by_resource", JobFilter { resource_arn: Some(arn.clone()), ..mine.clone() }),
             ("jobs_by_vault", JobFilter { vault_name: Some("v".to_owned()), ..mine.clone() }),
+            (
+                "jobs_by_testing_plan",
+                JobFilter { testing_plan_arn: Some(arn.clone()), ..mine.clone() },
+            ),
             ("jobs_by_point", JobFilter { recovery_point_arn: Some(arn), ..mine.clone() }),
             ("jobs_open", JobFilter { unfinished_only: true, ..JobFilter::default() }),
         ];

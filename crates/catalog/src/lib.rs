@@ -47,6 +47,8 @@ mod pool;
 mod protected_resource;
 mod recovery_point;
 mod resource;
+mod restore_testing_plan;
+mod restore_testing_selection;
 mod retention;
 mod role;
 mod schedule;

@@ -14,6 +14,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("../migrations/0004_retention.sql"),
     include_str!("../migrations/0005_users.sql"),
     include_str!("../migrations/0006_absence.sql"),
+    include_str!("../migrations/0007_restore_testing.sql"),
 ];
 
 /// Newest version known here.

@@ -53,6 +53,10 @@ impl Catalog {
             {
                 return Err(CatalogError::in_use(what, "a backup selection names it."));
             }
+            let tested = "SELECT 1 FROM restore_testing_selections WHERE role_arn = $1 LIMIT 1";
+            if any(tx, tested, &[arn.as_str()]).await? {
+                return Err(CatalogError::in_use(what, "a restore testing selection names it."));
+            }
             let open = "SELECT 1 FROM jobs WHERE role_arn = $1 AND done = 0 LIMIT 1";
             if any(tx, open, &[arn.as_str()]).await? {
                 return Err(CatalogError::in_use(what, "an unfinished job works under it."));

@@ -111,6 +111,22 @@ pub(crate) fn plan_id(client: &Client, wanted: &str) -> Result<String, CliError>
     }
 }
 
+/// The ARN of a vault by its name; an ARN, with wildcards or not, and `*` are taken as they are.
+pub(crate) fn vault_pattern(client: &Client, wanted: &str) -> Result<String, CliError> {
+    if wanted == "*" || wanted.starts_with("arn:") {
+        return Ok(wanted.to_owned());
+    }
+    let list = client.ask_all(&ListBackupVaultsInput::default())?.typed.backup_vault_list;
+    let vaults: Vec<[Option<String>; 2]> = list
+        .unwrap_or_default()
+        .into_iter()
+        .map(|vault| [vault.backup_vault_name, vault.backup_vault_arn])
+        .collect();
+    let [_, arn] =
+        the_one("vault", wanted, vaults, |[name, arn]| [name.as_deref(), None, arn.as_deref()])?;
+    Ok(arn.unwrap_or_default())
+}
+
 /// A selection of a plan by name or id.
 pub(crate) fn selection_id(
     client: &Client,

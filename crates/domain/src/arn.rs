@@ -154,6 +154,17 @@ impl Arn {
         Self::build("backup", region.as_str(), account, &format!("backup-plan:{id}"))
     }
 
+    /// `arn:aws:backup:R:A:restore-testing-plan:NAME-UUID`.
+    pub fn restore_testing_plan(
+        region: &Region,
+        account: &AccountId,
+        name: &str,
+        id: &str,
+    ) -> Self {
+        let resource = format!("restore-testing-plan:{name}-{id}");
+        Self::build("backup", region.as_str(), account, &resource)
+    }
+
     /// `arn:aws:backup:R:A:recovery-point:UUID`.
     pub fn recovery_point(region: &Region, account: &AccountId, id: &str) -> Self {
         Self::build("backup", region.as_str(), account, &format!("recovery-point:{id}"))

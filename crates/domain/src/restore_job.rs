@@ -36,6 +36,9 @@ pub struct RestoreJob {
     /// The mark of the restore test this restore belongs to; `None` for an operator's own. Only
     /// what bears a token is ever reaped.
     pub test_token: Option<String>,
+    /// The restore testing plan behind that test, if there is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub testing_plan_arn: Option<Arn>,
     /// When it was asked for.
     pub created_at: Timestamp,
     /// When it began to run.
@@ -52,7 +55,7 @@ pub struct RestoreJob {
     pub bytes_restored: u64,
     /// What it created.
     pub created_resource_arn: Option<Arn>,
-    /// What became of the test's copy; `None` for an operator's own.
+    /// What the test said of its copy, or somebody outside of an operator's own restore.
     pub validation: Option<ValidationStatus>,
     /// Why, for people.
     pub validation_message: Option<String>,
@@ -162,6 +165,13 @@ pub enum RestoreJobEvent {
         /// The reason.
         message: String,
     },
+    /// Somebody outside looked at what an operator restored, and reports.
+    ValidationReported {
+        /// What was found, or that it is still being looked at.
+        status: ValidationStatus,
+        /// In the reporter's words.
+        message: Option<String>,
+    },
     /// The restore test deletes the copy, or has tried to.
     Deletion {
         /// How far.
@@ -256,6 +266,20 @@ pub fn step(
         (_, E::Validated { .. } | E::Deletion { .. }) if job.test_token.is_none() => {
             refuse("validated or deleted by a restore test: it does not belong to one")
         }
+        (_, E::ValidationReported { .. }) if job.test_token.is_some() => {
+            refuse("validated from outside")
+        }
+        (S::Completed, E::ValidationReported { status, message }) => match job.validation {
+            Some(said) if said != ValidationStatus::Validating && said != status => {
+                refuse("validated again with another result")
+            }
+            _ => {
+                job.validation = Some(status);
+                job.validation_message = message;
+                Ok((job, Vec::new()))
+            }
+        },
+        (_, E::ValidationReported { .. }) => refuse("validated"),
         (_, E::Validated { status, message }) => {
             job.validation = Some(status);
             job.validation_message = Some(message);

@@ -1,5 +1,7 @@
 //! Restore tests and their state machine.
 
+use std::collections::BTreeMap;
+
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
@@ -31,6 +33,9 @@ pub struct RestoreTest {
     pub requested_point: Option<Arn>,
     /// The backup job after which it runs by itself; `None` when asked for by hand.
     pub after_backup_job: Option<String>,
+    /// The restore testing plan that made it, if one did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub planned: Option<PlannedTest>,
     /// When it was asked for.
     pub created_at: Timestamp,
     /// When it began.
@@ -58,6 +63,23 @@ pub struct RestoreTest {
     pub reason: Option<String>,
     /// Whether everything the test created is gone; `None` while it runs.
     pub cleaned_up: Option<bool>,
+}
+
+/// What a restore testing plan wants of a test that it made.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PlannedTest {
+    /// The plan.
+    pub plan_arn: Arn,
+    /// Its name.
+    pub plan_name: String,
+    /// The selection that matched the resource.
+    pub selection_name: String,
+    /// The last moment at which the test may start.
+    pub start_by: Timestamp,
+    /// The role that the restore runs under.
+    pub role_arn: Arn,
+    /// Restore metadata that goes before the recovery point's own.
+    pub metadata_overrides: BTreeMap<String, String>,
 }
 
 /// Where a restore test stands.
@@ -132,6 +154,12 @@ pub enum RestoreTestEvent {
 }
 
 impl RestoreTest {
+    /// Whether a plan wanted it to have started by now, and it has not.
+    pub fn is_late(&self, now: Timestamp) -> bool {
+        self.state == RestoreTestState::Pending
+            && self.planned.as_ref().is_some_and(|planned| planned.start_by <= now)
+    }
+
     /// Takes what a runner found out. The age of the point and the targets were fixed when the
     /// point was chosen: a runner that leaves them out must not turn a stale point into a pass.
     fn take(&mut self, findings: Findings) {

@@ -78,7 +78,20 @@ impl Conditions {
         self.all().next().is_none()
     }
 
-    fn hold(&self, tags: &Tags) -> bool {
+    /// Every key must name a tag.
+    pub(crate) fn validate(&self) -> Result<(), Invalid> {
+        for (operator, condition) in self.all() {
+            if condition.key.strip_prefix(TAG_KEY).is_none_or(str::is_empty) {
+                return Err(Invalid::new(
+                    operator,
+                    format!("the key '{}' must have the form {TAG_KEY}KEY.", condition.key),
+                ));
+            }
+        }
+        Ok(())
+    }
+
+    pub(crate) fn hold(&self, tags: &Tags) -> bool {
         self.all().all(|(operator, condition)| {
             let value = condition.key.strip_prefix(TAG_KEY).and_then(|key| tags.get(key));
             match operator {
@@ -93,7 +106,7 @@ impl Conditions {
 
 /// An ARN, `*`, or the beginning of an ARN up to a wildcard that stands for the rest of it, such
 /// as `arn:aws:fsx:*`; Terraform's own tests of its provider use that form against AWS.
-fn is_arn_pattern(pattern: &str) -> bool {
+pub(crate) fn is_arn_pattern(pattern: &str) -> bool {
     let written = pattern.len() <= 2048 && !pattern.contains(char::is_control);
     written
         && (pattern == "*"
@@ -143,14 +156,7 @@ impl BackupSelection {
                 }
             }
         }
-        for (operator, condition) in self.conditions.all() {
-            if condition.key.strip_prefix(TAG_KEY).is_none_or(str::is_empty) {
-                return Err(Invalid::new(
-                    format!("BackupSelection.Conditions.{operator}"),
-                    format!("the key '{}' must have the form {TAG_KEY}KEY.", condition.key),
-                ));
-            }
-        }
+        self.conditions.validate().map_err(|e| e.within("BackupSelection.Conditions"))?;
         for condition in &self.list_of_tags {
             if condition.key.is_empty() {
                 return Err(Invalid::new(

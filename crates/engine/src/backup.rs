@@ -407,6 +407,7 @@ pub(crate) fn new_test(
         kind: resource.kind,
         requested_point,
         after_backup_job,
+        planned: None,
         created_at: now,
         started_at: None,
         completed_at: None,

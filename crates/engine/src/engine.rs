@@ -18,8 +18,8 @@ use crate::pause::pause;
 use crate::shared::{Parts, Shared, blocking};
 use crate::vault_place::VaultPlace;
 use crate::{
-    EngineError, Result, absence, backup, care, care_schedule, catalog_backup, expiry, outbox, reconcile,
-    restore, restore_test, schedule, unsettled,
+    EngineError, Result, absence, backup, care, care_schedule, catalog_backup, expiry, outbox,
+    reconcile, restore, restore_test, schedule, testing_schedule, unsettled,
 };
 
 /// How often each loop looks by itself; the bell calls it earlier.
@@ -503,9 +503,11 @@ async fn delivery_loop(shared: Arc<Shared>) {
 
 async fn time_loop(shared: Arc<Shared>) {
     loop {
-        let rounds: [(&str, Result<()>); 2] = [
+        let rounds: [(&str, Result<()>); 4] = [
             ("schedule", schedule::tick(&shared).await),
             ("windows", schedule::close_windows(&shared).await),
+            ("restore testing plans", testing_schedule::tick(&shared).await),
+            ("start windows of restore tests", testing_schedule::close_windows(&shared).await),
         ];
         for (what, outcome) in rounds {
             if let Err(error) = outcome {

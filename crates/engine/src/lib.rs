@@ -47,6 +47,7 @@ mod shared;
 mod sink;
 mod source;
 mod subscription;
+mod testing_schedule;
 mod trial;
 mod unsettled;
 mod vault_care;

@@ -62,6 +62,13 @@ type Step<T> = std::result::Result<T, Broken>;
 
 /// Runs a claimed test to its verdict.
 pub(crate) async fn run(shared: &Arc<Shared>, claimed: Claimed<RestoreTest>) {
+    if claimed.job.is_late(shared.now()) {
+        let id = claimed.job.id.clone();
+        if let Err(error) = end_late(shared, claimed).await {
+            tracing::error!(test = id, %error, "a restore test that is too late could not be ended");
+        }
+        return;
+    }
     let Claimed { job: test, claim } = claimed;
     let entered = shared.enter(&test.id);
     let cancel = entered.cancel.clone();
@@ -166,9 +173,19 @@ impl Run {
                 format!("the resource {} is no longer registered.", test.resource_arn),
             )
         })?;
-        let point = match &test.requested_point {
-            Some(arn) => shared.catalog.recovery_point(&test.account, arn).await?,
-            None => shared.catalog.newest_recovery_point(&test.account, &test.resource_arn).await?,
+        let point = match (&test.requested_point, &test.planned) {
+            (Some(arn), _) => shared.catalog.recovery_point(&test.account, arn).await?,
+            (None, Some(planned)) => {
+                let message = format!(
+                    "restore testing plan {} found no recovery point in its selection window and \
+                     its vaults.",
+                    planned.plan_name
+                );
+                return Err(broken(Fault::Data, message));
+            }
+            (None, None) => {
+                shared.catalog.newest_recovery_point(&test.account, &test.resource_arn).await?
+            }
         };
         let point = point.filter(RecoveryPoint::is_restorable).ok_or_else(|| {
             broken(Fault::Data, "there is no recovery point that could be restored.".to_owned())
@@ -177,6 +194,10 @@ impl Run {
         let area = shared.restore_tests_root();
         let copy = TestArea::copy_path(&area, &test.token);
         let mut metadata: BTreeMap<String, String> = point.restore_metadata.clone();
+        let planned = test.planned.as_ref();
+        if let Some(planned) = planned {
+            metadata.extend(planned.metadata_overrides.clone());
+        }
         metadata.insert("targetPath".to_owned(), copy.to_string_lossy().into_owned());
         let job = RestoreJob {
             id: uuid::Uuid::new_v4().to_string(),
@@ -186,10 +207,11 @@ impl Run {
             vault_name: point.vault_name.clone(),
             source_resource_arn: point.resource_arn.clone(),
             kind: point.kind,
-            role_arn: point.role_arn.clone(),
+            role_arn: planned.map_or(&point.role_arn, |planned| &planned.role_arn).clone(),
             metadata,
             idempotency_token: None,
             test_token: Some(test.token.clone()),
+            testing_plan_arn: planned.map(|planned| planned.plan_arn.clone()),
             created_at: now,
             started_at: None,
             completed_at: None,
@@ -425,6 +447,19 @@ pub(crate) async fn end_abandoned(
     claimed: Claimed<RestoreTest>,
 ) -> Result<()> {
     break_off(shared, claimed, "the server stopped while the test ran.").await
+}
+
+/// Ends a test of a restore testing plan whose turn did not come within the plan's start window:
+/// nothing to reap, INCONCLUSIVE, with evidence and notification.
+pub(crate) async fn end_late(shared: &Arc<Shared>, claimed: Claimed<RestoreTest>) -> Result<()> {
+    let planned = claimed.job.planned.as_ref();
+    let why = planned.map_or_else(String::new, |planned| {
+        format!(
+            "the start window of restore testing plan {} closed at {} before the test could start.",
+            planned.plan_name, planned.start_by
+        )
+    });
+    break_off(shared, claimed, &why).await
 }
 
 /// Ends a test that waits for its turn: nothing to reap, INCONCLUSIVE.

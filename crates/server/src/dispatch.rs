@@ -7,8 +7,8 @@ use provault_wire::{Operation, OperationInput, RouteMatch, ServiceError};
 
 use crate::answer::{Answer, refusal, unwritable};
 use crate::operations::{
-    backup_job, notification, plan, protected_resource, recovery_point, restore_job, selection,
-    tag, vault,
+    backup_job, notification, plan, protected_resource, recovery_point, restore_job,
+    restore_testing_plan, restore_testing_selection, selection, tag, vault,
 };
 
 /// A request whose route is known.
@@ -54,11 +54,15 @@ operations! {
     CreateBackupPlan => plan::create;
     CreateBackupSelection => selection::create;
     CreateBackupVault => vault::create;
+    CreateRestoreTestingPlan => restore_testing_plan::create;
+    CreateRestoreTestingSelection => restore_testing_selection::create;
     DeleteBackupPlan => plan::delete;
     DeleteBackupSelection => selection::delete;
     DeleteBackupVault => vault::delete;
     DeleteBackupVaultNotifications => notification::delete;
     DeleteRecoveryPoint => recovery_point::delete;
+    DeleteRestoreTestingPlan => restore_testing_plan::delete;
+    DeleteRestoreTestingSelection => restore_testing_selection::delete;
     DescribeBackupJob => backup_job::describe;
     DescribeBackupVault => vault::describe;
     DescribeProtectedResource => protected_resource::describe;
@@ -68,6 +72,9 @@ operations! {
     GetBackupSelection => selection::get;
     GetBackupVaultNotifications => notification::get;
     GetRecoveryPointRestoreMetadata => recovery_point::restore_metadata;
+    GetRestoreTestingInferredMetadata => recovery_point::inferred_metadata;
+    GetRestoreTestingPlan => restore_testing_plan::get;
+    GetRestoreTestingSelection => restore_testing_selection::get;
     ListBackupJobs => backup_job::list;
     ListBackupPlanVersions => plan::list_versions;
     ListBackupPlans => plan::list;
@@ -77,14 +84,20 @@ operations! {
     ListRecoveryPointsByBackupVault => recovery_point::list_by_vault;
     ListRecoveryPointsByResource => recovery_point::list_by_resource;
     ListRestoreJobs => restore_job::list;
+    ListRestoreJobsByProtectedResource => restore_job::list_by_resource;
+    ListRestoreTestingPlans => restore_testing_plan::list;
+    ListRestoreTestingSelections => restore_testing_selection::list;
     ListTags => tag::list;
     PutBackupVaultNotifications => notification::put;
+    PutRestoreValidationResult => restore_job::validation_result;
     StartBackupJob => backup_job::start;
     StartRestoreJob => restore_job::start;
     StopBackupJob => backup_job::stop;
     TagResource => tag::tag;
     UntagResource => tag::untag;
     UpdateBackupPlan => plan::update;
+    UpdateRestoreTestingPlan => restore_testing_plan::update;
+    UpdateRestoreTestingSelection => restore_testing_selection::update;
 }
 
 #[cfg(test)]

@@ -13,6 +13,7 @@ mod jobs;
 mod nouns;
 mod points;
 mod races;
+mod restore_testing;
 mod retention;
 mod sqlite;
 mod steps;
@@ -97,6 +98,10 @@ bodies! {
     retention::the_oldest_beyond_a_number_go,
     retention::a_shrunk_point_is_marked_told_and_accepted,
     races::expiries_and_deletions_at_once_leave_what_should_stay,
+    restore_testing::restore_testing_plans_are_named_once,
+    restore_testing::restore_testing_selections_belong_to_a_plan,
+    restore_testing::restore_testing_advances_once,
+    restore_testing::restore_testing_advances_once_among_servers,
     races::workers_claim_each_job_once,
     races::workers_back_up_a_resource_one_at_a_time,
     races::evidence_stays_one_chain,

@@ -12,7 +12,7 @@ use crate::fixture::*;
 use crate::points::make;
 
 /// Runs `work` on `n` servers at once and collects what they answer.
-async fn servers<T, F, W>(w: &World, n: u32, work: W) -> Vec<T>
+pub async fn servers<T, F, W>(w: &World, n: u32, work: W) -> Vec<T>
 where
     T: Send + 'static,
     F: Future<Output = T> + Send + 'static,

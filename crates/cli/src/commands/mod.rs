@@ -17,6 +17,8 @@ mod recovery_points;
 mod resource;
 mod restore;
 mod restore_test;
+mod restore_testing_plan;
+mod restore_testing_selection;
 mod selection;
 mod status;
 mod subscription;
@@ -89,6 +91,12 @@ pub enum Command {
     /// Prove a recovery point: restore it in isolation, start its application, ask its probes
     #[command(after_help = EXIT_CODES_HELP)]
     RestoreTest(restore_test::RestoreTestArgs),
+    /// Restore testing plans: when recovery points are tested by themselves, and which
+    #[command(subcommand)]
+    RestoreTestingPlan(restore_testing_plan::RestoreTestingPlanCommand),
+    /// Restore testing selections: which resources a restore testing plan tests
+    #[command(subcommand)]
+    RestoreTestingSelection(restore_testing_selection::RestoreTestingSelectionCommand),
     /// The hash-chained record of all verdicts
     #[command(subcommand)]
     Evidence(evidence::EvidenceCommand),
@@ -121,6 +129,8 @@ impl Command {
             Self::RecoveryPoints(command) => command.run(context),
             Self::Restore(args) => args.run(context),
             Self::RestoreTest(args) => args.run(context),
+            Self::RestoreTestingPlan(command) => command.run(context),
+            Self::RestoreTestingSelection(command) => command.run(context),
             Self::Evidence(command) => command.run(context),
             Self::Topic(command) => command.run(context),
             Self::Subscription(command) => command.run(context),

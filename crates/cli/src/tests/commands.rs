@@ -130,6 +130,8 @@ fn the_command_line_is_consistent() {
         &["restore"],
         &["restore", POINT, "--resource", "r"],
         &["restore-test"],
+        &["restore-testing-plan", "create", "p"],
+        &["restore-testing-selection", "create", "p", "s", "--resource", "r", "--tag", "a=b"],
         &["topic", "subscribe", "t"],
         &["topic", "subscribe", "t", "--mail-dir", "/d"],
         &["topic", "subscribe", "t", "--webhook", "http://h", "--mail-dir", "/d", "--mail-to", "a"],

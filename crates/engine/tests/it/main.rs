@@ -16,5 +16,6 @@ mod recovery_kit;
 mod schedule;
 mod simulation;
 mod support;
+mod testing_plans;
 mod tests_of_restores;
 mod verification;

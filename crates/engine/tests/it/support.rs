@@ -213,6 +213,7 @@ impl World {
             metadata,
             idempotency_token: None,
             test_token: None,
+            testing_plan_arn: None,
             created_at: self.clock.now(),
             started_at: None,
             completed_at: None,

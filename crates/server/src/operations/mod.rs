@@ -7,6 +7,8 @@ pub(crate) mod plan;
 pub(crate) mod protected_resource;
 pub(crate) mod recovery_point;
 pub(crate) mod restore_job;
+pub(crate) mod restore_testing_plan;
+pub(crate) mod restore_testing_selection;
 pub(crate) mod selection;
 pub(crate) mod tag;
 pub(crate) mod vault;

@@ -7,7 +7,8 @@ use provault_wire::enums::{EncryptionKeyType, RecoveryPointStatus, StorageClass,
 use provault_wire::types::{
     CalculatedLifecycle, DeleteRecoveryPointInput, DescribeRecoveryPointInput,
     DescribeRecoveryPointOutput, GetRecoveryPointRestoreMetadataInput,
-    GetRecoveryPointRestoreMetadataOutput, ListRecoveryPointsByBackupVaultInput,
+    GetRecoveryPointRestoreMetadataOutput,
+    GetRestoreTestingInferredMetadataInput, GetRestoreTestingInferredMetadataOutput, ListRecoveryPointsByBackupVaultInput,
     ListRecoveryPointsByBackupVaultOutput, ListRecoveryPointsByResourceInput,
     ListRecoveryPointsByResourceOutput, RecoveryPointByBackupVault, RecoveryPointByResource,
 };
@@ -82,6 +83,18 @@ pub(crate) async fn restore_metadata(
         resource_type: Some(point.kind.resource_type().to_owned()),
         restore_metadata: Some(metadata),
     })
+}
+
+pub(crate) async fn inferred_metadata(
+    app: &App,
+    caller: &Caller,
+    input: GetRestoreTestingInferredMetadataInput,
+) -> Result<GetRestoreTestingInferredMetadataOutput, AppError> {
+    let vault = needed("BackupVaultName", input.backup_vault_name)?;
+    let point = needed("RecoveryPointArn", input.recovery_point_arn)?;
+    let account = input.backup_vault_account_id.as_deref();
+    let metadata = app.restore_testing_inferred_metadata(caller, &vault, &point, account).await?;
+    Ok(GetRestoreTestingInferredMetadataOutput { inferred_metadata: Some(metadata) })
 }
 
 pub(crate) async fn list_by_vault(

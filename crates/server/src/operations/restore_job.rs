@@ -1,10 +1,16 @@
 //! Restore jobs.
 
-use provault_app::{App, AppError, Caller, RestoreJobFilter, RestoreJobView, StartRestore};
+use provault_app::{
+    App, AppError, Caller, RestoreJobByResourceFilter, RestoreJobFilter, RestoreJobView,
+    StartRestore, ValidationResult,
+};
+use provault_wire::NoOutput;
 use provault_wire::enums::{RestoreDeletionStatus, RestoreJobStatus, RestoreValidationStatus};
 use provault_wire::types::{
-    DescribeRestoreJobInput, DescribeRestoreJobOutput, ListRestoreJobsInput, ListRestoreJobsOutput,
-    RestoreJobsListMember, StartRestoreJobInput, StartRestoreJobOutput,
+    DescribeRestoreJobInput, DescribeRestoreJobOutput, ListRestoreJobsByProtectedResourceInput,
+    ListRestoreJobsByProtectedResourceOutput, ListRestoreJobsInput, ListRestoreJobsOutput,
+    PutRestoreValidationResultInput, RestoreJobCreator, RestoreJobsListMember,
+    StartRestoreJobInput, StartRestoreJobOutput,
 };
 
 use crate::convert::{arn, moment, needed, page, paging, percent, size, time, unsupported};
@@ -38,6 +44,9 @@ macro_rules! wire {
             backup_size_in_bytes: size(job.backup_size_bytes),
             backup_vault_arn: arn(&vault_arn),
             completion_date: job.completed_at.and_then(time),
+            created_by: job.testing_plan_arn.as_ref().map(|plan| RestoreJobCreator {
+                restore_testing_plan_arn: arn(plan),
+            }),
             created_resource_arn: job.created_resource_arn.as_ref().and_then(arn),
             creation_date: time(job.created_at),
             deletion_status: job.deletion.map(|d| RestoreDeletionStatus::from(d.as_str())),
@@ -88,4 +97,41 @@ pub(crate) async fn list(
     let listing = app.list_restore_jobs(caller, &filter, &paging).await?;
     let (restore_jobs, next_token) = page(listing, |view| wire!(RestoreJobsListMember, view));
     Ok(ListRestoreJobsOutput { next_token, restore_jobs })
+}
+
+pub(crate) async fn list_by_resource(
+    app: &App,
+    caller: &Caller,
+    input: ListRestoreJobsByProtectedResourceInput,
+) -> Result<ListRestoreJobsByProtectedResourceOutput, AppError> {
+    let resource = needed("ResourceArn", input.resource_arn)?;
+    let filter = RestoreJobByResourceFilter {
+        status: input.by_status.map(|status| status.as_str().to_owned()),
+        point_created_after: moment(
+            "ByRecoveryPointCreationDateAfter",
+            input.by_recovery_point_creation_date_after,
+        )?,
+        point_created_before: moment(
+            "ByRecoveryPointCreationDateBefore",
+            input.by_recovery_point_creation_date_before,
+        )?,
+    };
+    let paging = paging(input.max_results, input.next_token);
+    let listing = app.list_restore_jobs_by_resource(caller, &resource, &filter, &paging).await?;
+    let (restore_jobs, next_token) = page(listing, |view| wire!(RestoreJobsListMember, view));
+    Ok(ListRestoreJobsByProtectedResourceOutput { next_token, restore_jobs })
+}
+
+pub(crate) async fn validation_result(
+    app: &App,
+    caller: &Caller,
+    input: PutRestoreValidationResultInput,
+) -> Result<NoOutput, AppError> {
+    let id = needed("RestoreJobId", input.restore_job_id)?;
+    let result = ValidationResult {
+        status: needed("ValidationStatus", input.validation_status)?.as_str().to_owned(),
+        message: input.validation_status_message,
+    };
+    app.put_restore_validation_result(caller, &id, result).await?;
+    Ok(NoOutput {})
 }

@@ -12,6 +12,7 @@ mod own_operations;
 mod paging;
 mod plans;
 mod protection;
+mod restore_testing;
 mod status;
 mod subscriptions;
 mod support;

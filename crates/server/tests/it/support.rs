@@ -206,6 +206,13 @@ impl World {
             let selections = catalog.list_selections(account, &plan.id, Page::all()).await;
             parts.push((versions.unwrap().items, selections.unwrap().items));
         }
+        let testing = catalog.list_restore_testing_plans(account, Page::all()).await.unwrap().items;
+        let mut tested = Vec::new();
+        for plan in &testing {
+            tags.push(catalog.tags(&plan.arn).await.unwrap());
+            let selections = catalog.list_restore_testing_selections(&plan.arn, Page::all()).await;
+            tested.push(selections.unwrap().items);
+        }
         let any = JobFilter::default();
         let topics = catalog.list_topics(account).await.unwrap();
         let mut subscriptions = Vec::new();
@@ -214,7 +221,7 @@ impl World {
         }
         let points = PointFilter::default();
         format!(
-            "{vaults:?}{parts:?}{tags:?}{:?}{:?}{:?}{:?}{:?}{:?}{:?}{topics:?}{subscriptions:?}{:?}{:?}{:?}",
+            "{vaults:?}{parts:?}{tags:?}{testing:?}{tested:?}{:?}{:?}{:?}{:?}{:?}{:?}{:?}{topics:?}{subscriptions:?}{:?}{:?}{:?}",
             catalog.list_jobs::<BackupJob>(&any, Page::all()).await.unwrap().items,
             catalog.list_jobs::<RestoreJob>(&any, Page::all()).await.unwrap().items,
             catalog.list_jobs::<RestoreTest>(&any, Page::all()).await.unwrap().items,
