@@ -10,9 +10,7 @@ use std::path::Path;
 use std::sync::atomic::{AtomicU16, Ordering};
 use std::sync::{Arc, Mutex};
 
-use provault_tests::{
-    Finished, Sandbox, Start, TestServer, clean_command, until, write_tree,
-};
+use provault_tests::{Finished, Sandbox, Start, TestServer, clean_command, until, write_tree};
 use serde_json::Value;
 
 /// A request as it came.

@@ -136,6 +136,8 @@ fn a_repository_of_restic_is_read_and_written() {
     fs::write(repo.path("password"), "  chosen by a person \n").unwrap();
     let source = repo.path("source");
     write_tree(&source);
+    // What restic sees has to be older than a tick of the clock to be believed.
+    std::thread::sleep(std::time::Duration::from_millis(2100));
     repo.restic(&["init"]);
     repo.restic(&["backup", "--host", "h", &repo.text("source")]);
     let inner = format!("latest:{}", repo.text("source"));

@@ -32,7 +32,10 @@ fn a_certificate_that_the_server_makes_is_believed_through_its_authority() {
     }
     // The command line finds the authority where it finds the address; AWS's clients are told.
     assert!(server.program().json(&["vault", "list"]).to_string().contains("Default"));
-    assert_eq!(aws(&server, &["list-backup-vaults"])["BackupVaultList"][0]["BackupVaultName"], "Default");
+    assert_eq!(
+        aws(&server, &["list-backup-vaults"])["BackupVaultList"][0]["BackupVaultName"],
+        "Default"
+    );
     // Another name of this machine.
     let port = server.endpoint().rsplit_once(':').unwrap().1.to_owned();
     let by_name = format!("https://localhost:{port}");
@@ -49,7 +52,7 @@ fn a_certificate_that_the_server_makes_is_believed_through_its_authority() {
 
     // What is plain gets no answer, and hurts nobody.
     let mut plain = TcpStream::connect(format!("127.0.0.1:{port}")).unwrap();
-    plain.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
+    plain.set_read_timeout(Some(Duration::from_mins(1))).unwrap();
     plain.write_all(b"GET /provault/v1/health HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
     let mut answer = Vec::new();
     // The server may have reset the connection.
@@ -78,10 +81,10 @@ fn a_certificate_that_is_given_is_used_and_a_wrong_one_refused() {
     let maker = TestServer::start_with(&sandbox.path("maker"), &start(&["--tls-generate"]));
     let made = maker.data_dir().join("tls");
     let text = |name: &str| made.join(name).to_str().unwrap().to_owned();
-    let (certificate, key, authority) = (text("server.pem"), text("server.key"), text("authority.pem"));
-    let given = start(&[
-        "--tls-certificate", &certificate, "--tls-key", &key, "--tls-name", "localhost",
-    ]);
+    let (certificate, key, authority) =
+        (text("server.pem"), text("server.key"), text("authority.pem"));
+    let given =
+        start(&["--tls-certificate", &certificate, "--tls-key", &key, "--tls-name", "localhost"]);
     let server = TestServer::start_with(&sandbox.path("server"), &given);
     assert!(server.endpoint().starts_with("https://localhost:"), "{}", server.endpoint());
     assert!(!server.data_dir().join("tls").exists());
@@ -105,10 +108,22 @@ fn a_certificate_that_is_given_is_used_and_a_wrong_one_refused() {
         assert!(!finished.stderr.contains("PRIVATE KEY"), "{finished}");
     };
     let other = text("authority.key");
-    refused(1, &["--tls-certificate", &certificate, "--tls-key", &other], &["server.pem", "authority.key"]);
+    refused(
+        1,
+        &["--tls-certificate", &certificate, "--tls-key", &other],
+        &["server.pem", "authority.key"],
+    );
     refused(1, &["--tls-certificate", &key, "--tls-key", &key], &["server.key", "no certificate"]);
-    refused(1, &["--tls-certificate", "/nowhere.pem", "--tls-key", &key], &["/nowhere.pem", "does not exist"]);
+    refused(
+        1,
+        &["--tls-certificate", "/nowhere.pem", "--tls-key", &key],
+        &["/nowhere.pem", "does not exist"],
+    );
     refused(2, &["--tls-certificate", &certificate], &["--tls-key"]);
-    refused(2, &["--tls-generate", "--tls-certificate", &certificate, "--tls-key", &key], &["--tls-generate"]);
+    refused(
+        2,
+        &["--tls-generate", "--tls-certificate", &certificate, "--tls-key", &key],
+        &["--tls-generate"],
+    );
     refused(2, &["--tls-name", "x"], &["--tls-generate"]);
 }

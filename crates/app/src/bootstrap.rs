@@ -297,9 +297,8 @@ pub(crate) fn write_credentials(path: &Path, keys: &[AccessKey]) -> Result<()> {
     });
     let Some(root) = root else { return Ok(()) };
     if path.exists() {
-        let known = CredentialsFile::load(path)
-            .and_then(|file| file.profile("default"))
-            .is_ok_and(|own| {
+        let known =
+            CredentialsFile::load(path).and_then(|file| file.profile("default")).is_ok_and(|own| {
                 let same = |key: &&AccessKey| key.access_key_id == own.access_key_id;
                 keys.iter().find(same).is_some_and(|key| key.status == KeyStatus::Active)
             });

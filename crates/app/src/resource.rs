@@ -1,14 +1,16 @@
 //! Registered resources.
 
+use jiff::Timestamp;
 use provault_catalog::{CatalogError, Page, PointFilter};
+use provault_domain::RetentionSettings;
 use provault_domain::resource::validate_tags;
 use provault_domain::{Arn, Kind, Probe, RecoveryPoint, Resource, ServiceSpec, Tags};
-use provault_domain::RetentionSettings;
-use jiff::Timestamp;
 
 use crate::paging::List;
 use crate::restore_job::blocking;
-use crate::{App, AppError, Caller, Listing, Paging, ResourceView, Result, RetentionUpdate, new_id};
+use crate::{
+    App, AppError, Caller, Listing, Paging, ResourceView, Result, RetentionUpdate, new_id,
+};
 
 /// A resource as its owner registers it.
 #[derive(Debug, Clone)]

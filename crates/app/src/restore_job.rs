@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 use provault_catalog::{CatalogError, JobFilter};
-use provault_domain::role::DEFAULT_ROLE;
 use provault_domain::restore_job::ValidationStatus;
+use provault_domain::role::DEFAULT_ROLE;
 use provault_domain::{Arn, RestoreJob, RestoreJobEvent, RestoreJobState};
 
 use crate::backup_job::{JobQuery, check_token, job_filter};

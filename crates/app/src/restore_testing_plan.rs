@@ -92,14 +92,10 @@ impl PointSelectionDocument {
 
     /// A new selection; what AWS demands has to be there.
     fn made(&self) -> Result<PointSelection> {
-        let missing =
-            |member| Invalid::missing(format!("{PATH}.RecoveryPointSelection.{member}"));
+        let missing = |member| Invalid::missing(format!("{PATH}.RecoveryPointSelection.{member}"));
         Ok(PointSelection {
             algorithm: self.algorithm()?.ok_or_else(|| missing("Algorithm"))?,
-            include_vaults: self
-                .include_vaults
-                .clone()
-                .ok_or_else(|| missing("IncludeVaults"))?,
+            include_vaults: self.include_vaults.clone().ok_or_else(|| missing("IncludeVaults"))?,
             exclude_vaults: self.exclude_vaults.clone().unwrap_or_default(),
             types: self.types()?.ok_or_else(|| missing("RecoveryPointTypes"))?,
             window_days: self.window_days.unwrap_or(DEFAULT_SELECTION_WINDOW_DAYS),

@@ -37,10 +37,9 @@ impl App {
                     .await?
                     .filter(|plan| plan.deleted_at.is_none())
                     .map(|plan| plan.arn),
-                "restore-testing-plan" => catalog
-                    .restore_testing_plan_by_arn(account, &arn)
-                    .await?
-                    .map(|plan| plan.arn),
+                "restore-testing-plan" => {
+                    catalog.restore_testing_plan_by_arn(account, &arn).await?.map(|plan| plan.arn)
+                }
                 "recovery-point" => {
                     catalog.recovery_point(account, &arn).await?.map(|point| point.arn)
                 }

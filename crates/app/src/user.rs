@@ -22,7 +22,7 @@ impl Identities {
         keys: Vec<AccessKey>,
         users: &[User],
     ) -> std::result::Result<Self, BootstrapError> {
-        let policies_of = |user: &User| {
+        let policies_of = |user: &User| -> std::result::Result<_, BootstrapError> {
             let policies = policies(&user.managed_policies, user.policy_document.as_deref());
             let policies = policies.map_err(|error| BootstrapError::Damaged {
                 what: format!("user {}", user.name),
@@ -364,7 +364,9 @@ fn policies(managed: &[String], document: Option<&str>) -> Result<Vec<Policy>> {
     };
     let mut all = managed
         .iter()
-        .map(|name| ManagedPolicy::named(name).map(ManagedPolicy::policy).ok_or_else(|| unknown(name)))
+        .map(|name| {
+            ManagedPolicy::named(name).map(ManagedPolicy::policy).ok_or_else(|| unknown(name))
+        })
         .collect::<Result<Vec<_>>>()?;
     if let Some(document) = document {
         let own = Policy::parse(document)

@@ -298,9 +298,8 @@ async fn first_attempt(
     now: Timestamp,
 ) -> Result<Timestamp> {
     let Some(minutes) = subscription.digest_minutes else { return Ok(now) };
-    let latest = now
-        .checked_add(SignedDuration::from_mins(i64::from(minutes)))
-        .unwrap_or(Timestamp::MAX);
+    let latest =
+        now.checked_add(SignedDuration::from_mins(i64::from(minutes))).unwrap_or(Timestamp::MAX);
     let row = sqlx::query(
         "SELECT COALESCE(MIN(next_attempt_at), $1) AS due FROM deliveries \
          WHERE subscription_id = $2 AND state = 'WAITING' AND next_attempt_at > $3",

@@ -25,8 +25,9 @@ impl Catalog {
                 let same = "SELECT 1 FROM restore_testing_selections \
                      WHERE plan_arn = $1 AND request_id = $2";
                 if any(tx, same, &[plan, request]).await? {
-                    let what =
-                        format!("a restore testing selection with the creator request id {request}");
+                    let what = format!(
+                        "a restore testing selection with the creator request id {request}"
+                    );
                     return Err(CatalogError::exists(what));
                 }
             }

@@ -30,10 +30,7 @@ pub struct Expired {
 impl Catalog {
     /// Every account's resources of which a recovery point is overdue at `now`, or that have more
     /// points than they are to keep.
-    pub async fn resources_with_due_points(
-        &self,
-        now: Timestamp,
-    ) -> Result<Vec<(AccountId, Arn)>> {
+    pub async fn resources_with_due_points(&self, now: Timestamp) -> Result<Vec<(AccountId, Arn)>> {
         let overdue = Select::new("SELECT DISTINCT account, resource_arn FROM recovery_points")
             .and("delete_at <=", now)
             .only("status <> 'DELETING'")
@@ -200,8 +197,7 @@ pub(crate) async fn insert_judged(
     now: Timestamp,
 ) -> Result<()> {
     let settings = settings_in(tx, &point.resource_arn).await?;
-    let others =
-        recovery_point::of_resource(&mut *tx, &point.account, &point.resource_arn).await?;
+    let others = recovery_point::of_resource(&mut *tx, &point.account, &point.resource_arn).await?;
     let mut point = point.clone();
     point.shrunk = retention::judge(&others, &point, settings.shrink_alarm_percent);
     recovery_point::insert(tx, &point, tags).await?;

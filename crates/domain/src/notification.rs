@@ -104,12 +104,11 @@ impl NotificationEvent {
             | Self::RestoreTestEnded { verdict: Verdict::Passed, .. } => {
                 &["RESTORE_JOB_COMPLETED", "RESTORE_JOB_SUCCESSFUL"]
             }
-            Self::RestoreJobEnded(_) | Self::RestoreTestEnded { .. } => {
-                &["RESTORE_JOB_COMPLETED", "RESTORE_JOB_FAILED"]
-            }
             // A test that did not come is told to whoever asked for tests, a backup to whoever asked
             // for backups.
-            Self::ResourceAlarm(ResourceTrouble::NotTested) => {
+            Self::RestoreJobEnded(_)
+            | Self::RestoreTestEnded { .. }
+            | Self::ResourceAlarm(ResourceTrouble::NotTested) => {
                 &["RESTORE_JOB_COMPLETED", "RESTORE_JOB_FAILED"]
             }
             Self::ResourceAlarm(_) => {

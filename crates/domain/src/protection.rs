@@ -11,7 +11,8 @@ use crate::plan::add_minutes;
 use crate::step::state_names;
 use crate::verdict::duration;
 use crate::{
-    AccountId, Arn, BackupPlan, BackupRule, BackupSelection, Invalid, RecoveryPoint, Resource, Verdict,
+    AccountId, Arn, BackupPlan, BackupRule, BackupSelection, Invalid, RecoveryPoint, Resource,
+    Verdict,
 };
 
 /// How long after its backup a restore test that runs by itself may take to give its verdict: one
@@ -104,7 +105,9 @@ impl Exemption {
         if self.until > add_minutes(self.created_at, MAX_EXEMPTION_DAYS * 24 * 60) {
             return Err(Invalid::new(
                 "EndDate",
-                format!("an exemption holds for {MAX_EXEMPTION_DAYS} days at most; give it again then."),
+                format!(
+                    "an exemption holds for {MAX_EXEMPTION_DAYS} days at most; give it again then."
+                ),
             ));
         }
         Ok(())
@@ -144,7 +147,7 @@ pub struct Observed<'a> {
 pub struct Assessment {
     /// Where its backups stand.
     pub protection: Protection,
-    /// The newest recovery point's verdict; NOT_TESTED when it has none, absent when there is no point.
+    /// The newest recovery point's verdict; `NOT_TESTED` when it has none, absent when there is no point.
     pub verdict: Option<Verdict>,
     /// What is not as it should be, and why; empty when all is well.
     pub troubles: Vec<(ResourceTrouble, String)>,
@@ -186,7 +189,9 @@ fn backups(
         if age > objective {
             let what = match captured {
                 Some(_) => format!("its newest recovery point is {} old", duration(age)),
-                None => format!("it has no recovery point, {} after it was registered", duration(age)),
+                None => {
+                    format!("it has no recovery point, {} after it was registered", duration(age))
+                }
             };
             return overdue(format!(
                 "{what}, and its recovery point objective is {}.",
@@ -272,8 +277,7 @@ pub fn newest_due(
         return Ok((false, None));
     }
     for (plan, selections) in plans {
-        let Some(selection) =
-            selections.iter().find(|s| s.matches(&resource.arn, &resource.tags))
+        let Some(selection) = selections.iter().find(|s| s.matches(&resource.arn, &resource.tags))
         else {
             continue;
         };

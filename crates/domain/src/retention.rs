@@ -180,7 +180,9 @@ impl Decision<'_> {
         match self.due {
             Due::Retention(at) => format!("Its retention was over at {at}."),
             Due::Count(limit) => {
-                format!("Its resource keeps at most {limit} recovery points, and it is an older one.")
+                format!(
+                    "Its resource keeps at most {limit} recovery points, and it is an older one."
+                )
             }
         }
     }
@@ -210,8 +212,8 @@ impl Decision<'_> {
 /// resource, in any order; those that are being deleted already are passed over. At most one of
 /// those that are to go stays.
 ///
-/// By count the newest are kept: so many of those that are whole or PARTIAL, and beside them as
-/// many of those that are shrunk or hurt, so that bad points neither push good ones out nor grow
+/// By count the newest of those that do not go otherwise are kept: so many that are whole or PARTIAL,
+/// and beside them as many that are shrunk or hurt, so that bad points neither push good ones out nor grow
 /// without end.
 pub fn decide<'a>(
     points: &'a [RecoveryPoint],
@@ -220,21 +222,22 @@ pub fn decide<'a>(
 ) -> Vec<Decision<'a>> {
     let mut there: Vec<&RecoveryPoint> = points.iter().filter(|p| p.is_restorable()).collect();
     there.sort_by(|a, b| b.age().cmp(&a.age()));
-    let most = there.iter().map(|point| point.worth()).max().filter(|worth| *worth > Worth::Nothing);
+    let most =
+        there.iter().map(|point| point.worth()).max().filter(|worth| *worth > Worth::Nothing);
     let best = there.iter().find(|point| Some(point.worth()) == most).map(|point| &point.arn);
     let (mut sound, mut unsound) = (0_u32, 0_u32);
     let mut decisions = Vec::new();
     for point in there {
         let newer = if point.worth() >= Worth::Partial { &mut sound } else { &mut unsound };
         let over = settings.keep_at_most.filter(|limit| *newer >= *limit);
-        *newer = newer.saturating_add(1);
         let ended = point.lifecycle.delete_at(point.created_at).filter(|at| *at <= now);
-        let due = match (ended, over) {
-            (Some(at), _) => Due::Retention(at),
-            (None, Some(limit)) => Due::Count(limit),
-            (None, None) => continue,
-        };
-        decisions.push(Decision { point, due, stays: best == Some(&point.arn) });
+        let due = ended.map(Due::Retention).or_else(|| over.map(Due::Count));
+        let stays = best == Some(&point.arn);
+        // One that goes leaves its place to an older one, or to look again would decide otherwise.
+        if due.is_none() || stays {
+            *newer = newer.saturating_add(1);
+        }
+        decisions.extend(due.map(|due| Decision { point, due, stays }));
     }
     decisions
 }
@@ -281,7 +284,8 @@ impl Size {
 
     /// The mark of a point that holds less than the share of this.
     fn mark(self, point: &RecoveryPoint, percent: u32) -> Option<Shrunk> {
-        let less = |now: u64, then: u64| u128::from(now) * 100 < u128::from(then) * u128::from(percent);
+        let less =
+            |now: u64, then: u64| u128::from(now) * 100 < u128::from(then) * u128::from(percent);
         let shrunk = less(point.backup_size_bytes, self.bytes) || less(point.files(), self.files);
         shrunk.then_some(Shrunk {
             before: self.of,
@@ -301,17 +305,12 @@ fn size_before(points: &[RecoveryPoint], new: &RecoveryPoint) -> Option<Size> {
         (point.status == RecoveryPointStatus::Completed, point.age())
     }
     let before = || points.iter().filter(move |p| p.is_restorable() && p.age() < new.age());
-    let unmarked =
-        before().filter(|point| !point.is_shrunk()).max_by(|a, b| rank(a).cmp(&rank(b)));
+    let unmarked = before().filter(|point| !point.is_shrunk()).max_by(|a, b| rank(a).cmp(&rank(b)));
     if let Some(point) = unmarked {
         return Some(Size::of(point));
     }
     let marked = newest(before()).or(Some(new))?.shrunk.as_ref()?;
-    Some(Size {
-        of: marked.before.clone(),
-        bytes: marked.bytes_before,
-        files: marked.files_before,
-    })
+    Some(Size { of: marked.before.clone(), bytes: marked.bytes_before, files: marked.files_before })
 }
 
 /// The mark of a new point, if it holds less than the share of the newest good one among `points`

@@ -230,9 +230,7 @@ impl SubscriptionTarget {
                     || secret.len() > LONGEST_SECRET
                     || secret.contains(char::is_control)
                 {
-                    return wrong(
-                        "a password has 1 to 1024 bytes and no control characters.",
-                    );
+                    return wrong("a password has 1 to 1024 bytes and no control characters.");
                 }
                 Ok(())
             }

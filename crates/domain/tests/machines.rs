@@ -114,7 +114,11 @@ fn backup_event() -> impl Strategy<Value = BackupJobEvent> {
         }),
         Just(E::Failed { message: "broken".to_owned() }),
         Just(E::StartWindowClosed),
-        (1..u64::MAX).prop_map(|occurrences| E::Missed { occurrences, first: at(-9), last: at(-3) }),
+        (1..u64::MAX).prop_map(|occurrences| E::Missed {
+            occurrences,
+            first: at(-9),
+            last: at(-3)
+        }),
     ]
 }
 

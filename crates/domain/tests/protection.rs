@@ -130,13 +130,13 @@ fn all_of(plan: &BackupPlan) -> BackupSelection {
 }
 
 const NOTHING: Observed<'_> = Observed {
-        selected: false,
-        due: None,
-        newest: None,
-        backing_up_since: None,
-        testing: false,
-        exemption: None,
-    };
+    selected: false,
+    due: None,
+    newest: None,
+    backing_up_since: None,
+    testing: false,
+    exemption: None,
+};
 
 fn kinds(answer: &Assessment) -> Vec<ResourceTrouble> {
     answer.troubles.iter().map(|(kind, _)| *kind).collect()
@@ -225,8 +225,7 @@ fn a_backup_that_did_not_come_is_overdue_until_it_comes_or_is_at_work() {
     assert!(why.contains("nightly") && why.contains("2026-01-02T05"), "{why}");
     assert_eq!(ask(NOTHING).protection, Protection::Overdue, "there is none at all");
     for job in ["2026-01-02T05:00:00Z", "2026-01-02T12:00:00Z"] {
-        let observed =
-            Observed { newest: Some(&old), backing_up_since: Some(at(job)), ..NOTHING };
+        let observed = Observed { newest: Some(&old), backing_up_since: Some(at(job)), ..NOTHING };
         assert_eq!(ask(observed).protection, Protection::Protected, "{job}");
     }
     let stuck = Observed {

@@ -63,6 +63,8 @@ fn point(n: u32, vault_name: &str, created: Timestamp) -> RecoveryPoint {
         last_restore_at: None,
         last_verdict: None,
         condition: None,
+        shrunk: None,
+        hold: None,
     }
 }
 
@@ -269,18 +271,14 @@ fn selections_name_resources_of_their_kind_or_all_of_them() {
     let condition =
         TagCondition { key: "aws:ResourceTag/env".to_owned(), value: "prod".to_owned() };
     let tagged = RestoreTestingSelection {
-        conditions: Conditions {
-            string_equals: vec![condition.clone()],
-            ..Conditions::default()
-        },
+        conditions: Conditions { string_equals: vec![condition.clone()], ..Conditions::default() },
         ..selection()
     };
     tagged.validate().unwrap();
     assert!(tagged.matches(&arn(FILES), Kind::Filesystem, &tags(&[("env", "prod")])));
     assert!(!tagged.matches(&arn(FILES), Kind::Filesystem, &tags(&[("env", "test")])));
 
-    let one =
-        RestoreTestingSelection { resource_arns: strings(&[FILES]), ..selection() };
+    let one = RestoreTestingSelection { resource_arns: strings(&[FILES]), ..selection() };
     one.validate().unwrap();
     assert!(one.matches(&arn(FILES), Kind::Filesystem, &Tags::new()));
     assert!(!one.matches(&arn(OTHER), Kind::Filesystem, &Tags::new()));

@@ -67,10 +67,12 @@ fn sized(n: usize, captured: i64, bytes: u64, files: u64) -> RecoveryPoint {
     point
 }
 
+#[allow(clippy::unnecessary_wraps)] // A point's member is an Option.
 fn hurt(trouble: PointTrouble) -> Option<PointCondition> {
     Some(PointCondition { trouble, since: at(0), message: "HURT".to_owned() })
 }
 
+#[allow(clippy::unnecessary_wraps)] // A point's member is an Option.
 fn mark(accepted: bool) -> Option<Shrunk> {
     Some(Shrunk {
         before: arn(9999),
@@ -177,7 +179,10 @@ fn a_point_is_compared_with_the_newest_that_is_not_marked() {
         assert_eq!(found.is_some(), marked, "{bytes} {files}");
         assert_eq!(judge(&before, &new, None), None, "the alarm is off");
         if let Some(shrunk) = found {
-            assert_eq!((shrunk.before, shrunk.bytes_before, shrunk.files_before), (arn(2), 800, 80));
+            assert_eq!(
+                (shrunk.before, shrunk.bytes_before, shrunk.files_before),
+                (arn(2), 800, 80)
+            );
         }
     }
     assert_eq!(judge(&[], &sized(1, 0, 0, 0), half), None, "the first is compared with nothing");
@@ -284,8 +289,12 @@ proptest! {
             let decision = decisions.iter().find(|decision| decision.point.arn == point.arn);
             let ended = point.lifecycle.delete_at(point.created_at).is_some_and(|end| end <= at(now));
             let sound = |p: &RecoveryPoint| p.worth() >= Worth::Partial;
+            let is_kept = |other: &RecoveryPoint| {
+                decisions.iter().find(|d| d.point.arn == other.arn).is_none_or(|d| d.stays)
+            };
             let newer = there.iter().filter(|other| {
                 sound(other) == sound(point)
+                    && is_kept(other)
                     && (other.captured_at, &other.arn) > (point.captured_at, &point.arn)
             });
             let over = limit.is_some_and(|limit| newer.count() >= usize::try_from(limit).unwrap());

@@ -6,8 +6,8 @@ use provault_domain::care::VaultAlarm;
 use provault_domain::notification::SUBSCRIPTION_EVENTS;
 use provault_domain::topic::{validate_digest, validate_events};
 use provault_domain::{
-    BackupJobState, NotificationEvent, RestoreJobState, SmtpTarget, SmtpTls, Subscription,
-    SubscriptionTarget, Verdict,
+    BackupJobState, NotificationEvent, ResourceTrouble, RestoreJobState, SmtpTarget, SmtpTls,
+    Subscription, SubscriptionTarget, Verdict,
 };
 
 const FAILED_TEST: NotificationEvent =
@@ -74,6 +74,8 @@ fn the_names_to_choose_from_are_those_that_events_have() {
         PASSED_TEST,
         FAILED_TEST,
         NotificationEvent::VaultAlarm(VaultAlarm::Damaged),
+        NotificationEvent::RecoveryPointShrunk,
+        NotificationEvent::ResourceAlarm(ResourceTrouble::Overdue),
     ];
     let mut named: Vec<&str> =
         events.iter().flat_map(|e| e.names().iter().copied().chain(e.own_name())).collect();

@@ -61,11 +61,8 @@ async fn promises(shared: &Shared, account: &AccountId) -> Result<Promises> {
         let selections = catalog.list_selections(account, &plan.id, Page::all()).await?.items;
         plans.push((plan, selections));
     }
-    let open = JobFilter {
-        account: Some(account.clone()),
-        unfinished_only: true,
-        ..JobFilter::default()
-    };
+    let open =
+        JobFilter { account: Some(account.clone()), unfinished_only: true, ..JobFilter::default() };
     let mut backing_up = HashMap::<Arn, Timestamp>::new();
     for job in catalog.list_jobs::<BackupJob>(&open, Page::all()).await?.items {
         // One that waits for its turn may wait in vain.
@@ -127,14 +124,12 @@ pub(crate) async fn tick(shared: &Arc<Shared>) -> Result<()> {
 
 async fn look_at(shared: &Arc<Shared>, promises: &Promises, resource: &Resource) -> Result<()> {
     let standing = standing(shared, promises, resource).await?;
-    let absent = |(trouble, _): &&(ResourceTrouble, String)| {
-        ResourceTrouble::BY_ABSENCE.contains(trouble)
-    };
+    let absent =
+        |(trouble, _): &&(ResourceTrouble, String)| ResourceTrouble::BY_ABSENCE.contains(trouble);
     let troubles: Vec<_> = standing.assessment.troubles.iter().filter(absent).cloned().collect();
     let vaults = vaults_of(promises, resource, &standing);
     let now = shared.now();
-    let raised =
-        shared.catalog.set_resource_alarms(resource, &troubles, &vaults, now).await?;
+    let raised = shared.catalog.set_resource_alarms(resource, &troubles, &vaults, now).await?;
     for trouble in &raised {
         tracing::error!(resource = resource.name, %trouble, "what should have happened has not");
     }

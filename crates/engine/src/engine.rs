@@ -7,8 +7,8 @@ use std::time::Duration;
 use jiff::Timestamp;
 use provault_catalog::{Catalog, CatalogError};
 use provault_domain::{
-    AccountId, Arn, BackupJob, BackupJobEvent, BackupPlan, BackupVault, Key, Kind, Resource, RestoreJob,
-    RestoreJobEvent, RestoreJobState, RestoreTest, RestoreTestState, Tags,
+    AccountId, Arn, BackupJob, BackupJobEvent, BackupPlan, BackupVault, Key, Kind, Resource,
+    RestoreJob, RestoreJobEvent, RestoreJobState, RestoreTest, RestoreTestState, Tags,
 };
 use provault_driver::Driver;
 use tokio::task::JoinSet;

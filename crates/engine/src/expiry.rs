@@ -156,7 +156,9 @@ async fn not_deleted(shared: &Shared, point: &RecoveryPoint, why: &str) {
             tracing::error!(point = %point.arn, why, "could not be deleted; it is tried again until it succeeds");
         }
         Ok(false) => {}
-        Err(error) => tracing::error!(point = %point.arn, %error, "why it was not deleted was not noted"),
+        Err(error) => {
+            tracing::error!(point = %point.arn, %error, "why it was not deleted was not noted");
+        }
     }
 }
 

@@ -56,12 +56,7 @@ pub(crate) async fn plan_tick(shared: &Shared, plan: &BackupPlan, now: Timestamp
     outcome
 }
 
-async fn rule_tick(
-    shared: &Shared,
-    plan: &BackupPlan,
-    index: usize,
-    now: Timestamp,
-) -> Result<()> {
+async fn rule_tick(shared: &Shared, plan: &BackupPlan, index: usize, now: Timestamp) -> Result<()> {
     let rule = &plan.rules[index];
     let mark = shared.catalog.schedule_mark(&plan.id, &rule.id).await?;
     // The clock was ahead when the mark was moved: what lies between now and the mark would never
@@ -146,8 +141,11 @@ impl Due {
             if due.newest.len() > MOST_MISSED
                 && let Some(dropped) = due.newest.pop_front()
             {
-                let missed =
-                    due.missed.get_or_insert(Missed { occurrences: 0, first: dropped, last: dropped });
+                let missed = due.missed.get_or_insert(Missed {
+                    occurrences: 0,
+                    first: dropped,
+                    last: dropped,
+                });
                 missed.occurrences += 1;
                 missed.last = dropped;
             }

@@ -6,11 +6,11 @@ use jiff::Timestamp;
 use provault_domain::{Subscription, SubscriptionTarget};
 use provault_notify::{DeliveryContext, DeliveryError, Message, Receipt};
 
+use crate::Result;
 use crate::engine::Engine;
 use crate::keyring::SERVER_KEY;
 use crate::pause::pause;
 use crate::shared::{Shared, blocking};
-use crate::Result;
 
 /// What became of a test message.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -93,12 +93,8 @@ pub(crate) async fn carry(
             at,
             now: shared.now(),
         };
-        let sent = provault_notify::deliver(
-            &subscription.target,
-            secret.as_deref(),
-            &message,
-            &context,
-        );
+        let sent =
+            provault_notify::deliver(&subscription.target, secret.as_deref(), &message, &context);
         if sent.is_ok() {
             pause("delivery:sent");
         }

@@ -18,7 +18,8 @@ pub enum ManagedPolicy {
 
 impl ManagedPolicy {
     /// Every one.
-    pub const ALL: [Self; 4] = [Self::Administrator, Self::Operator, Self::Auditor, Self::RestoreOnly];
+    pub const ALL: [Self; 4] =
+        [Self::Administrator, Self::Operator, Self::Auditor, Self::RestoreOnly];
 
     /// Its name.
     pub fn name(self) -> &'static str {
@@ -69,6 +70,10 @@ const OPERATOR: &str = r#"{"Statement":{"Effect":"Allow","Resource":"*","Action"
     "backup:CreateBackupVault","backup:CreateBackupPlan","backup:UpdateBackupPlan",
     "backup:CreateBackupSelection","backup:DeleteBackupSelection","backup:DeleteBackupPlan",
     "backup:PutBackupVaultNotifications","backup:DeleteBackupVaultNotifications",
+    "backup:CreateRestoreTestingPlan","backup:UpdateRestoreTestingPlan",
+    "backup:DeleteRestoreTestingPlan","backup:CreateRestoreTestingSelection",
+    "backup:UpdateRestoreTestingSelection","backup:DeleteRestoreTestingSelection",
+    "backup:PutRestoreValidationResult",
     "backup:TagResource","backup:UntagResource",
     "provault:Describe*","provault:List*","provault:Get*",
     "provault:AddResource","provault:TagResource","provault:RemoveResource",

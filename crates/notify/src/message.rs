@@ -204,7 +204,9 @@ fn resource_alarm(n: &Notification, trouble: ResourceTrouble) -> String {
         ResourceTrouble::Overdue => "has no recovery point as new as it should have.",
         ResourceTrouble::NotTested => "has a newest recovery point that was not tested in time.",
         ResourceTrouble::Unprotected => "is protected by nothing.",
-        ResourceTrouble::TestFailed => "has a newest recovery point whose restore test did not pass.",
+        ResourceTrouble::TestFailed => {
+            "has a newest recovery point whose restore test did not pass."
+        }
         ResourceTrouble::Damaged => "has a newest recovery point that is not whole.",
     };
     with_reason(format!("Resource {} {what} {}", n.job_id, arns(n)).trim_end().to_owned(), n)

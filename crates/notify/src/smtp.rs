@@ -29,9 +29,10 @@ pub(crate) fn deliver(
 ) -> Result<Receipt, DeliveryError> {
     let mail = mail::compose(&target.from, &target.to, message, context)?;
     let name = format!("{}:{}", target.server, target.port);
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(
-        |error| DeliveryError::later(format!("the e-mail to {name} cannot be sent: {error}.")),
-    )?;
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(|error| {
+            DeliveryError::later(format!("the e-mail to {name} cannot be sent: {error}."))
+        })?;
     let session = Session { target, password, name: &name, patience: context.time_limit };
     let result = runtime.block_on(session.run(&mail));
     // A name lookup that hangs does so on a thread of the runtime; it is not waited for.
@@ -124,9 +125,8 @@ impl Session<'_> {
             if !String::from_utf8_lossy(&pem).contains("-----BEGIN CERTIFICATE-----") {
                 return Err(about(&"it holds no PEM certificate"));
             }
-            builder = builder
-                .certificate_store(CertificateStore::None)
-                .add_root_certificate(authorities);
+            builder =
+                builder.certificate_store(CertificateStore::None).add_root_certificate(authorities);
         }
         builder.build().map_err(|error| wrong(&error))
     }

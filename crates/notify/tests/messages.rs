@@ -5,8 +5,9 @@
 use std::fmt::Write;
 use std::path::Path;
 
+use provault_domain::care::VaultAlarm;
 use provault_domain::{
-    Arn, BackupJobState, Notification, NotificationEvent, RestoreJobState, Verdict,
+    Arn, BackupJobState, Notification, NotificationEvent, ResourceTrouble, RestoreJobState, Verdict,
 };
 use provault_notify::{Message, render};
 
@@ -58,6 +59,8 @@ fn events() -> Vec<NotificationEvent> {
         }
     }
     all.extend([E::RecoveryPointShrunk, E::RecoveryPointHeld]);
+    all.extend(ResourceTrouble::ALL.iter().map(|trouble| E::ResourceAlarm(*trouble)));
+    all.extend(VaultAlarm::ALL.iter().map(|alarm| E::VaultAlarm(*alarm)));
     all
 }
 

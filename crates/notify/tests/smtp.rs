@@ -47,6 +47,7 @@ impl Identity {
         Box::new(StreamOwned::new(connection, stream))
     }
 
+    #[allow(clippy::unnecessary_wraps)] // As the setting is.
     fn ca_file(&self) -> Option<String> {
         Some(self.file.to_str().unwrap().to_owned())
     }
@@ -63,7 +64,7 @@ struct Behaviour {
     starttls: bool,
     /// Answers to these words instead of `250 ok`.
     answers: &'static [(&'static str, &'static str)],
-    /// Says nothing any more when it hears this word; `` is the greeting.
+    /// Says nothing any more when it hears this word; an empty one is the greeting.
     silent_at: Option<&'static str>,
 }
 
@@ -198,8 +199,7 @@ fn message() -> Message {
 
 fn send(target: SmtpTarget, context: &DeliveryContext) -> Result<Receipt, DeliveryError> {
     let password = target.user.is_some().then_some(PASSWORD);
-    let sent =
-        deliver(&SubscriptionTarget::Smtp(Box::new(target)), password, &message(), context);
+    let sent = deliver(&SubscriptionTarget::Smtp(Box::new(target)), password, &message(), context);
     if let Err(error) = &sent {
         assert!(!error.message.contains(PASSWORD), "{error}");
         assert!(!error.message.contains(SIGNED_IN), "{error}");
@@ -207,6 +207,7 @@ fn send(target: SmtpTarget, context: &DeliveryContext) -> Result<Receipt, Delive
     sent
 }
 
+#[allow(clippy::unnecessary_wraps)] // As the setting is.
 fn user() -> Option<String> {
     Some("me".to_owned())
 }
@@ -299,8 +300,7 @@ fn a_certificate_of_somebody_else_is_refused() {
             let copy = Identity { config: Arc::clone(&identity.config), file: PathBuf::new() };
             let (port, server) =
                 server(Behaviour { implicit, starttls: !implicit, ..PLAIN }, Some(copy));
-            let target =
-                SmtpTarget { user: user(), ca_file: ca_file.clone(), ..target(port, tls) };
+            let target = SmtpTarget { user: user(), ca_file: ca_file.clone(), ..target(port, tls) };
             let error = send(target, &context()).unwrap_err();
             assert!(error.retryable && error.message.contains("certificate"), "{error}");
             let session = server.join().unwrap();
@@ -327,7 +327,8 @@ fn a_file_of_authorities_that_is_none_is_told() {
 
 #[test]
 fn a_refusal_is_final_with_5xx_and_not_with_4xx() {
-    const CASES: [(&[(&str, &str)], bool, &str); 7] = [
+    type Case = (&'static [(&'static str, &'static str)], bool, &'static str);
+    const CASES: [Case; 7] = [
         (&[("MAIL", "550 5.7.1 not from you")], false, "not from you"),
         (&[("RCPT", "550 5.1.1 nobody of that name")], false, "nobody of that name"),
         (&[("RCPT", "450 4.2.1 come back later")], true, "come back later"),

@@ -20,11 +20,11 @@ use rcgen::{
 };
 
 /// Clients refuse server certificates that are good for more than 398 days.
-const GOOD_FOR: Duration = Duration::from_secs(397 * 86_400);
+const GOOD_FOR: Duration = Duration::from_hours(397 * 24);
 /// One that is older is renewed; what is left is for clocks that are wrong and servers that are off.
-const RENEWED_AFTER: Duration = Duration::from_secs(180 * 86_400);
+const RENEWED_AFTER: Duration = Duration::from_hours(180 * 24);
 /// A clock that is behind the server's must not refuse a new certificate.
-const BEFORE: Duration = Duration::from_secs(86_400);
+const BEFORE: Duration = Duration::from_hours(24);
 
 /// Where the authority's certificate lies.
 pub(crate) fn authority(data_dir: &Path) -> PathBuf {

@@ -84,8 +84,13 @@ mod tests {
             missing-vault-not-found = false
             tls-name = ["a", "b"]
         "#;
-        let all = ["--listen=127.0.0.1:1", "--storage-timeout=30", "--tls-generate",
-                   "--tls-name=a", "--tls-name=b"];
+        let all = [
+            "--listen=127.0.0.1:1",
+            "--storage-timeout=30",
+            "--tls-generate",
+            "--tls-name=a",
+            "--tls-name=b",
+        ];
         let mut found = read(text, &[]).unwrap();
         found.sort();
         assert_eq!(found, all);

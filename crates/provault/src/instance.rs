@@ -153,7 +153,8 @@ impl Instance {
             };
             server.serve(shutdown).await;
         });
-        let renewals = certificate.map(|certificate| tokio::spawn(certificate.renewed(data_dir.clone())));
+        let renewals =
+            certificate.map(|certificate| tokio::spawn(certificate.renewed(data_dir.clone())));
         Ok(Self { data_dir, endpoint, engine, running, stop_http, http, renewals, _lock: lock })
     }
 
@@ -213,18 +214,17 @@ struct Certificate {
 impl Certificate {
     fn of(options: TlsOptions, data_dir: &Path, listen: IpAddr) -> Result<Self, String> {
         let mut names = options.names;
-        let (files, authority) = match options.files {
-            Some(files) => (files, None),
-            None => {
-                // What the server's own machine calls it by is always good.
-                names.extend(["localhost", "127.0.0.1", "::1"].map(str::to_owned));
-                names.extend((!listen.is_unspecified()).then(|| listen.to_string()));
-                let host = hostname();
-                names.extend((!host.is_empty()).then_some(host));
-                names = unique(names);
-                let files = certificate::generated(data_dir, &names, SystemTime::now())?;
-                (files, Some(certificate::authority(data_dir)))
-            }
+        let (files, authority) = if let Some(files) = options.files {
+            (files, None)
+        } else {
+            // What the server's own machine calls it by is always good.
+            names.extend(["localhost", "127.0.0.1", "::1"].map(str::to_owned));
+            names.extend((!listen.is_unspecified()).then(|| listen.to_string()));
+            let host = hostname();
+            names.extend((!host.is_empty()).then_some(host));
+            names = unique(names);
+            let files = certificate::generated(data_dir, &names, SystemTime::now())?;
+            (files, Some(certificate::authority(data_dir)))
         };
         let tls = Tls::load(files).map_err(|error| error.to_string())?;
         Ok(Self { tls, names, authority })
@@ -276,7 +276,8 @@ fn unique(names: Vec<String>) -> Vec<String> {
 /// What clients on this machine call the server by.
 fn endpoint(addr: SocketAddr, certificate: Option<&Certificate>) -> String {
     let Some(certificate) = certificate else { return format!("http://{addr}") };
-    let own = if addr.ip().is_unspecified() { "localhost".to_owned() } else { addr.ip().to_string() };
+    let own =
+        if addr.ip().is_unspecified() { "localhost".to_owned() } else { addr.ip().to_string() };
     // The operator's certificate is for the names that the operator said.
     let name = match (&certificate.authority, certificate.names.first()) {
         (None, Some(name)) => name.clone(),

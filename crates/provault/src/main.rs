@@ -76,8 +76,7 @@ fn parse() -> Result<Args, ExitCode> {
     let serve = given.iter().position(|argument| argument == "serve").unwrap_or(0);
     let (head, tail) = given.split_at(serve + 1);
     let whole = head.iter().chain(&settings).chain(tail);
-    Args::try_parse_from(whole)
-        .map_err(|error| usage(&format_args!("{}: {error}", path.display())))
+    Args::try_parse_from(whole).map_err(|error| usage(&format_args!("{}: {error}", path.display())))
 }
 
 fn main() -> ExitCode {

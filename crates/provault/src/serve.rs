@@ -115,7 +115,9 @@ pub fn run(args: &ServeArgs, global: &GlobalOptions) -> ExitCode {
     let tls = (files.is_some() || args.tls_generate)
         .then(|| TlsOptions { files, names: args.tls_name.clone() });
     if tls.is_none() && !args.tls_name.is_empty() {
-        eprintln!("provault: --tls-name needs --tls-generate, or --tls-certificate with --tls-key.");
+        eprintln!(
+            "provault: --tls-name needs --tls-generate, or --tls-certificate with --tls-key."
+        );
         return ExitCode::from(USAGE);
     }
     let options = InstanceOptions {

@@ -61,6 +61,9 @@ fn same(one: &[u8], other: &[u8]) -> bool {
 
 fn registry(status: &Status) -> Registry {
     let mut registry = Registry::with_prefix("provault");
+    let well: Gauge = Gauge::default();
+    well.set(i64::from(status.is_well()));
+    registry.register("well", "1 when no resource and no vault has a trouble", well);
     let mut family = |name: &str, help: &str| {
         let gauges = Gauges::default();
         registry.register(name, help, gauges.clone());
@@ -74,9 +77,8 @@ fn registry(status: &Status) -> Registry {
 
     let info = family("build_info", "The program's version; always 1");
     set(&info, &[("version", env!("CARGO_PKG_VERSION"))], 1);
-    let well = family("well", "1 when no resource and no vault has a trouble");
-    set(&well, &[], i64::from(status.is_well()));
-    let protection = family("resource_protection", "Where the backups of a resource stand; always 1");
+    let protection =
+        family("resource_protection", "Where the backups of a resource stand; always 1");
     let verdicts = family("resource_verdict", "The verdict on its newest recovery point; always 1");
     let troubles = family("resource_troubles", "What is not as it should be, in number");
     let newest = family(

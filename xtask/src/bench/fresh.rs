@@ -97,11 +97,11 @@ mod tests {
 
     #[test]
     fn every_place_begins_empty_and_leaves_nothing() {
+        type Make = fn(&'static Environment, &Path) -> Result<Fresh<'static>, String>;
         let work = scratch("fresh");
         let environment = Environment::new(crate::root()).unwrap();
         let directory = work.join("restored");
-        let mut kinds: Vec<fn(&'static Environment, &Path) -> Result<Fresh<'static>, String>> =
-            vec![Fresh::plain];
+        let mut kinds: Vec<Make> = vec![Fresh::plain];
         let environment: &'static Environment = Box::leak(Box::new(environment));
         if possible(environment, &work) {
             kinds.push(Fresh::file_system);

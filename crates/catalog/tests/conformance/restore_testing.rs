@@ -34,11 +34,7 @@ fn testing_plan(n: u32, name: &str) -> RestoreTestingPlan {
     }
 }
 
-fn testing_selection(
-    n: u32,
-    plan: &RestoreTestingPlan,
-    name: &str,
-) -> RestoreTestingSelection {
+fn testing_selection(n: u32, plan: &RestoreTestingPlan, name: &str) -> RestoreTestingSelection {
     RestoreTestingSelection {
         name: name.to_owned(),
         account: account(),
@@ -102,7 +98,7 @@ pub async fn restore_testing_plans_are_named_once(w: &World) {
     let by_request = c.restore_testing_plan_by_request_id(&account(), "request-1").await.unwrap();
     assert_eq!(by_request, Some(first.clone()));
     let page = c.list_restore_testing_plans(&account(), Page::first(1)).await.unwrap();
-    assert_eq!(page.items, [first.clone()]);
+    assert_eq!(page.items, std::slice::from_ref(&first));
     let rest = Page { after: page.next, limit: 9 };
     let rest = c.list_restore_testing_plans(&account(), rest).await.unwrap();
     assert_eq!((rest.items, rest.next), (vec![second.clone()], None));
@@ -111,10 +107,7 @@ pub async fn restore_testing_plans_are_named_once(w: &World) {
     let wider = RestoreTestingPlan { start_window_hours: 48, ..first.clone() };
     c.update_restore_testing_plan(&first, &wider, at(50)).await.unwrap();
     assert_eq!(mark_of(c, &first).await, Some(at(1)));
-    refused!(
-        c.update_restore_testing_plan(&first, &wider, at(50)),
-        CatalogError::Conflict { .. }
-    );
+    refused!(c.update_restore_testing_plan(&first, &wider, at(50)), CatalogError::Conflict { .. });
     let hourly = RestoreTestingPlan {
         schedule: "cron(0 * ? * * *)".parse().unwrap(),
         updated_at: Some(at(60)),
@@ -150,11 +143,10 @@ pub async fn restore_testing_selections_belong_to_a_plan(w: &World) {
     c.insert_restore_testing_selection(&second).await.unwrap();
     let found = c.restore_testing_selection(&plan.arn, "all").await.unwrap();
     assert_eq!(found, Some(first.clone()));
-    let found =
-        c.restore_testing_selection_by_request_id(&plan.arn, "request-4").await.unwrap();
+    let found = c.restore_testing_selection_by_request_id(&plan.arn, "request-4").await.unwrap();
     assert_eq!(found, Some(second.clone()));
     let listed = c.list_restore_testing_selections(&plan.arn, Page::first(1)).await.unwrap();
-    assert_eq!(listed.items, [first.clone()]);
+    assert_eq!(listed.items, std::slice::from_ref(&first));
     assert!(listed.next.is_some());
 
     let changed = RestoreTestingSelection {
@@ -162,10 +154,7 @@ pub async fn restore_testing_selections_belong_to_a_plan(w: &World) {
         ..first.clone()
     };
     c.update_restore_testing_selection(&first, &changed).await.unwrap();
-    refused!(
-        c.update_restore_testing_selection(&first, &changed),
-        CatalogError::Conflict { .. }
-    );
+    refused!(c.update_restore_testing_selection(&first, &changed), CatalogError::Conflict { .. });
     let found = c.restore_testing_selection(&plan.arn, "all").await.unwrap();
     assert_eq!(found, Some(changed));
 
@@ -174,10 +163,7 @@ pub async fn restore_testing_selections_belong_to_a_plan(w: &World) {
     for name in ["all", "other"] {
         c.delete_restore_testing_selection(&plan.arn, name).await.unwrap();
     }
-    refused!(
-        c.delete_restore_testing_selection(&plan.arn, "all"),
-        CatalogError::NotFound { .. }
-    );
+    refused!(c.delete_restore_testing_selection(&plan.arn, "all"), CatalogError::NotFound { .. });
     // A test of the plan that has not ended holds the role as well.
     c.insert_job(&planned(7, &plan)).await.unwrap();
     refused!(c.delete_role(&role().arn), CatalogError::NotEmpty { .. });

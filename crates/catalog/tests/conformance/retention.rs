@@ -110,7 +110,7 @@ pub async fn a_shrunk_point_is_marked_told_and_accepted(w: &World) {
     c.insert_subscription(&subscription(1, &t)).await.unwrap();
     let setting = notifications(&t, &["RECOVERY_POINT_MODIFIED"]);
     c.set_vault_notifications(&account(), "main", setting).await.unwrap();
-    let told = || async { c.list_deliveries(&account(), None).await.unwrap().len() };
+    let told = || async { c.list_deliveries(&account(), None, None).await.unwrap().len() };
     let small = |n: u32, files| {
         let mut point = point(n, 1, at(i64::from(n) * 10));
         let Payload::Stored { files: held, .. } = &mut point.payload;

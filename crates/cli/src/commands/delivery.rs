@@ -61,16 +61,8 @@ impl DeliveryCommand {
 }
 
 fn table(list: &[Delivery]) -> View {
-    let headers = [
-        "ID",
-        "CREATED",
-        "STATE",
-        "ATTEMPTS",
-        "DELIVERED",
-        "JOB ID",
-        "SUBJECT",
-        "LAST ERROR",
-    ];
+    let headers =
+        ["ID", "CREATED", "STATE", "ATTEMPTS", "DELIVERED", "JOB ID", "SUBJECT", "LAST ERROR"];
     View::table(&headers).rows(list.iter().map(|d| {
         vec![
             d.delivery_id.clone(),

@@ -30,38 +30,41 @@ struct Kind {
     command: Option<CommandLine>,
 }
 
-// How and where a subscription receives, and which events.
+// How and where a subscription receives, and which events. Options say what they conflict with, and not
+// what they require: clap passes over a requirement that conflicts with what is given, and one of the
+// receivers is always given.
 #[derive(Debug, clap::Args)]
 pub struct ReceiverArgs {
     #[command(flatten)]
     kind: Kind,
     /// Sign what the webhook gets with the secret in the first line of this file, - for standard
     /// input
-    #[arg(long, value_name = "FILE", requires = "webhook", conflicts_with = "new_secret")]
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["smtp", "mail_dir", "command", "new_secret"])]
     secret_file: Option<PathBuf>,
     /// Sign what the webhook gets with a new secret, which is printed once, after the id
-    #[arg(long, requires = "webhook")]
+    #[arg(long, conflicts_with_all = ["smtp", "mail_dir", "command"])]
     new_secret: bool,
     /// The e-mail's receiver
     #[arg(long, value_name = "ADDRESS", conflicts_with_all = ["webhook", "command"])]
     mail_to: Option<String>,
     /// The e-mail's sender
-    #[arg(long, value_name = "ADDRESS", requires = "smtp")]
+    #[arg(long, value_name = "ADDRESS", conflicts_with_all = ["webhook", "mail_dir", "command"])]
     mail_from: Option<String>,
     /// How the connection to the mail server is protected; none is only for one on the server's own
     /// machine [default: starttls]
-    #[arg(long, value_name = "MODE", requires = "smtp",
+    #[arg(long, value_name = "MODE", conflicts_with_all = ["webhook", "mail_dir", "command"],
           value_parser = ["starttls", "implicit", "none"])]
     smtp_tls: Option<String>,
     /// User of the mail server
-    #[arg(long, value_name = "NAME", requires = "smtp", requires = "password_file")]
+    #[arg(long, value_name = "NAME", requires = "password_file",
+          conflicts_with_all = ["webhook", "mail_dir", "command"])]
     smtp_user: Option<String>,
     /// File whose first line is the user's password, - for standard input
     #[arg(long, value_name = "FILE", requires = "smtp_user")]
     password_file: Option<PathBuf>,
     /// PEM file, on the server's machine, with the authorities that may vouch for the mail server
     /// [default: those of the public web]
-    #[arg(long, value_name = "FILE", requires = "smtp")]
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["webhook", "mail_dir", "command"])]
     ca_file: Option<PathBuf>,
     /// Only this event, such as BACKUP_JOB_FAILED or RESTORE_TEST_NOT_PASSED; may be repeated
     /// [default: all that come to the topic]
@@ -88,9 +91,7 @@ impl ReceiverArgs {
         // The command line demands both where they are needed.
         let (to, from) = (self.mail_to.unwrap_or_default(), self.mail_from.unwrap_or_default());
         let (mail_file, smtp) = match (self.kind.mail_dir, self.kind.smtp) {
-            (Some(directory), _) => {
-                (Some(MailFile { directory: absolute(&directory)?, to }), None)
-            }
+            (Some(directory), _) => (Some(MailFile { directory: absolute(&directory)?, to }), None),
             (None, Some(MailServer { host, port })) => {
                 let (tls, user) = (self.smtp_tls, self.smtp_user);
                 (None, Some(Smtp { server: host, port, tls, user, from, to, ca_file }))

@@ -8,8 +8,8 @@ use std::path::{Path, PathBuf};
 use provault_wire::provault::{ExportRecoveryKitInput, RecoveryKit};
 use serde_json::json;
 
-use super::{Context, random_digits};
 use super::resource::body;
+use super::{Context, random_digits};
 use crate::client::Answer;
 use crate::error::CliError;
 use crate::exit::Exit;

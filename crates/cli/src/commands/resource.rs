@@ -297,11 +297,17 @@ fn fields(r: &Resource) -> View {
         .field("Shrunk", r.shrunk.clone())
         .field("Verdict", r.verdict.clone())
         .field("Protection", (!r.protection.is_empty()).then(|| r.protection.clone()))
-        .field("Trouble", (!r.troubles.is_empty()).then(|| {
-            r.troubles.iter().map(|t| t.reason.as_str()).collect::<Vec<_>>().join(" ")
-        }))
-        .field("Exemption", r.exemption.as_ref().map(|exemption| {
-            let until = epoch(exemption.end_date);
-            format!("until {until}, {}: {}", exemption.owner, exemption.reason)
-        }))
+        .field(
+            "Trouble",
+            (!r.troubles.is_empty()).then(|| {
+                r.troubles.iter().map(|t| t.reason.as_str()).collect::<Vec<_>>().join(" ")
+            }),
+        )
+        .field(
+            "Exemption",
+            r.exemption.as_ref().map(|exemption| {
+                let until = epoch(exemption.end_date);
+                format!("until {until}, {}: {}", exemption.owner, exemption.reason)
+            }),
+        )
 }

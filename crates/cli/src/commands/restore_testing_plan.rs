@@ -83,8 +83,7 @@ fn create(context: &Context<'_>, args: CreateArgs) -> Result<Exit, CliError> {
     let vaults = |wanted: &[String]| -> Result<Vec<String>, CliError> {
         wanted.iter().map(|vault| resolve::vault_pattern(context.client, vault)).collect()
     };
-    let include =
-        if args.vault.is_empty() { vec!["*".to_owned()] } else { vaults(&args.vault)? };
+    let include = if args.vault.is_empty() { vec!["*".to_owned()] } else { vaults(&args.vault)? };
     let algorithm = if args.random { "RANDOM_WITHIN_WINDOW" } else { "LATEST_WITHIN_WINDOW" };
     let tags = to_map("--tag", &args.tag)?;
     let input = CreateRestoreTestingPlanInput {
@@ -135,9 +134,9 @@ fn get(
 
 fn show(context: &Context<'_>, name: String) -> Result<Exit, CliError> {
     let found = get(context, name)?;
-    context.out.show(&found.json, || {
-        vec![fields(found.typed.restore_testing_plan.unwrap_or_default())]
-    })?;
+    context
+        .out
+        .show(&found.json, || vec![fields(found.typed.restore_testing_plan.unwrap_or_default())])?;
     Ok(Exit::Done)
 }
 

@@ -84,7 +84,10 @@ impl RestoreTestingSelectionCommand {
                     restore_testing_plan_name: Some(plan.clone()),
                     restore_testing_selection_name: Some(selection.clone()),
                 })?;
-                gone(context, &format!("deleted selection {selection} of restore testing plan {plan}"))
+                gone(
+                    context,
+                    &format!("deleted selection {selection} of restore testing plan {plan}"),
+                )
             }
         }
     }
@@ -92,7 +95,7 @@ impl RestoreTestingSelectionCommand {
 
 fn create(context: &Context<'_>, args: CreateArgs) -> Result<Exit, CliError> {
     let client = context.client;
-    let arns = if args.resource.is_empty() {
+    let wanted = if args.resource.is_empty() {
         vec!["*".to_owned()]
     } else {
         let resources = args.resource.iter();
@@ -108,7 +111,7 @@ fn create(context: &Context<'_>, args: CreateArgs) -> Result<Exit, CliError> {
         restore_testing_plan_name: Some(args.plan),
         restore_testing_selection: Some(RestoreTestingSelectionForCreate {
             iam_role_arn: Some(resolve::role_arn(client, &args.role)?),
-            protected_resource_arns: Some(arns),
+            protected_resource_arns: Some(wanted),
             protected_resource_conditions: Some(conditions),
             protected_resource_type: Some(args.resource_type),
             restore_metadata_overrides: (!metadata.is_empty()).then_some(metadata),

@@ -19,6 +19,7 @@ pub struct StatusArgs {
 pub struct DoctorArgs {}
 
 impl DoctorArgs {
+    #[allow(clippy::unused_self, reason = "commands with and without options are run alike")]
     pub(crate) fn run(self, context: &Context<'_>) -> Result<Exit, CliError> {
         let health: Answer<Health> = context.client.own("GET", "/doctor", &[], None)?;
         context.out.show(&health.json, || {
@@ -50,7 +51,7 @@ impl StatusArgs {
                 resource.protection.clone(),
                 dash(resource.verdict.clone()),
                 dash(resource.last_backup_time.map(epoch)),
-                dash(reasons(resource)),
+                dash(Some(reasons(resource))),
             ]
         });
         let resources = View::table(&["NAME", "PROTECTION", "VERDICT", "LAST BACKUP", "REASON"])
@@ -64,20 +65,22 @@ impl StatusArgs {
                 alarm.message.clone(),
             ]
         });
-        let alarms = View::table(&["VAULT", "ALARM", "SINCE", "MESSAGE"]).titled("Vaults").rows(alarms);
+        let alarms =
+            View::table(&["VAULT", "ALARM", "SINCE", "MESSAGE"]).titled("Vaults").rows(alarms);
         let both = [resources, alarms].into_iter();
         both.filter(|view| !view.is_empty()).collect()
     }
 }
 
 /// What is wrong, or why that is none.
-fn reasons(resource: &ResourceStatus) -> Option<String> {
-    if let Some(exemption) = resource.exemption.as_ref().filter(|_| resource.protection == "EXEMPT") {
+fn reasons(resource: &ResourceStatus) -> String {
+    if let Some(exemption) = resource.exemption.as_ref().filter(|_| resource.protection == "EXEMPT")
+    {
         let until = epoch(exemption.end_date);
-        return Some(format!("until {until}, {}: {}", exemption.owner, exemption.reason));
+        return format!("until {until}, {}: {}", exemption.owner, exemption.reason);
     }
     let reasons: Vec<&str> = resource.troubles.iter().map(|t| t.reason.as_str()).collect();
-    Some(reasons.join(" "))
+    reasons.join(" ")
 }
 
 /// One line that says how much is wrong.

@@ -67,11 +67,7 @@ impl TopicCommand {
     }
 }
 
-fn subscribe(
-    context: &Context<'_>,
-    topic: &str,
-    receiver: ReceiverArgs,
-) -> Result<Exit, CliError> {
+fn subscribe(context: &Context<'_>, topic: &str, receiver: ReceiverArgs) -> Result<Exit, CliError> {
     let new = receiver.has_new_secret();
     let input = receiver.input()?;
     let path = format!("/topics/{}/subscriptions", segment(topic));

@@ -190,7 +190,8 @@ fn table(users: &[User]) -> View {
         if user.arn.ends_with(":root") {
             policies.push("(everything)".to_owned());
         }
-        let keys = user.access_keys.iter().map(|key| format!("{} {}", key.access_key_id, key.status));
+        let keys =
+            user.access_keys.iter().map(|key| format!("{} {}", key.access_key_id, key.status));
         vec![
             user.name.clone(),
             dash(Some(policies.join(" "))),

@@ -87,9 +87,9 @@ pub(super) fn refused(line: &[&str]) -> String {
 }
 
 const ROLE: &str = "arn:aws:iam::123456789012:role/service-role/AWSBackupDefaultServiceRole";
-const FS: &str =
+pub(super) const FS: &str =
     "arn:aws:elasticfilesystem:eu-test-1:123456789012:file-system/fs-0123456789abcdef0";
-const POINT: &str = "arn:aws:backup:eu-test-1:123456789012:recovery-point:0001";
+pub(super) const POINT: &str = "arn:aws:backup:eu-test-1:123456789012:recovery-point:0001";
 const TOPIC: &str = "arn:aws:sns:eu-test-1:123456789012:alerts";
 
 fn resource() -> Value {
@@ -106,7 +106,7 @@ fn named(name: &str, arn: &str) -> Value {
 }
 
 /// What every command needs, or a refusal that names what was asked for.
-fn basics(request: &Request) -> Reply {
+pub(super) fn basics(request: &Request) -> Reply {
     match request.line().as_str() {
         "GET /provault/v1/roles" => ok(&named("service-role/AWSBackupDefaultServiceRole", ROLE)),
         "GET /provault/v1/topics" => ok(&named("alerts", TOPIC)),
@@ -361,44 +361,6 @@ fn the_newest_point_is_restored_with_its_own_metadata_and_the_edits() {
     );
     let twice = run(&server, &["restore", POINT, "--to", "/new", "--metadata", "targetPath=/x"]);
     assert_eq!(twice.exit, Exit::Usage);
-}
-
-#[test]
-fn a_points_vault_is_looked_for() {
-    let handler = |request: &Request| {
-        if request.path.starts_with("/backup-vaults/b/recovery-points/") {
-            return ok(&json!({ "RecoveryPointArn": POINT, "BackupVaultName": "b" }));
-        }
-        if request.path.starts_with("/provault/v1/recovery-points/") {
-            return ok(&json!({ "RecoveryPointArn": POINT, "ResourceArn": FS, "Status": "COMPLETED",
-                "Good": false, "Shrunk": { "Bytes": 1, "Files": 2, "BytesBefore": 30,
-                    "FilesBefore": 40, "BeforeRecoveryPointArn": "arn:before", "Percent": 50 } }));
-        }
-        match request.path.trim_end_matches('/') {
-            "/backup-vaults" => ok(&json!({ "BackupVaultList": [
-                { "BackupVaultName": "a" }, { "BackupVaultName": "b" } ] })),
-            _ => basics(request),
-        }
-    };
-    let server = Server::start(handler);
-    let ran = run(&server, &["recovery-points", "show", POINT]);
-    assert_eq!(ran.exit, Exit::Done, "{}", ran.err);
-    assert!(ran.out.contains(POINT), "{}", ran.out);
-    assert!(ran.out.contains("below 50 %") && ran.out.contains("arn:before"), "{}", ran.out);
-    let ran = run(&server, &["--json", "recovery-points", "show", POINT]);
-    assert_eq!(ran.json()["Retention"]["Shrunk"]["FilesBefore"], 40);
-    let ran = run(&server, &["recovery-points", "accept", POINT]);
-    assert_eq!(ran.exit, Exit::Done, "{}", ran.err);
-    let asked = server.lines();
-    let asked = asked.iter().find(|line| line.starts_with("POST")).unwrap();
-    assert!(asked.ends_with("/accept"), "{asked}");
-    let server = Server::start(move |request| {
-        if request.path.contains("/recovery-points/") { basics(request) } else { handler(request) }
-    });
-    let ran = run(&server, &["recovery-points", "delete", POINT]);
-    assert_eq!(ran.exit, Exit::Failed);
-    assert!(ran.err.contains("looked in a, b"), "{}", ran.err);
-    assert!(server.lines().iter().all(|line| line.starts_with("GET")), "{:?}", server.lines());
 }
 
 #[test]

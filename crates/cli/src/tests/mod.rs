@@ -5,6 +5,7 @@ mod commands;
 mod discovery;
 mod evidence;
 mod receivers;
+mod recovery_points;
 mod server;
 mod status;
 

@@ -122,7 +122,10 @@ fn a_test_tells_whether_it_arrived() {
     let ran = run(&server, &["subscription", "test", "good"]);
     assert_eq!((ran.exit, &*ran.out), (Exit::Done, "delivered: HTTP 204 from http://h\n"));
     let ran = run(&server, &["subscription", "test", "bad"]);
-    assert_eq!((ran.exit, &*ran.out), (Exit::Failed, "not delivered: http://h answers HTTP 500.\n"));
+    assert_eq!(
+        (ran.exit, &*ran.out),
+        (Exit::Failed, "not delivered: http://h answers HTTP 500.\n")
+    );
     assert_eq!(run(&server, &["subscription", "test", "none"]).exit, Exit::Failed);
 }
 

@@ -2,18 +2,13 @@
 
 use serde_json::{Value, json};
 
-use super::commands::run;
+use super::commands::{FS, run};
 use super::server::{Server, ok};
 use crate::exit::Exit;
 
-const FS: &str =
-    "arn:aws:elasticfilesystem:eu-test-1:123456789012:file-system/fs-0123456789abcdef0";
-
 #[test]
 fn the_status_is_an_exit_code_for_monitoring() {
-    let resource = |name: &str, protection: &str, troubles: Value| {
-        json!({ "ResourceArn": FS, "Name": name, "Protection": protection, "Troubles": troubles })
-    };
+    let resource = |name: &str, protection: &str, troubles: Value| json!({ "ResourceArn": FS, "Name": name, "Protection": protection, "Troubles": troubles });
     let well = json!({ "Time": 0, "Well": true, "Alarms": [],
         "Resources": [resource("docs", "PROTECTED", json!([]))] });
     let ill = json!({ "Time": 0, "Well": false,

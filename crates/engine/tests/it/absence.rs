@@ -22,6 +22,9 @@ async fn listen(world: &World, events: &[&str]) {
         account: world.account.clone(),
         topic_arn: topic.arn.clone(),
         target: SubscriptionTarget::Webhook { url: "http://127.0.0.1:9/".into() },
+        events: Vec::new(),
+        digest_minutes: None,
+        sealed_secret: None,
         created_at: world.clock.now(),
     };
     catalog.insert_subscription(&subscription).await.unwrap();
@@ -34,7 +37,7 @@ async fn listen(world: &World, events: &[&str]) {
 }
 
 async fn told(world: &World) -> Vec<Delivery> {
-    let all = world.engine.catalog().list_deliveries(&world.account, None).await.unwrap();
+    let all = world.engine.catalog().list_deliveries(&world.account, None, None).await.unwrap();
     let alarm = |d: &Delivery| matches!(d.notification.event, NotificationEvent::ResourceAlarm(_));
     all.into_iter().filter(alarm).collect()
 }
@@ -46,10 +49,9 @@ async fn a_resource_that_grows_overdue_is_told_once_until_it_is_well_again() {
     })
     .await;
     listen(&world, &["BACKUP_JOB_FAILED"]).await;
+    let running = world.start().await;
     let back_up = async || {
-        let running = world.start().await;
         let job = world.back_up().await;
-        running.stop("the clock is the test's").await;
         assert_eq!(job.state, BackupJobState::Completed, "{:?}", job.status_message);
     };
     back_up().await;
@@ -65,7 +67,10 @@ async fn a_resource_that_grows_overdue_is_told_once_until_it_is_well_again() {
     let notification = &first[0].notification;
     assert_eq!(notification.event, NotificationEvent::ResourceAlarm(ResourceTrouble::Overdue));
     assert_eq!(notification.resource_arn.as_ref(), Some(&world.resource.arn));
-    assert!(notification.reason.as_deref().unwrap().contains("objective is 24 h"), "{notification:?}");
+    assert!(
+        notification.reason.as_deref().unwrap().contains("objective is 24 h"),
+        "{notification:?}"
+    );
 
     // Well again, and then again not.
     back_up().await;
@@ -97,6 +102,7 @@ async fn a_resource_that_grows_overdue_is_told_once_until_it_is_well_again() {
     assert!(world.engine.catalog().list_exemptions(&world.account).await.unwrap().is_empty());
     look().await;
     assert_eq!(told(&world).await.len(), 3);
+    running.stop("the test is over").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

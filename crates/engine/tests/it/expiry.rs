@@ -167,7 +167,7 @@ async fn a_source_that_was_emptied_takes_no_good_point_with_it() {
     assert_eq!(shrunk.state, BackupJobState::Completed);
     let shrunk = world.point_of(&shrunk).await;
     assert!(shrunk.is_shrunk() && !good.is_shrunk(), "{shrunk:?}");
-    let told = world.engine.catalog().list_deliveries(&world.account, None).await.unwrap();
+    let told = world.engine.catalog().list_deliveries(&world.account, None, None).await.unwrap();
     assert_eq!(told.len(), 1);
     assert_eq!(told[0].notification.event, NotificationEvent::RecoveryPointShrunk);
     let newest = world.engine.catalog();

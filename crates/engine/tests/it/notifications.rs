@@ -59,7 +59,7 @@ impl World {
         }
     }
 
-    async fn advance(&self, by: SignedDuration) {
+    fn advance(&self, by: SignedDuration) {
         self.clock.advance(by);
         self.engine.wake();
     }
@@ -80,14 +80,14 @@ async fn a_digest_is_one_message_about_all_that_happened() {
     world.notify(&mail, Some(30)).await;
     let running = world.start().await;
     let first = world.back_up().await;
-    world.advance(SignedDuration::from_mins(20)).await;
+    world.advance(SignedDuration::from_mins(20));
     let second = world.back_up().await;
     let due: Vec<_> = world.deliveries().await.iter().map(|d| d.next_attempt_at).collect();
     let half_past: jiff::Timestamp = "2026-03-01T12:30:00Z".parse().unwrap();
     assert_eq!(due, [half_past, half_past]);
     assert!(mails(&mail).is_empty(), "nothing before its time");
 
-    world.advance(SignedDuration::from_mins(10)).await;
+    world.advance(SignedDuration::from_mins(10));
     world.arrived(2).await;
     let sent = mails(&mail);
     assert_eq!(sent.len(), 1, "{sent:#?}");
@@ -100,7 +100,7 @@ async fn a_digest_is_one_message_about_all_that_happened() {
     // What comes after a digest begins another one; alone it is a message like any other.
     let third = world.back_up().await;
     assert_eq!(mails(&mail).len(), 1);
-    world.advance(SignedDuration::from_mins(30)).await;
+    world.advance(SignedDuration::from_mins(30));
     world.arrived(3).await;
     let sent = mails(&mail);
     assert_eq!(sent.len(), 2, "{sent:#?}");
@@ -119,7 +119,7 @@ async fn a_digest_that_does_not_arrive_is_tried_again_as_a_whole() {
     let running = world.start().await;
     world.back_up().await;
     world.back_up().await;
-    world.advance(SignedDuration::from_mins(30)).await;
+    world.advance(SignedDuration::from_mins(30));
     loop {
         let all = world.deliveries().await;
         if all.iter().all(|d| d.attempts == 1) {
@@ -131,7 +131,7 @@ async fn a_digest_that_does_not_arrive_is_tried_again_as_a_whole() {
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
     std::fs::remove_file(&mail).unwrap();
-    world.advance(SignedDuration::from_secs(5)).await;
+    world.advance(SignedDuration::from_secs(5));
     world.arrived(2).await;
     assert_eq!(mails(&mail).len(), 1);
     running.stop("test over").await;

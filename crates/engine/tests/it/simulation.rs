@@ -1,7 +1,7 @@
-//! Half a year in one test: every occurrence of every rule, every expiry, on the hour.
+//! Two months in one test: every occurrence of every rule, every expiry, on the hour.
 //!
 //! Time, the scheduler, the windows, retention, the catalog and the vault are the real ones; only the
-//! reading of data is left out, so that thousands of backups take seconds.
+//! reading of data is left out, so that thousands of backups take a minute.
 
 use std::collections::BTreeMap;
 
@@ -13,11 +13,11 @@ use provault_engine::Clock;
 
 use crate::support::World;
 
-const DAYS: i64 = 182;
+const DAYS: i64 = 62;
 const KEPT_DAYS: i64 = 7;
-const RESOURCES: usize = 20;
+const RESOURCES: usize = 4;
 /// The server is off from this day on, for three days.
-const OFF_FROM_DAY: i64 = 90;
+const OFF_FROM_DAY: i64 = 30;
 const OFF_DAYS: i64 = 3;
 
 fn hours(n: i64) -> SignedDuration {
@@ -132,7 +132,7 @@ async fn run_jobs(world: &World) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn half_a_year_of_schedules_and_retention_is_exact() {
+async fn two_months_of_schedules_and_retention_are_exact() {
     let start: Timestamp = "2026-01-01T00:00:00Z".parse().unwrap();
     let world = World::with("2026-01-01T00:00:00Z", |resource| {
         resource.tags = [("daily".into(), "yes".into()), ("hourly".into(), "yes".into())].into();
@@ -141,7 +141,12 @@ async fn half_a_year_of_schedules_and_retention_is_exact() {
     let catalog = world.engine.catalog();
     for n in 1..RESOURCES {
         let resource = Resource {
-            arn: Arn::resource_of(Kind::Filesystem, &world.region, &world.account, &format!("{n:017x}")),
+            arn: Arn::resource_of(
+                Kind::Filesystem,
+                &world.region,
+                &world.account,
+                &format!("{n:017x}"),
+            ),
             name: format!("r{n}"),
             tags: [("daily".into(), "yes".into())].into(),
             ..world.resource.clone()
@@ -194,8 +199,10 @@ async fn half_a_year_of_schedules_and_retention_is_exact() {
     let off = start + hours(OFF_FROM_DAY * 24);
     for ((rule, resource), jobs) in jobs {
         let (first, every) = if rule == "hourly" { (1, 1) } else { (5, 24) };
-        let mut expected: Vec<Timestamp> =
-            (0..).map(|n| first + n * every).take_while(|h| *h <= DAYS * 24).map(|h| start + hours(h)).collect();
+        let mut expected: Vec<Timestamp> = (first..=DAYS * 24)
+            .step_by(usize::try_from(every).unwrap())
+            .map(|h| start + hours(h))
+            .collect();
         if rule == "hourly" {
             // Of 72 hours the newest 24 have a job each, and one tells of the other 48.
             let told = off + hours(48);

@@ -135,13 +135,17 @@ impl World {
         let catalog = self.engine.catalog();
         let (now, name) = (self.clock.now(), "alarms".to_owned());
         let arn = Arn::topic(&self.region, &self.account, &name);
-        let topic = Topic { arn: arn.clone(), account: self.account.clone(), name, created_at: now };
+        let topic =
+            Topic { arn: arn.clone(), account: self.account.clone(), name, created_at: now };
         catalog.insert_topic(&topic).await.unwrap();
         let subscription = Subscription {
             id: uuid::Uuid::new_v4().to_string(),
             account: self.account.clone(),
             topic_arn: arn.clone(),
             target: SubscriptionTarget::Webhook { url: "http://127.0.0.1:9/".into() },
+            events: Vec::new(),
+            digest_minutes: None,
+            sealed_secret: None,
             created_at: now,
         };
         catalog.insert_subscription(&subscription).await.unwrap();

@@ -91,7 +91,7 @@ async fn a_due_plan_tests_its_resources_once_however_often_the_server_starts() {
     // Two selections that match the same resource make one test of it.
     enter(&world, &plan, &selection(&world, &plan)).await;
     let twice = RestoreTestingSelection {
-        name: "again".into(),
+        name: "later".into(),
         resource_arns: vec![world.resource.arn.to_string()],
         ..selection(&world, &plan)
     };
@@ -136,13 +136,14 @@ async fn what_could_not_start_in_time_is_a_row_evidence_and_a_notification() {
         account: world.account.clone(),
         topic_arn: topic.arn.clone(),
         target: SubscriptionTarget::Webhook { url: "http://127.0.0.1:9/".into() },
+        events: Vec::new(),
+        digest_minutes: None,
+        sealed_secret: None,
         created_at: world.clock.now(),
     };
     catalog.insert_subscription(&subscription).await.unwrap();
-    let setting = VaultNotifications {
-        topic_arn: topic.arn,
-        events: vec!["RESTORE_JOB_COMPLETED".into()],
-    };
+    let setting =
+        VaultNotifications { topic_arn: topic.arn, events: vec!["RESTORE_JOB_COMPLETED".into()] };
     catalog.set_vault_notifications(&world.account, "lab", Some(setting)).await.unwrap();
     let plan = plan(&world, |_| {});
     enter(&world, &plan, &selection(&world, &plan)).await;
@@ -156,7 +157,8 @@ async fn what_could_not_start_in_time_is_a_row_evidence_and_a_notification() {
         let reason = test.reason.as_deref().unwrap();
         assert!(reason.contains("start window of restore testing plan daily"), "{reason}");
         assert_eq!(test.restore_job_id, None, "nothing was restored");
-        let told = world.engine.catalog().list_deliveries(&world.account, Some(&test.id)).await;
+        let told =
+            world.engine.catalog().list_deliveries(&world.account, Some(&test.id), None).await;
         assert_eq!(told.unwrap().len(), 1);
     }
     assert_eq!(tests[6].created_at, "2026-03-09T05:00:00Z".parse().unwrap());
@@ -208,7 +210,8 @@ async fn nothing_eligible_fails_and_what_is_not_in_the_vaults_is_left_alone() {
     let named = RestoreTestingSelection {
         name: "named".into(),
         resource_arns: vec![
-            Arn::resource_of(Kind::Filesystem, &world.region, &world.account, "00000000").to_string(),
+            Arn::resource_of(Kind::Filesystem, &world.region, &world.account, "00000000")
+                .to_string(),
         ],
         metadata_overrides: BTreeMap::new(),
         ..selection(&world, &elsewhere)

@@ -7,8 +7,8 @@ use provault_wire::enums::{EncryptionKeyType, RecoveryPointStatus, StorageClass,
 use provault_wire::types::{
     CalculatedLifecycle, DeleteRecoveryPointInput, DescribeRecoveryPointInput,
     DescribeRecoveryPointOutput, GetRecoveryPointRestoreMetadataInput,
-    GetRecoveryPointRestoreMetadataOutput,
-    GetRestoreTestingInferredMetadataInput, GetRestoreTestingInferredMetadataOutput, ListRecoveryPointsByBackupVaultInput,
+    GetRecoveryPointRestoreMetadataOutput, GetRestoreTestingInferredMetadataInput,
+    GetRestoreTestingInferredMetadataOutput, ListRecoveryPointsByBackupVaultInput,
     ListRecoveryPointsByBackupVaultOutput, ListRecoveryPointsByResourceInput,
     ListRecoveryPointsByResourceOutput, RecoveryPointByBackupVault, RecoveryPointByResource,
 };

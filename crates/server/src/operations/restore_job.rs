@@ -44,9 +44,10 @@ macro_rules! wire {
             backup_size_in_bytes: size(job.backup_size_bytes),
             backup_vault_arn: arn(&vault_arn),
             completion_date: job.completed_at.and_then(time),
-            created_by: job.testing_plan_arn.as_ref().map(|plan| RestoreJobCreator {
-                restore_testing_plan_arn: arn(plan),
-            }),
+            created_by: job
+                .testing_plan_arn
+                .as_ref()
+                .map(|plan| RestoreJobCreator { restore_testing_plan_arn: arn(plan) }),
             created_resource_arn: job.created_resource_arn.as_ref().and_then(arn),
             creation_date: time(job.created_at),
             deletion_status: job.deletion.map(|d| RestoreDeletionStatus::from(d.as_str())),

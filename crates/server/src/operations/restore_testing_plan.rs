@@ -33,7 +33,8 @@ fn points(wire: RestoreTestingRecoveryPointSelection) -> PointSelectionDocument 
 
 fn wire_points(points: &PointSelection) -> RestoreTestingRecoveryPointSelection {
     let algorithm = points.algorithm.as_str();
-    let types = points.types.iter().map(|kind| RestoreTestingRecoveryPointType::from(kind.as_str()));
+    let types =
+        points.types.iter().map(|kind| RestoreTestingRecoveryPointType::from(kind.as_str()));
     RestoreTestingRecoveryPointSelection {
         algorithm: Some(RestoreTestingRecoveryPointSelectionAlgorithm::from(algorithm)),
         exclude_vaults: Some(points.exclude_vaults.clone()),

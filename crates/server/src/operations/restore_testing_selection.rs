@@ -8,9 +8,9 @@ use provault_wire::types::{
     CreateRestoreTestingSelectionInput, CreateRestoreTestingSelectionOutput,
     DeleteRestoreTestingSelectionInput, GetRestoreTestingSelectionInput,
     GetRestoreTestingSelectionOutput, KeyValue, ListRestoreTestingSelectionsInput,
-    ListRestoreTestingSelectionsOutput, ProtectedResourceConditions,
-    RestoreTestingSelectionForGet, RestoreTestingSelectionForList,
-    UpdateRestoreTestingSelectionInput, UpdateRestoreTestingSelectionOutput,
+    ListRestoreTestingSelectionsOutput, ProtectedResourceConditions, RestoreTestingSelectionForGet,
+    RestoreTestingSelectionForList, UpdateRestoreTestingSelectionInput,
+    UpdateRestoreTestingSelectionOutput,
 };
 
 use crate::convert::{arn, needed, page, paging, time};
@@ -24,9 +24,8 @@ fn conditions(wire: ProtectedResourceConditions) -> Result<Conditions, AppError>
 }
 
 fn pairs(operator: &str, wire: Option<Vec<KeyValue>>) -> Result<Vec<TagCondition>, AppError> {
-    let path = |member| {
-        format!("RestoreTestingSelection.ProtectedResourceConditions.{operator}.{member}")
-    };
+    let path =
+        |member| format!("RestoreTestingSelection.ProtectedResourceConditions.{operator}.{member}");
     let pairs = wire.unwrap_or_default().into_iter().map(|pair| {
         Ok(TagCondition {
             key: needed(&path("Key"), pair.key)?,
@@ -59,8 +58,7 @@ pub(crate) async fn create(
     let plan = needed("RestoreTestingPlanName", input.restore_testing_plan_name)?;
     let wire = needed(PATH, input.restore_testing_selection)?;
     let member = |member| format!("{PATH}.{member}");
-    let name =
-        needed(&member("RestoreTestingSelectionName"), wire.restore_testing_selection_name)?;
+    let name = needed(&member("RestoreTestingSelectionName"), wire.restore_testing_selection_name)?;
     let kind = needed(&member("ProtectedResourceType"), wire.protected_resource_type)?;
     let document = TestingSelectionDocument {
         role_arn: wire.iam_role_arn,

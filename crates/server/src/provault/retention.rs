@@ -34,10 +34,10 @@ fn retention(point: &RecoveryPoint) -> wire::PointRetention {
         status: point.shown_status().to_string(),
         status_message: point.shown_message(),
         good: point.is_good(),
-        hold: point
-            .hold
-            .as_ref()
-            .map(|hold| wire::PointHold { since: epoch(hold.since), message: hold.message.clone() }),
+        hold: point.hold.as_ref().map(|hold| wire::PointHold {
+            since: epoch(hold.since),
+            message: hold.message.clone(),
+        }),
         shrunk: point.shrunk.as_ref().map(|shrunk| wire::ShrunkPoint {
             bytes: point.backup_size_bytes,
             files: point.files(),

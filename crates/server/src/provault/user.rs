@@ -68,9 +68,9 @@ pub(super) async fn delete_key(call: &Call<'_>, id: &str) -> Answered {
 pub(super) async fn audit(call: &Call<'_>) -> Answered {
     let limit = match call.query.get("limit") {
         None => USUAL_RECORDS,
-        Some(text) => text.parse().map_err(|_| {
-            invalid(&format!("limit: {text:?} is not a number from 1 to 10000."))
-        })?,
+        Some(text) => text
+            .parse()
+            .map_err(|_| invalid(&format!("limit: {text:?} is not a number from 1 to 10000.")))?,
     };
     let since = match call.query.get("since") {
         None => None,

@@ -153,7 +153,10 @@ async fn how_points_are_kept_is_a_setting_of_the_resource() {
     let changed = world.ok("POST", target, json!({ "ShrinkAlarmPercent": 80 })).await;
     assert_eq!((&changed["KeepAtMost"], &changed["ShrinkAlarmPercent"]), (&json!(3), &json!(80)));
     let changed = world.ok("POST", target, json!({ "KeepAtMost": 0 })).await;
-    assert_eq!((&changed["KeepAtMost"], &changed["ShrinkAlarmPercent"]), (&Value::Null, &json!(80)));
+    assert_eq!(
+        (&changed["KeepAtMost"], &changed["ShrinkAlarmPercent"]),
+        (&Value::Null, &json!(80))
+    );
     world.refused("POST", target, json!({ "ShrinkAlarmPercent": 101 }), WRONG).await;
     world.refused("POST", target, json!({ "KeepAtLeast": 1 }), WRONG).await;
     let unknown = "/provault/v1/resources/none/retention";

@@ -109,7 +109,9 @@ async fn restore(world: &World, point: &str, in_vault: &str) {
     assert!(reply.message().contains(&id), "{reply:?}");
     let listed = world.ok("GET", "/restore-jobs/?status=COMPLETED", Value::Null).await;
     assert_eq!(listed["RestoreJobs"][0]["RestoreJobId"], id.as_str());
-    let none = world.ok("GET", "/restore-jobs/?restoreTestingPlanArn=x", Value::Null).await;
+    let nobodys = segment("arn:aws:backup:us-east-1:123456789012:restore-testing-plan:none");
+    let of_none = format!("/restore-jobs/?restoreTestingPlanArn={nobodys}");
+    let none = world.ok("GET", &of_none, Value::Null).await;
     assert_eq!(none["RestoreJobs"], json!([]));
     let log = world.ok("GET", &format!("/provault/v1/jobs/{id}/log"), Value::Null).await;
     assert_eq!(log["JobType"], "RESTORE");
@@ -198,7 +200,10 @@ async fn a_shrunk_point_says_so_until_it_is_accepted() {
     let shown = world.ok("GET", &own(&small), Value::Null).await;
     assert_eq!((&shown["Good"], &shown["Status"]), (&json!(false), &json!("COMPLETED")));
     assert_eq!(shown["Shrunk"]["BeforeRecoveryPointArn"], good.as_str());
-    assert_eq!((&shown["Shrunk"]["BytesBefore"], &shown["Shrunk"]["Bytes"]), (&json!(28), &json!(4)));
+    assert_eq!(
+        (&shown["Shrunk"]["BytesBefore"], &shown["Shrunk"]["Bytes"]),
+        (&json!(28), &json!(4))
+    );
     let in_vault = format!("/backup-vaults/Default/recovery-points/{}", segment(&small));
     let described = world.ok("GET", &in_vault, Value::Null).await;
     let message = text(&described, "StatusMessage");

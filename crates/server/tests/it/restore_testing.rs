@@ -144,7 +144,8 @@ async fn plans_that_could_not_be_honoured_are_refused_by_the_member() {
     let world = World::new().await;
     answered(&world, 201, "PUT", PLANS, plan("weekly")).await;
     let update = format!("{PLANS}/weekly");
-    let of_points = |member: &str, value: Value| ("RecoveryPointSelection", member.to_owned(), value);
+    let of_points =
+        |member: &str, value: Value| ("RecoveryPointSelection", member.to_owned(), value);
     let own = |member: &'static str, value: Value| (member, String::new(), value);
     for (member, inner, value) in [
         own("ScheduleExpression", json!("rate(1 day)")),
@@ -333,9 +334,8 @@ async fn somebody_outside_says_what_became_of_a_restore() {
     assert_eq!(metadata["newFileSystem"], "true", "{inferred}");
     assert!(text(metadata, "file-system-id").starts_with("fs-"), "{inferred}");
     assert!(metadata.get("targetPath").is_none(), "{inferred}");
-    let elsewhere = format!(
-        "/restore-testing/inferred-metadata?BackupVaultName=none&RecoveryPointArn={named}"
-    );
+    let elsewhere =
+        format!("/restore-testing/inferred-metadata?BackupVaultName=none&RecoveryPointArn={named}");
     world.refused("GET", &elsewhere, Value::Null, NOT_FOUND).await;
     world.refused("GET", "/restore-testing/inferred-metadata", Value::Null, MISSING).await;
 

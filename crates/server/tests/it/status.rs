@@ -11,7 +11,9 @@ async fn what_nothing_promises_and_what_is_too_old_is_told() {
     let world = World::new().await;
     let empty = world.ok("GET", STATUS, Value::Null).await;
     assert_eq!((&empty["Well"], &empty["Resources"]), (&json!(true), &json!([])));
-    world.refused("GET", &format!("{STATUS}?all=1"), Value::Null, "InvalidParameterValueException").await;
+    world
+        .refused("GET", &format!("{STATUS}?all=1"), Value::Null, "InvalidParameterValueException")
+        .await;
 
     let alone = world.resource("alone").await;
     let path = world.directory.path().join("sources/alone");
@@ -25,10 +27,13 @@ async fn what_nothing_promises_and_what_is_too_old_is_told() {
     let arn = strict["ResourceArn"].as_str().unwrap();
     world.backup(arn, "Default").await;
 
-    let overdue = world.wait(&format!("/provault/v1/resources/{}", segment(arn)), "Protection", "OVERDUE");
-    let shown = overdue.await;
+    let target = format!("/provault/v1/resources/{}", segment(arn));
+    let shown = world.wait(&target, "Protection", "OVERDUE").await;
     assert_eq!(shown["Verdict"], "OVERDUE");
-    assert!(shown["Troubles"][0]["Reason"].as_str().unwrap().contains("objective is 2 s"), "{shown:#}");
+    assert!(
+        shown["Troubles"][0]["Reason"].as_str().unwrap().contains("objective is 2 s"),
+        "{shown:#}"
+    );
     let status = world.ok("GET", STATUS, Value::Null).await;
     assert_eq!(status["Well"], false);
     let of = |name: &str| {
@@ -55,7 +60,8 @@ async fn a_plan_that_selects_a_resource_protects_it() {
         "ScheduleExpression": "cron(0 5 ? * * *)",
     }] } });
     let made = world.ok("PUT", "/backup/plans/", plan).await;
-    let selections = format!("/backup/plans/{}/selections/", made["BackupPlanId"].as_str().unwrap());
+    let selections =
+        format!("/backup/plans/{}/selections/", made["BackupPlanId"].as_str().unwrap());
     let selection = json!({ "BackupSelection": {
         "SelectionName": "s", "IamRoleArn": ROLE, "Resources": [resource],
     } });

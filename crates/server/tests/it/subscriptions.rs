@@ -43,7 +43,8 @@ fn receiver(statuses: &'static [&'static str]) -> (String, std::thread::JoinHand
                 assert!(n > 0, "half a request");
                 request.extend_from_slice(&part[..n]);
             }
-            let head = format!("HTTP/1.1 {status}\r\ncontent-length: 0\r\nconnection: close\r\n\r\n");
+            let head =
+                format!("HTTP/1.1 {status}\r\ncontent-length: 0\r\nconnection: close\r\n\r\n");
             stream.write_all(head.as_bytes()).unwrap();
             requests.push(String::from_utf8(request).unwrap());
         }
@@ -100,8 +101,7 @@ async fn a_receiver_that_makes_no_sense_is_refused_and_changes_nothing() {
         (json!({ "Smtp": smtp(json!({ "CaFile": "ca.pem" })) }), "Smtp.CaFile"),
         (json!({ "Smtp": smtp(json!({ "From": "nobody" })) }), "Smtp.From"),
     ] {
-        let reply =
-            world.refused("POST", TARGET, body, "InvalidParameterValueException").await;
+        let reply = world.refused("POST", TARGET, body, "InvalidParameterValueException").await;
         assert!(reply.message().contains(about), "{reply:?}");
         assert!(!reply.message().contains(SECRET), "{reply:?}");
     }
@@ -198,7 +198,8 @@ async fn a_delivery_that_was_given_up_is_found_and_sent_again() {
     assert_eq!(id_of(&requests[1]), dead["DeliveryId"], "a receiver can tell");
     running.stop("the test is over").await;
 
-    world.refused("GET", "/provault/v1/deliveries/none", Value::Null, "ResourceNotFoundException")
+    world
+        .refused("GET", "/provault/v1/deliveries/none", Value::Null, "ResourceNotFoundException")
         .await;
     let bad = "/provault/v1/deliveries?state=LOST";
     world.refused("GET", bad, Value::Null, "InvalidParameterValueException").await;

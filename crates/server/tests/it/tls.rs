@@ -11,10 +11,9 @@ fn write_pair(directory: &Path) -> TlsFiles {
     let files =
         TlsFiles { certificate: directory.join("pair.pem"), key: directory.join("pair.key") };
     // By renaming, as programs that renew certificates do.
-    for (path, text) in [
-        (&files.certificate, made.cert.pem()),
-        (&files.key, made.signing_key.serialize_pem()),
-    ] {
+    for (path, text) in
+        [(&files.certificate, made.cert.pem()), (&files.key, made.signing_key.serialize_pem())]
+    {
         fs::write(directory.join("new"), text).unwrap();
         fs::rename(directory.join("new"), path).unwrap();
     }

@@ -66,7 +66,9 @@ async fn a_user_may_do_what_its_policies_say() {
     assert_eq!(reply.status, 403, "{reply:?}");
     let reply = as_user(&mut world, &eve, "DELETE", "/backup-vaults/hers", Value::Null).await;
     assert_eq!(reply.status, 200, "{reply:?}");
-    world.ok("POST", &format!("{USERS}/eve"), json!({ "ManagedPolicies": [], "PolicyDocument": "" })).await;
+    world
+        .ok("POST", &format!("{USERS}/eve"), json!({ "ManagedPolicies": [], "PolicyDocument": "" }))
+        .await;
     let reply = as_user(&mut world, &eve, "GET", "/backup-vaults/", Value::Null).await;
     assert_eq!(reply.status, 403, "{reply:?}");
 
