@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, reason = "a test panics where an error surprises it")]
 
 use std::fs;
+use std::io::Read as _;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
@@ -287,6 +288,34 @@ fn ctrl_c_leaves_nothing_half_done() {
     large.set_len(5).unwrap();
     repo.run(0, &["backup", &repo.text("source")]);
     repo.restic(&["check", "--read-data"]);
+}
+
+/// At 1 KiB/s four megabytes take more than an hour; without a limit they are there at once.
+#[test]
+fn a_limit_holds_up_what_is_written() {
+    let (limited, free) = (Repository::new(), Repository::new());
+    let mut noise = Vec::new();
+    fs::File::open("/dev/urandom").unwrap().take(4 << 20).read_to_end(&mut noise).unwrap();
+    for repo in [&limited, &free] {
+        fs::create_dir(repo.path("source")).unwrap();
+        fs::write(repo.path("source/noise"), &noise).unwrap();
+    }
+    let mut child = limited
+        .command(&["backup", "--limit-upload", "1", &limited.text("source")])
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    until("the lock of the backup", || (!limited.is_unlocked()).then_some(()));
+    free.run(0, &["backup", "--connections", "1", &free.text("source")]);
+    free.run(0, &["check", "--read-data", "--limit-download", "1000000"]);
+    assert_eq!(child.try_wait().unwrap(), None, "it was not held up");
+    assert!(limited.ids().is_empty());
+    child.kill().unwrap();
+    child.wait().unwrap();
+    for wrong in [["--limit-upload", "0"], ["--connections", "none"]] {
+        limited.run(2, &["backup", wrong[0], wrong[1], &limited.text("source")]);
+    }
 }
 
 /// restic's check excludes everybody while it runs; when it has died its lock is in nobody's way.

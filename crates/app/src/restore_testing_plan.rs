@@ -68,7 +68,7 @@ fn schedule(text: &str) -> Result<CronExpression> {
 impl PointSelectionDocument {
     fn algorithm(&self) -> Result<Option<PointAlgorithm>> {
         let parse = |text: &String| {
-            text.parse().map_err(|_| {
+            text.parse::<PointAlgorithm>().map_err(|_| {
                 AppError::invalid(
                     format!("{PATH}.RecoveryPointSelection.Algorithm"),
                     format!("'{text}' is neither LATEST_WITHIN_WINDOW nor RANDOM_WITHIN_WINDOW."),
@@ -79,15 +79,16 @@ impl PointSelectionDocument {
     }
 
     fn types(&self) -> Result<Option<Vec<PointType>>> {
+        let Some(types) = &self.types else { return Ok(None) };
         let parse = |text: &String| {
-            text.parse().map_err(|_| {
+            text.parse::<PointType>().map_err(|_| {
                 AppError::invalid(
                     format!("{PATH}.RecoveryPointSelection.RecoveryPointTypes"),
                     format!("'{text}' is neither SNAPSHOT nor CONTINUOUS."),
                 )
             })
         };
-        self.types.as_ref().map(|types| types.iter().map(parse).collect()).transpose()
+        types.iter().map(parse).collect::<Result<_>>().map(Some)
     }
 
     /// A new selection; what AWS demands has to be there.

@@ -13,6 +13,7 @@ use provault_repository::{S3Options, StorageOptions};
 use provault_server::TlsFiles;
 
 use crate::instance::{Instance, InstanceOptions, TlsOptions};
+use crate::storage_limits::StorageLimits;
 
 /// Where the server listens unless it is told otherwise.
 pub const DEFAULT_LISTEN: &str = "127.0.0.1:7070";
@@ -69,6 +70,8 @@ pub struct ServeArgs {
     /// PROVAULT_VAULT_STORAGE, else vaults in the data directory]
     #[arg(long, value_name = "PATH|URL")]
     vault_storage: Option<String>,
+    #[command(flatten)]
+    limits: StorageLimits,
     /// Let subscriptions run commands on this machine, as the server's user, for whoever has the root
     /// access key
     #[arg(long)]
@@ -103,6 +106,7 @@ pub fn run(args: &ServeArgs, global: &GlobalOptions) -> ExitCode {
         s3: S3Options::from_environment(),
         ..StorageOptions::with_timeout(Duration::from_secs(args.storage_timeout))
     };
+    let storage = args.limits.applied_to(storage);
     let vault_storage = match vault_storage(args.vault_storage.as_deref(), &storage) {
         Ok(place) => place,
         Err(message) => {

@@ -6,6 +6,7 @@ mod discovery;
 mod evidence;
 mod receivers;
 mod recovery_points;
+mod retention;
 mod server;
 mod status;
 

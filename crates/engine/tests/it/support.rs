@@ -265,7 +265,8 @@ async fn engine(directory: &Path, clock: &Arc<TestClock>) -> Engine {
         // Tests of isolation start the real program; here nothing is to be isolated.
         helper: HelperCommand::new("/nonexistent", Vec::<String>::new()),
         hostname: "test".into(),
-        storage: StorageOptions::default(),
+        // No test waits for a disk that it took away itself.
+        storage: StorageOptions { retry_for: Duration::from_secs(1), ..StorageOptions::default() },
         vault_storage: None,
         command_subscriptions: false,
     })

@@ -32,7 +32,7 @@ impl<'a> Context<'a> {
 
     /// The storage of a repository that is there.
     pub(crate) fn storage(&self) -> Result<Arc<dyn Storage>, Failure> {
-        self.location()?.existing()
+        self.location()?.existing(self.options.limits)
     }
 
     /// Opens the repository.
@@ -65,7 +65,11 @@ impl<'a> Context<'a> {
         }
         self.one_from_stdin(password_file)?;
         let password = password::read(password_file)?;
-        Ok(Repository::open(location.existing()?, &password, Options::default())?)
+        Ok(Repository::open(
+            location.existing(self.options.limits)?,
+            &password,
+            Options::default(),
+        )?)
     }
 
     /// Refuses a file that is standard input when the password comes from there.

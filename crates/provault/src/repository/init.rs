@@ -36,7 +36,7 @@ pub(crate) fn run(args: &InitArgs, context: &Context<'_>) -> Result<(), Failure>
                 file.display()
             )));
         }
-        let storage = location.storage()?;
+        let storage = location.storage(context.options.limits)?;
         if Repository::exists(storage.as_ref())? {
             return Err(provault_repository::Error::AlreadyInitialised.into());
         }
@@ -52,7 +52,11 @@ pub(crate) fn run(args: &InitArgs, context: &Context<'_>) -> Result<(), Failure>
         }
     } else {
         let password = password::find_new(file)?;
-        let repository = Repository::init(location.storage()?, &password, Options::default())?;
+        let repository = Repository::init(
+            location.storage(context.options.limits)?,
+            &password,
+            Options::default(),
+        )?;
         tell(context, &location.to_string(), &repository)
     }
 }

@@ -8,6 +8,7 @@ use provault_repository::{S3Options, Storage, StorageErrorKind, StorageOptions, 
 
 use super::failure::Failure;
 use super::usage;
+use crate::storage_limits::StorageLimits;
 
 /// A place for a repository: the same as a vault's, but that a person may write it in more ways.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -65,7 +66,7 @@ impl Location {
     }
 
     /// The storage of a repository that must be there already: nothing is made.
-    pub(crate) fn existing(&self) -> Result<Arc<dyn Storage>, Failure> {
+    pub(crate) fn existing(&self, limits: StorageLimits) -> Result<Arc<dyn Storage>, Failure> {
         if let Some(path) = self.directory()
             && let Err(error) = std::fs::metadata(path.join("config"))
         {
@@ -78,14 +79,14 @@ impl Location {
                  mounted? A new repository is made with 'provault repository init'"
             )));
         }
-        self.storage()
+        self.storage(limits)
     }
 
-    /// The storage, made where it is missing, with deadlines and retries.
-    pub(crate) fn storage(&self) -> Result<Arc<dyn Storage>, Failure> {
+    /// The storage, made where it is missing, with deadlines, retries and limits.
+    pub(crate) fn storage(&self, limits: StorageLimits) -> Result<Arc<dyn Storage>, Failure> {
         let options =
             StorageOptions { s3: S3Options::from_environment(), ..StorageOptions::default() };
-        self.0.open(&options).map_err(|error| match error.kind {
+        self.0.open(&limits.applied_to(options)).map_err(|error| match error.kind {
             StorageErrorKind::Invalid => usage(error.to_string()),
             _ => Failure::Failed(error.to_string()),
         })

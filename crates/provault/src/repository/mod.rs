@@ -85,6 +85,8 @@ pub(crate) struct RepositoryOptions {
     /// No progress and no notes; errors and results only
     #[arg(short, long, global = true)]
     quiet: bool,
+    #[command(flatten)]
+    limits: crate::storage_limits::StorageLimits,
 }
 
 #[derive(Debug, clap::Subcommand)]

@@ -40,12 +40,12 @@ fn wire_points(points: &PointSelection) -> RestoreTestingRecoveryPointSelection 
         exclude_vaults: Some(points.exclude_vaults.clone()),
         include_vaults: Some(points.include_vaults.clone()),
         recovery_point_types: Some(types.collect()),
-        selection_window_days: hours(points.window_days),
+        selection_window_days: small(points.window_days),
     }
 }
 
 /// A small number, checked when it came in.
-pub(super) fn hours(number: i64) -> Option<i32> {
+fn small(number: i64) -> Option<i32> {
     i32::try_from(number).ok()
 }
 
@@ -116,7 +116,7 @@ pub(crate) async fn get(
         restore_testing_plan_name: Some(plan.name),
         schedule_expression: Some(plan.schedule.as_str().to_owned()),
         schedule_expression_timezone: Some(plan.timezone),
-        start_window_hours: hours(plan.start_window_hours),
+        start_window_hours: small(plan.start_window_hours),
     };
     Ok(GetRestoreTestingPlanOutput { restore_testing_plan: Some(plan) })
 }
@@ -130,7 +130,7 @@ fn member(plan: RestoreTestingPlan) -> RestoreTestingPlanForList {
         restore_testing_plan_name: Some(plan.name),
         schedule_expression: Some(plan.schedule.as_str().to_owned()),
         schedule_expression_timezone: Some(plan.timezone),
-        start_window_hours: hours(plan.start_window_hours),
+        start_window_hours: small(plan.start_window_hours),
     }
 }
 

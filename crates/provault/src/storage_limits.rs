@@ -1,0 +1,50 @@
+//! How much of the line, and how many operations at a time, a storage may take.
+
+use std::num::{NonZeroU64, NonZeroUsize};
+
+use provault_repository::StorageOptions;
+
+/// Limits that a command or a server is given.
+#[derive(Debug, Clone, Copy, Default, clap::Args)]
+pub(crate) struct StorageLimits {
+    /// Write at most so many KiB per second on average, over all jobs [default: as fast as it goes]
+    #[arg(long, value_name = "KIB", global = true)]
+    limit_upload: Option<NonZeroU64>,
+    /// Read at most so many KiB per second on average, over all jobs [default: as fast as it goes]
+    #[arg(long, value_name = "KIB", global = true)]
+    limit_download: Option<NonZeroU64>,
+    /// Do at most so many operations at a time, over all jobs [default: as many as the jobs ask for]
+    #[arg(long, value_name = "N", global = true)]
+    connections: Option<NonZeroUsize>,
+}
+
+impl StorageLimits {
+    /// The options with these limits.
+    pub(crate) fn applied_to(self, options: StorageOptions) -> StorageOptions {
+        let bytes = |kib: NonZeroU64| kib.saturating_mul(NonZeroU64::new(1024).unwrap_or(kib));
+        StorageOptions {
+            upload_limit: self.limit_upload.map(bytes),
+            download_limit: self.limit_download.map(bytes),
+            concurrency: self.connections,
+            ..options
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn kibibytes_become_bytes() {
+        let limits = StorageLimits {
+            limit_upload: NonZeroU64::new(3),
+            limit_download: None,
+            connections: NonZeroUsize::new(2),
+        };
+        let options = limits.applied_to(StorageOptions::default());
+        assert_eq!(options.upload_limit.map(NonZeroU64::get), Some(3072));
+        assert_eq!(options.download_limit, None);
+        assert_eq!(options.concurrency.map(NonZeroUsize::get), Some(2));
+    }
+}
