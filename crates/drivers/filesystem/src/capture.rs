@@ -57,6 +57,16 @@ fn nothing_in(path: PathBuf) -> DriverError {
     DriverError::SourceEmpty { path, reason: "holds no entries.".to_owned() }
 }
 
+impl TreeCapture {
+    /// Bytes that the capture will read, as far as they can be counted. It runs beside the capture: two
+    /// descriptors of one opening share their place in the directory, and each would miss what the
+    /// other reads, so the root is opened once more.
+    fn count(&self, over: &CancelFlag) -> Option<u64> {
+        let root = at::open_dir(&self.root, b".").ok()?;
+        estimate::size(&root, &self.config, &self.rules, &self.fence, over)
+    }
+}
+
 impl Capture for TreeCapture {
     fn read_into(
         self: Box<Self>,
@@ -64,9 +74,7 @@ impl Capture for TreeCapture {
         context: &WorkContext<'_>,
     ) -> Result<CaptureReport, DriverError> {
         let done = Arc::new(AtomicU64::new(0));
-        let count = |over: &CancelFlag| {
-            estimate::size(&self.root, &self.config, &self.rules, &self.fence, over)
-        };
+        let count = |over: &CancelFlag| self.count(over);
         let (report, leaves) = progress::report_while(context.progress, &done, count, || {
             let rules = (&self.rules, &self.fence);
             let walk = Walk::new(&self.config, rules, sink, context.cancel, &done);
@@ -182,7 +190,28 @@ pub(crate) fn device_of(root: &File, path: &Path) -> Result<u64, DriverError> {
 
 #[cfg(test)]
 mod tests {
-    use super::unescape;
+    use super::*;
+
+    /// The names of a directory come in pieces. A count that begins between two of them must not
+    /// take the second.
+    #[test]
+    fn a_count_takes_no_names_from_a_listing_that_goes_on() {
+        let directory = tempfile::tempdir().unwrap();
+        for n in 0..3000 {
+            std::fs::write(directory.path().join(format!("{n:0>100}")), "x").unwrap();
+        }
+        let config = serde_json::json!({ "path": directory.path() });
+        let capture =
+            TreeCapture::open(Config::parse(&config).unwrap(), &Reserved::none()).unwrap();
+        let again = capture.root.try_clone().unwrap();
+        let mut listing = nix::dir::Dir::from_fd(again.into()).unwrap();
+        let mut names = listing.iter();
+        let first = names.next().unwrap().unwrap().file_name().to_bytes().to_vec();
+        assert_eq!(capture.count(&CancelFlag::new()), Some(3000));
+        let rest = names.map(|name| name.unwrap().file_name().to_bytes().to_vec());
+        let all: std::collections::BTreeSet<_> = std::iter::once(first).chain(rest).collect();
+        assert_eq!(all.len(), 3002, "with '.' and '..'");
+    }
 
     #[test]
     fn mount_table_fields_are_unescaped() {
