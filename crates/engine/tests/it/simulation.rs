@@ -207,9 +207,8 @@ async fn two_months_of_schedules_and_retention_are_exact() {
     let off = start + hours(OFF_FROM_DAY * 24);
     for ((rule, resource), jobs) in jobs {
         let (first, every) = if rule == "hourly" { (1, 1) } else { (5, 24) };
-        let mut expected: Vec<Timestamp> = (0..)
-            .map(|n| first + n * every)
-            .take_while(|h| *h <= DAYS * 24)
+        let mut expected: Vec<Timestamp> = (first..=DAYS * 24)
+            .step_by(usize::try_from(every).unwrap())
             .map(|h| start + hours(h))
             .collect();
         if rule == "hourly" {
