@@ -54,6 +54,8 @@ pub enum ResourceTrouble {
     TestFailed,
     /// The newest recovery point is damaged, or its snapshot is gone.
     Damaged,
+    /// The newest recovery point is PARTIAL, or marked as shrunk.
+    NotGood,
 }
 state_names!(ResourceTrouble {
     Overdue = "OVERDUE",
@@ -61,6 +63,7 @@ state_names!(ResourceTrouble {
     NotTested = "NOT_TESTED",
     TestFailed = "TEST_FAILED",
     Damaged = "DAMAGED",
+    NotGood = "NOT_GOOD",
 });
 
 impl ResourceTrouble {
@@ -170,6 +173,12 @@ pub fn assess(resource: &Resource, observed: &Observed<'_>, now: Timestamp) -> A
                 condition.trouble, condition.message
             );
             troubles.push((ResourceTrouble::Damaged, what));
+        } else if !point.is_good() {
+            // A backup came, and is not one to rely on: a status that said nothing would be untrue.
+            let why = point.shrunk_message().filter(|_| point.is_shrunk());
+            let why = why.or_else(|| point.status_message.clone()).unwrap_or_default();
+            let what = format!("its newest recovery point is {}: {why}", point.status);
+            troubles.push((ResourceTrouble::NotGood, what.trim_end_matches([':', ' ']).to_owned()));
         }
         troubles.extend(test_trouble(resource, observed, point, now));
     }

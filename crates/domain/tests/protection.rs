@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use jiff::{SignedDuration, Timestamp};
 use provault_domain::protection::{Assessment, Due, Observed, assess, newest_due};
 use provault_domain::recovery_point::{PointCondition, PointTrouble, PointVerdict};
+use provault_domain::retention::Shrunk;
 use provault_domain::selection::Conditions;
 use provault_domain::{
     Arn, BackupPlan, BackupRule, BackupSelection, Exemption, Kind, Lifecycle, Payload, Protection,
@@ -361,4 +362,32 @@ fn an_exemption_has_a_reason_an_owner_and_an_end() {
     assert_eq!(refused(Exemption { owner: String::new(), ..good.clone() }), "Owner");
     assert_eq!(refused(Exemption { until: good.created_at, ..good.clone() }), "EndDate");
     assert_eq!(refused(Exemption { until: at("2027-03-01T00:00:00Z"), ..good }), "EndDate");
+}
+
+#[test]
+fn a_newest_point_that_is_not_to_be_relied_on_is_trouble() {
+    let now = at("2026-01-02T00:00:00Z");
+    let taken = point(now - hours(1));
+    let partial = RecoveryPoint {
+        status: RecoveryPointStatus::Partial,
+        status_message: Some("2 paths could not be read.".to_owned()),
+        ..taken.clone()
+    };
+    let mark = |accepted_at| Shrunk {
+        before: taken.arn.clone(),
+        bytes_before: 100,
+        files_before: 10,
+        percent: 50,
+        accepted_at,
+    };
+    let shrunk = RecoveryPoint { shrunk: Some(mark(None)), ..taken.clone() };
+    for (newest, words) in [(partial, "PARTIAL: 2 paths"), (shrunk, "COMPLETED: SHRUNK")] {
+        let observed = Observed { selected: true, newest: Some(&newest), ..NOTHING };
+        let answer = assess(&resource(), &observed, now);
+        assert_eq!(kinds(&answer), [ResourceTrouble::NotGood]);
+        assert!(answer.troubles[0].1.contains(words), "{:?}", answer.troubles);
+    }
+    let accepted = RecoveryPoint { shrunk: Some(mark(Some(now))), ..taken.clone() };
+    let observed = Observed { selected: true, newest: Some(&accepted), ..NOTHING };
+    assert!(assess(&resource(), &observed, now).troubles.is_empty());
 }

@@ -207,6 +207,7 @@ fn resource_alarm(n: &Notification, trouble: ResourceTrouble) -> String {
         ResourceTrouble::TestFailed => {
             "has a newest recovery point whose restore test did not pass."
         }
+        ResourceTrouble::NotGood => "has a newest recovery point that is not to be relied on.",
         ResourceTrouble::Damaged => "has a newest recovery point that is not whole.",
     };
     with_reason(format!("Resource {} {what} {}", n.job_id, arns(n)).trim_end().to_owned(), n)

@@ -45,7 +45,7 @@ message! {
 message! {
     /// Something that is not as it should be.
     Trouble {
-        /// `OVERDUE`, `UNPROTECTED`, `NOT_TESTED`, `TEST_FAILED` or `DAMAGED`.
+        /// `OVERDUE`, `UNPROTECTED`, `NOT_TESTED`, `TEST_FAILED`, `DAMAGED` or `NOT_GOOD`.
         kind: String,
         /// Why.
         reason: String,
