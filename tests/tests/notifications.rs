@@ -187,3 +187,78 @@ fn a_webhook_and_a_command_from_end_to_end() {
     // The key that seals the secret is still the one that opens it.
     cli.run(0, &["subscription", "test", webhook]);
 }
+
+/// boto3 publishes, so that its request can be laid beside ours. It cannot read the empty answer.
+const PUBLISH: &str = "import boto3, json, sys\n\
+    url, topic, subject, message, attributes = sys.argv[1:]\n\
+    sns = boto3.client('sns', endpoint_url=url, region_name='eu-central-1',\n\
+        aws_access_key_id='AKIAIOSFODNN7EXAMPLE', aws_secret_access_key='a-secret-access-key')\n\
+    attributes = {name: {'DataType': 'String', 'StringValue': value}\n\
+        for name, value in json.loads(attributes).items()}\n\
+    try:\n\
+    \x20   sns.publish(TopicArn=topic, Subject=subject, Message=message, MessageAttributes=attributes)\n\
+    except Exception as error:\n\
+    \x20   print(error)";
+
+fn form(request: &Request) -> BTreeMap<String, String> {
+    // As query parameters of an address, which a library reads.
+    let decode = |text: &str| {
+        let text = text.replace('+', " ");
+        percent_encoding::percent_decode_str(&text).decode_utf8().unwrap().into_owned()
+    };
+    let pairs = request.body.split('&').map(|pair| pair.split_once('=').unwrap());
+    pairs.map(|(name, value)| (decode(name), decode(value))).collect()
+}
+
+#[test]
+fn a_topic_of_sns_gets_what_boto3_would_publish() {
+    const TOPIC: &str = "arn:aws:sns:eu-central-1:123456789012:backups";
+    let sandbox = Sandbox::new();
+    let server = TestServer::start(&sandbox.path("server"));
+    let cli = server.program();
+    let hook = Hook::start();
+    hook.status.store(200, Ordering::SeqCst);
+    let secret = sandbox.path("sns-secret");
+    fs::write(&secret, "a-secret-access-key\n").unwrap();
+    cli.run(0, &["topic", "add", "ops"]);
+    let made = cli.json(&[
+        "topic",
+        "subscribe",
+        "ops",
+        "--sns",
+        TOPIC,
+        "--sns-access-key",
+        "AKIAIOSFODNN7EXAMPLE",
+        "--secret-file",
+        secret.to_str().unwrap(),
+        "--sns-endpoint",
+        &hook.url,
+    ]);
+    assert_eq!(made["HasSecret"], true, "{made}");
+    let tested = cli.json(&["subscription", "test", made["SubscriptionId"].as_str().unwrap()]);
+    assert_eq!(tested["Delivered"], true, "{tested}");
+    let ours = hook.all().remove(0);
+    let sent = form(&ours);
+    let attributes: BTreeMap<&str, &str> = (1..)
+        .map_while(|n| {
+            let name = sent.get(&format!("MessageAttributes.entry.{n}.Name"))?;
+            let value = &sent[&format!("MessageAttributes.entry.{n}.Value.StringValue")];
+            Some((name.as_str(), value.as_str()))
+        })
+        .collect();
+    assert_eq!(attributes["EventType"], "TEST");
+
+    let mut command = clean_command("python3");
+    command.args(["-c", PUBLISH, &hook.url, TOPIC, &sent["Subject"], &sent["Message"]]);
+    command.arg(serde_json::to_string(&attributes).unwrap());
+    command.env("AWS_MAX_ATTEMPTS", "1").env("AWS_EC2_METADATA_DISABLED", "true");
+    Finished::of(&mut command, "pip install boto3").expect(0);
+    let theirs = hook.all().pop().unwrap();
+    assert!(theirs.headers["user-agent"].contains("Boto"), "{theirs:?}");
+    assert_eq!(sent, form(&theirs));
+    let scope = |request: &Request| {
+        let authorization = &request.headers["authorization"];
+        authorization.split('/').skip(2).take(3).map(str::to_owned).collect::<Vec<_>>()
+    };
+    assert_eq!(scope(&ours), scope(&theirs));
+}

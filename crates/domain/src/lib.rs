@@ -62,7 +62,7 @@ pub use retention::RetentionSettings;
 pub use role::Role;
 pub use selection::BackupSelection;
 pub use step::{Effect, IllegalTransition, StepRecord};
-pub use topic::{SmtpTarget, SmtpTls, Subscription, SubscriptionTarget, Topic};
+pub use topic::{SmtpTarget, SmtpTls, SnsTarget, Subscription, SubscriptionTarget, Topic};
 pub use user::User;
 pub use vault::BackupVault;
 pub use verdict::Verdict;

@@ -104,6 +104,9 @@ pub enum SubscriptionTarget {
     },
     /// An e-mail handed to a mail server. The user's password is the subscription's secret.
     Smtp(Box<SmtpTarget>),
+    /// A topic of Amazon SNS, or of a service that speaks its protocol. The secret access key is the
+    /// subscription's secret.
+    Sns(SnsTarget),
     /// A program of the server's machine, with the SNS envelope on its standard input.
     Command {
         /// Absolute path of the program, then its arguments.
@@ -129,6 +132,18 @@ pub struct SmtpTarget {
     /// PEM file of the authorities whose certificates are accepted, an absolute path on the
     /// server; those of the public web when absent.
     pub ca_file: Option<String>,
+}
+
+/// A topic of Amazon SNS.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SnsTarget {
+    /// `arn:aws:sns:REGION:ACCOUNT:NAME` of the topic there, which is not one of this server.
+    pub topic_arn: String,
+    /// Whose secret access key signs; it needs `sns:Publish` on the topic and nothing else.
+    pub access_key_id: String,
+    /// Address in place of Amazon's own for the topic's region; `https://`, or `http://` on this
+    /// machine.
+    pub endpoint: Option<String>,
 }
 
 /// How a connection to a mail server is protected.
@@ -194,6 +209,7 @@ impl SubscriptionTarget {
                 mail_address("Target.To", to)
             }
             Self::Smtp(smtp) => smtp.validate(),
+            Self::Sns(sns) => sns.validate(),
             Self::Command { command } => {
                 let absolute = command.first().is_some_and(|program| program.starts_with('/'));
                 if !absolute || command.iter().any(|word| word.contains('\0')) {
@@ -234,15 +250,90 @@ impl SubscriptionTarget {
                 }
                 Ok(())
             }
+            (Self::Sns(_), Some(secret)) => {
+                if !(SHORTEST_SIGNING_SECRET..=LONGEST_SECRET).contains(&secret.len())
+                    || !secret.bytes().all(|b| b.is_ascii_graphic())
+                {
+                    return wrong(
+                        "a secret access key has 16 to 1024 characters, all of them visible ASCII.",
+                    );
+                }
+                Ok(())
+            }
+            (Self::Sns(_), None) => wrong("an SNS topic needs the access key's secret."),
             (Self::Smtp(smtp), None) if smtp.user.is_some() => {
                 wrong("the user of a mail server needs a password.")
             }
             (Self::MailFile { .. } | Self::Command { .. }, Some(_)) => {
-                wrong("only a webhook signs, and only a mail server asks for a password.")
+                wrong("only a webhook and SNS sign, and only a mail server asks for a password.")
             }
             (_, None) => Ok(()),
         }
     }
+}
+
+impl SnsTarget {
+    /// Region and name of the topic; nothing when its ARN is not one.
+    pub fn region_and_name(&self) -> Option<(&str, &str)> {
+        let parts: Vec<&str> = self.topic_arn.split(':').collect();
+        let [arn, partition, "sns", region, account, name] = parts[..] else { return None };
+        let word = |text: &str, also: &str| {
+            !text.is_empty()
+                && text.chars().all(|c| c.is_ascii_alphanumeric() || also.contains(c))
+        };
+        let good = arn == "arn"
+            && word(partition, "-")
+            && word(region, "-")
+            && account.len() == 12
+            && account.bytes().all(|b| b.is_ascii_digit())
+            && word(name, "-_.")
+            && name.len() <= 256;
+        good.then_some((region, name))
+    }
+
+    fn validate(&self) -> Result<(), Invalid> {
+        if self.region_and_name().is_none() {
+            let shown = self.topic_arn.escape_debug();
+            return Err(Invalid::new(
+                "Sns.TopicArn",
+                format!("'{shown}' is not arn:aws:sns:REGION:ACCOUNT:NAME."),
+            ));
+        }
+        let id = &self.access_key_id;
+        if !(16..=128).contains(&id.len()) || !id.bytes().all(|b| b.is_ascii_alphanumeric()) {
+            return Err(Invalid::new(
+                "Sns.AccessKeyId",
+                "an access key id has 16 to 128 letters and digits.",
+            ));
+        }
+        let Some(endpoint) = &self.endpoint else { return Ok(()) };
+        let wrong = |why: &str| Err(Invalid::new("Sns.Endpoint", why));
+        let (host, tls) = match (endpoint.strip_prefix("https://"), endpoint.strip_prefix("http://"))
+        {
+            (Some(host), _) => (host, true),
+            (None, Some(host)) => (host, false),
+            (None, None) => return wrong("it must be https://HOST[:PORT]."),
+        };
+        let host = host.strip_suffix('/').unwrap_or(host);
+        if host.is_empty() || host.contains(|c: char| c.is_whitespace() || "/?#@".contains(c)) {
+            return wrong("it must be https://HOST[:PORT], without a path and without a user.");
+        }
+        // An IPv6 address stands in brackets, and a port after a colon behind them.
+        let name = match host.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
+            Some((address, _)) => address,
+            None => host.split(':').next().unwrap_or(host),
+        };
+        if !tls && !is_this_machine(name) {
+            return wrong("http:// is only for this machine (localhost, 127.0.0.1, [::1]).");
+        }
+        Ok(())
+    }
+}
+
+/// Whether a host is named as this machine.
+fn is_this_machine(host: &str) -> bool {
+    host.eq_ignore_ascii_case("localhost")
+        || host.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
 }
 
 impl SmtpTarget {
@@ -280,8 +371,7 @@ impl SmtpTarget {
 
     /// Whether the server is named as one of this machine.
     pub fn is_loopback(&self) -> bool {
-        self.server.eq_ignore_ascii_case("localhost")
-            || self.server.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
+        is_this_machine(&self.server)
     }
 }
 

@@ -6,7 +6,7 @@ use provault_domain::care::VaultAlarm;
 use provault_domain::notification::SUBSCRIPTION_EVENTS;
 use provault_domain::topic::{validate_digest, validate_events};
 use provault_domain::{
-    BackupJobState, NotificationEvent, ResourceTrouble, RestoreJobState, SmtpTarget, SmtpTls,
+    BackupJobState, NotificationEvent, ResourceTrouble, RestoreJobState, SmtpTarget, SmtpTls, SnsTarget,
     Subscription, SubscriptionTarget, Verdict,
 };
 
@@ -127,6 +127,53 @@ fn what_could_never_be_delivered_to_is_refused_by_its_member() {
     }
 }
 
+fn sns() -> SnsTarget {
+    SnsTarget {
+        topic_arn: "arn:aws:sns:eu-central-1:123456789012:backups".to_owned(),
+        access_key_id: "AKIAIOSFODNN7EXAMPLE".to_owned(),
+        endpoint: None,
+    }
+}
+
+#[test]
+fn an_sns_topic_has_an_arn_a_key_and_maybe_an_endpoint() {
+    for arn in [
+        "arn:aws:sns:eu-central-1:123456789012:backups",
+        "arn:aws-cn:sns:cn-north-1:123456789012:backups_2.fifo",
+    ] {
+        SubscriptionTarget::Sns(SnsTarget { topic_arn: arn.to_owned(), ..sns() })
+            .validate()
+            .unwrap();
+    }
+    for endpoint in ["https://sns.example.org", "https://h:8443/", "http://127.0.0.1:1", "http://[::1]:1"]
+    {
+        let target = SnsTarget { endpoint: Some(endpoint.to_owned()), ..sns() };
+        SubscriptionTarget::Sns(target).validate().unwrap();
+    }
+    let endpoint = |text: &str| SnsTarget { endpoint: Some(text.to_owned()), ..sns() };
+    let arn = |text: &str| SnsTarget { topic_arn: text.to_owned(), ..sns() };
+    for (member, target) in [
+        ("Sns.TopicArn", arn("backups")),
+        ("Sns.TopicArn", arn("arn:aws:sqs:eu-central-1:123456789012:backups")),
+        ("Sns.TopicArn", arn("arn:aws:sns:eu-central-1:12345678901:backups")),
+        // The region becomes a part of a host name.
+        ("Sns.TopicArn", arn("arn:aws:sns:evil.example/:123456789012:backups")),
+        ("Sns.TopicArn", arn("arn:aws:sns:eu-central-1:123456789012:a:subscription")),
+        ("Sns.AccessKeyId", SnsTarget { access_key_id: "AKIA".to_owned(), ..sns() }),
+        ("Sns.AccessKeyId", SnsTarget { access_key_id: "AKIA/IOSFODNN7EXAMPLE".to_owned(), ..sns() }),
+        ("Sns.Endpoint", endpoint("http://sns.example.org")),
+        ("Sns.Endpoint", endpoint("http://localhost.example.org")),
+        ("Sns.Endpoint", endpoint("https://user@h")),
+        ("Sns.Endpoint", endpoint("https://h/path")),
+        ("Sns.Endpoint", endpoint("https://")),
+        ("Sns.Endpoint", endpoint("ftp://h")),
+    ] {
+        let shown = format!("{target:?}");
+        let error = SubscriptionTarget::Sns(target).validate().unwrap_err();
+        assert_eq!(error.member, member, "{shown}");
+    }
+}
+
 #[test]
 fn a_digest_has_a_length() {
     for good in [None, Some(1), Some(1440)] {
@@ -143,12 +190,14 @@ fn a_secret_is_strong_enough_and_has_a_use() {
     let with_user = SubscriptionTarget::Smtp(Box::new(smtp()));
     let without = SubscriptionTarget::Smtp(Box::new(SmtpTarget { user: None, ..smtp() }));
     let command = SubscriptionTarget::Command { command: vec!["/bin/x".to_owned()] };
+    let topic = SubscriptionTarget::Sns(sns());
     for (target, secret) in [
         (&webhook, None),
         (&webhook, Some("0123456789abcdef")),
         (&with_user, Some("p ä")),
         (&without, None),
         (&command, None),
+        (&topic, Some("wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY")),
     ] {
         target.validate_secret(secret).unwrap();
     }
@@ -160,6 +209,8 @@ fn a_secret_is_strong_enough_and_has_a_use() {
         (&with_user, Some("secret\r\nRSET")),
         (&without, Some("secret-secret-secret")),
         (&command, Some("secret-secret-secret")),
+        (&topic, None),
+        (&topic, Some("too-short")),
     ] {
         let error = target.validate_secret(secret).unwrap_err();
         assert_eq!(error.member, "Secret");

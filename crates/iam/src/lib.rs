@@ -41,5 +41,5 @@ pub use principal::{Principal, PrincipalError, PrincipalKind};
 pub use secret::Secret;
 pub use sigv4::{
     AuthError, MAX_CLOCK_SKEW, MAX_PRESIGNED_LIFETIME, Malformed, Mismatch, SERVICE, SignError,
-    SignedRequest, Verified, normalize_path, sign, verify,
+    SignedRequest, Verified, normalize_path, sign, sign_for, verify,
 };

@@ -1,4 +1,4 @@
-//! AWS Signature Version 4 for the service `backup`, both sides.
+//! AWS Signature Version 4: both sides for the service `backup`, the client's side for any.
 //!
 //! One piece of code makes the canonical request, and both [`verify`] and [`sign`] use it; tests
 //! hold it against botocore's signer and the Rust SDK's.
@@ -24,7 +24,7 @@ mod verify;
 
 pub use canonical::normalize_path;
 pub use error::{AuthError, Malformed, Mismatch};
-pub use sign::{SignError, sign};
+pub use sign::{SignError, sign, sign_for};
 pub use verify::{MAX_CLOCK_SKEW, MAX_PRESIGNED_LIFETIME, Verified, verify};
 
 use http::{HeaderMap, Method};

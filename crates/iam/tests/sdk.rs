@@ -109,7 +109,7 @@ fn shape() -> impl Strategy<Value = Shape> {
 }
 
 /// Signs in place, as an SDK client does.
-fn sign_with_sdk(shape: &mut Shape, key: &AccessKey) {
+fn sign_with_sdk(service: &str, shape: &mut Shape, key: &AccessKey) {
     let identity = aws_credential_types::Credentials::new(
         &key.access_key_id,
         key.secret.expose_secret(),
@@ -129,7 +129,7 @@ fn sign_with_sdk(shape: &mut Shape, key: &AccessKey) {
     let params = v4::SigningParams::builder()
         .identity(&identity)
         .region("eu-central-1")
-        .name("backup")
+        .name(service)
         .time(SystemTime::from(shape.now))
         .settings(settings)
         .build()
@@ -165,7 +165,7 @@ proptest! {
     fn what_the_sdk_signs_verifies(mut shape in shape(), at in any::<prop::sample::Index>()) {
         let key = key("AKIASDK2345672345672", "wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY",
             shape.token.as_deref());
-        sign_with_sdk(&mut shape, &key);
+        sign_with_sdk("backup", &mut shape, &key);
         let verified = shape.request.verify(&key, shape.now);
         prop_assert!(verified.is_ok(), "{:?} for {:?}", verified, shape.request);
         let verified = verified.unwrap();
@@ -194,7 +194,8 @@ proptest! {
         let key = key("AKIASDK2345672345672", "wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY",
             shape.token.as_deref());
         let mut theirs = Shape { presigned: false, hashed: false, ..shape.clone() };
-        sign_with_sdk(&mut theirs, &key);
+        let mut elsewhere = theirs.clone();
+        sign_with_sdk("backup", &mut theirs, &key);
         let mut ours = shape.request.clone();
         let added =
             provault_iam::sign(&ours.as_signed(), &key.credentials(), "eu-central-1", shape.now)
@@ -202,5 +203,11 @@ proptest! {
         ours.headers.extend(added);
         prop_assert_eq!(&ours.headers["authorization"], &theirs.request.headers["authorization"]);
         prop_assert!(ours.verify(&key, shape.now).is_ok());
+
+        sign_with_sdk("sns", &mut elsewhere, &key);
+        let unsigned = shape.request.clone();
+        let added = provault_iam::sign_for(
+            "sns", &unsigned.as_signed(), &key.credentials(), "eu-central-1", shape.now).unwrap();
+        prop_assert_eq!(&added["authorization"], &elsewhere.request.headers["authorization"]);
     }
 }

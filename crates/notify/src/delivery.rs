@@ -5,7 +5,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use provault_domain::{AccountId, Arn, SubscriptionTarget};
 
-use crate::{Message, command, mail_file, smtp, webhook};
+use crate::{Message, command, mail_file, smtp, sns, webhook};
 
 /// How long a delivery to a webhook may take in all, unless something else is wanted.
 pub const DEFAULT_TIME_LIMIT: Duration = Duration::from_secs(10);
@@ -16,9 +16,9 @@ const PATIENT_TIME_LIMIT: Duration = Duration::from_secs(30);
 /// 30 for a mail server or a command.
 pub fn time_limit(target: &SubscriptionTarget) -> Duration {
     match target {
-        SubscriptionTarget::Webhook { .. } | SubscriptionTarget::MailFile { .. } => {
-            DEFAULT_TIME_LIMIT
-        }
+        SubscriptionTarget::Webhook { .. }
+        | SubscriptionTarget::MailFile { .. }
+        | SubscriptionTarget::Sns(_) => DEFAULT_TIME_LIMIT,
         SubscriptionTarget::Smtp(_) | SubscriptionTarget::Command { .. } => PATIENT_TIME_LIMIT,
     }
 }
@@ -33,7 +33,7 @@ pub struct DeliveryContext {
     pub topic_arn: Arn,
     /// When the event happened; the `Timestamp` of the envelope and the `Date` of the mail.
     pub at: Timestamp,
-    /// When this try begins; what a webhook's signature is dated with.
+    /// When this try begins; what the signature of a webhook or for SNS is dated with.
     pub now: Timestamp,
     /// The subscription that receives it.
     pub subscription_id: String,
@@ -81,6 +81,8 @@ impl DeliveryError {
 ///   longer than the time limit may have the message all the same; the retry bears the same id.
 /// * A mail file is there completely or not at all, and written once for a delivery id.
 /// * A mail server has it when it says so. It refuses it for good with 5xx, for now with 4xx.
+/// * An SNS topic has it when it says so. What its access key may not do, and a topic that is not
+///   there, are refusals for good; throttling and errors of the service are for now.
 /// * A command has it when it ends with exit status 0; anything else is worth a retry.
 pub fn deliver(
     target: &SubscriptionTarget,
@@ -94,6 +96,7 @@ pub fn deliver(
             mail_file::deliver(directory, to, message, context)
         }
         SubscriptionTarget::Smtp(server) => smtp::deliver(server, secret, message, context),
+        SubscriptionTarget::Sns(topic) => sns::deliver(topic, secret, message, context),
         SubscriptionTarget::Command { command } => command::deliver(command, message, context),
     });
     match &result {

@@ -39,6 +39,7 @@ mod message;
 mod quote;
 mod retry;
 mod smtp;
+mod sns;
 mod webhook;
 
 pub use delivery::{

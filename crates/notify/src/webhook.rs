@@ -11,7 +11,7 @@ use crate::quote::quote;
 use crate::{DeliveryContext, DeliveryError, Message, Receipt, envelope};
 
 /// Bytes of an answer that are read; what a receiver has to say beyond that is of no use here.
-const LONGEST_ANSWER: u64 = 64 * 1024;
+pub(crate) const LONGEST_ANSWER: u64 = 64 * 1024;
 /// Seconds since 1970 at which a signed request was made.
 const TIMESTAMP_HEADER: &str = "x-provault-timestamp";
 /// `sha256=` and the signature in hexadecimal.
@@ -26,17 +26,7 @@ pub(crate) fn deliver(
     let (origin, loopback) = origin(url)?;
     let body = envelope::json(message, context)?;
 
-    let mut config = Agent::config_builder()
-        .timeout_global(Some(context.time_limit))
-        .max_redirects(0)
-        .http_status_as_error(false)
-        .user_agent("Provault notification agent");
-    if loopback {
-        // A proxy named by the environment has its own idea of what "this machine" is.
-        config = config.proxy(None);
-    }
-    let agent: Agent = config.build().into();
-    let mut request = agent
+    let mut request = agent(loopback, context)
         .post(url)
         .header("content-type", "text/plain; charset=UTF-8")
         .header("x-amz-sns-message-type", "Notification")
@@ -58,6 +48,20 @@ pub(crate) fn deliver(
         Ok(answer) => judge(answer, &origin),
         Err(error) => Err(unreached(&error, &origin, context)),
     }
+}
+
+/// What makes one request, within the time limit and without following redirects.
+pub(crate) fn agent(loopback: bool, context: &DeliveryContext) -> Agent {
+    let mut config = Agent::config_builder()
+        .timeout_global(Some(context.time_limit))
+        .max_redirects(0)
+        .http_status_as_error(false)
+        .user_agent("Provault notification agent");
+    if loopback {
+        // A proxy named by the environment has its own idea of what "this machine" is.
+        config = config.proxy(None);
+    }
+    config.build().into()
 }
 
 /// HMAC-SHA256 under the secret's bytes of the timestamp, a full stop and the body, in hexadecimal.
@@ -107,7 +111,7 @@ fn judge(mut answer: Response<ureq::Body>, origin: &str) -> Result<Receipt, Deli
     }
 }
 
-fn unreached(error: &ureq::Error, origin: &str, context: &DeliveryContext) -> DeliveryError {
+pub(crate) fn unreached(error: &ureq::Error, origin: &str, context: &DeliveryContext) -> DeliveryError {
     match error {
         ureq::Error::BadUri(_) | ureq::Error::Http(_) => DeliveryError::never(format!(
             "the request to {origin} cannot be made: check the subscription's address."
@@ -125,7 +129,7 @@ fn unreached(error: &ureq::Error, origin: &str, context: &DeliveryContext) -> De
 }
 
 /// Scheme, host and port of `url`, and whether that is this machine. The rest may be a secret.
-fn origin(url: &str) -> Result<(String, bool), DeliveryError> {
+pub(crate) fn origin(url: &str) -> Result<(String, bool), DeliveryError> {
     let bad = || {
         DeliveryError::never(
             "the subscription's webhook address is not one; use http://HOST/PATH or \

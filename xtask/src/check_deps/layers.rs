@@ -17,7 +17,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("provault-repository", &[]),
     (TESTKIT, &[]),
     ("provault-catalog", &["provault-domain"]),
-    ("provault-notify", &["provault-domain"]),
+    ("provault-notify", &["provault-domain", "provault-iam"]),
     ("provault-driver", &["provault-domain"]),
     ("provault-cli", &["provault-wire", "provault-iam"]),
     ("provault-proof", &["provault-domain", "provault-driver"]),

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::str::FromStr;
 
-use provault_wire::provault::{MailFile, Smtp, SubscribeInput};
+use provault_wire::provault::{MailFile, Smtp, Sns, SubscribeInput};
 
 use super::{absolute, random_digits};
 use crate::error::CliError;
@@ -23,6 +23,9 @@ struct Kind {
     /// Directory of the server into which every notification is written as an e-mail
     #[arg(long, value_name = "DIR", requires = "mail_to")]
     mail_dir: Option<PathBuf>,
+    /// Topic of Amazon SNS that gets every notification
+    #[arg(long, value_name = "ARN", requires = "sns_access_key", requires = "secret_file")]
+    sns: Option<String>,
     /// Program of the server's machine, with its arguments, that gets every notification on its
     /// standard input, in an SNS envelope. Split into words as a shell does, but no shell runs. The
     /// server must have been started with --allow-command-subscriptions
@@ -38,33 +41,39 @@ pub struct ReceiverArgs {
     #[command(flatten)]
     kind: Kind,
     /// Sign what the webhook gets with the secret in the first line of this file, - for standard
-    /// input
+    /// input; with --sns, the file whose first line is the secret access key
     #[arg(long, value_name = "FILE", conflicts_with_all = ["smtp", "mail_dir", "command", "new_secret"])]
     secret_file: Option<PathBuf>,
     /// Sign what the webhook gets with a new secret, which is printed once, after the id
-    #[arg(long, conflicts_with_all = ["smtp", "mail_dir", "command"])]
+    #[arg(long, conflicts_with_all = ["smtp", "mail_dir", "sns", "command"])]
     new_secret: bool,
+    /// Id of the access key that may publish to the SNS topic
+    #[arg(long, value_name = "ID", conflicts_with_all = ["webhook", "smtp", "mail_dir", "command"])]
+    sns_access_key: Option<String>,
+    /// Address in place of Amazon's own, such as that of another service that speaks SNS
+    #[arg(long, value_name = "URL", conflicts_with_all = ["webhook", "smtp", "mail_dir", "command"])]
+    sns_endpoint: Option<String>,
     /// The e-mail's receiver
-    #[arg(long, value_name = "ADDRESS", conflicts_with_all = ["webhook", "command"])]
+    #[arg(long, value_name = "ADDRESS", conflicts_with_all = ["webhook", "sns", "command"])]
     mail_to: Option<String>,
     /// The e-mail's sender
-    #[arg(long, value_name = "ADDRESS", conflicts_with_all = ["webhook", "mail_dir", "command"])]
+    #[arg(long, value_name = "ADDRESS", conflicts_with_all = ["webhook", "mail_dir", "sns", "command"])]
     mail_from: Option<String>,
     /// How the connection to the mail server is protected; none is only for one on the server's own
     /// machine [default: starttls]
-    #[arg(long, value_name = "MODE", conflicts_with_all = ["webhook", "mail_dir", "command"],
+    #[arg(long, value_name = "MODE", conflicts_with_all = ["webhook", "mail_dir", "sns", "command"],
           value_parser = ["starttls", "implicit", "none"])]
     smtp_tls: Option<String>,
     /// User of the mail server
     #[arg(long, value_name = "NAME", requires = "password_file",
-          conflicts_with_all = ["webhook", "mail_dir", "command"])]
+          conflicts_with_all = ["webhook", "mail_dir", "sns", "command"])]
     smtp_user: Option<String>,
     /// File whose first line is the user's password, - for standard input
     #[arg(long, value_name = "FILE", requires = "smtp_user")]
     password_file: Option<PathBuf>,
     /// PEM file, on the server's machine, with the authorities that may vouch for the mail server
     /// [default: those of the public web]
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["webhook", "mail_dir", "command"])]
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["webhook", "mail_dir", "sns", "command"])]
     ca_file: Option<PathBuf>,
     /// Only this event, such as BACKUP_JOB_FAILED or RESTORE_TEST_NOT_PASSED; may be repeated
     /// [default: all that come to the topic]
@@ -98,10 +107,13 @@ impl ReceiverArgs {
             }
             (None, None) => (None, None),
         };
+        let (id, endpoint) = (self.sns_access_key.unwrap_or_default(), self.sns_endpoint);
+        let sns = |topic_arn| Sns { topic_arn, access_key_id: id, endpoint };
         Ok(SubscribeInput {
             webhook: self.kind.webhook,
             mail_file,
             smtp,
+            sns: self.kind.sns.map(sns),
             command: self.kind.command.map(|command| command.0),
             events: self.events,
             digest_minutes: self.digest,

@@ -111,6 +111,9 @@ fn receiver(s: &Subscription) -> String {
     if let Some(mail) = &s.mail_file {
         return format!("mail to {} in {}", mail.to, mail.directory);
     }
+    if let Some(sns) = &s.sns {
+        return format!("SNS topic {}", sns.topic_arn);
+    }
     if let Some(smtp) = &s.smtp {
         let port = smtp.port.map_or_else(String::new, |port| format!(":{port}"));
         return format!("mail to {} through {}{port}", smtp.to, smtp.server);

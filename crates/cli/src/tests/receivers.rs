@@ -62,6 +62,12 @@ fn receivers_of_every_kind() {
         "From": "p@h", "To": "o@h", "CaFile": "/etc/ca.pem" });
     assert_eq!(sent(&server), json!({ "Smtp": full, "Secret": secret }));
 
+    let topic = "arn:aws:sns:eu-central-1:123456789012:backups";
+    let sns = ["--sns", topic, "--sns-access-key", "AKIAIOSFODNN7EXAMPLE", "--secret-file", file];
+    subscribe(&server, &sns);
+    let target = json!({ "TopicArn": topic, "AccessKeyId": "AKIAIOSFODNN7EXAMPLE" });
+    assert_eq!(sent(&server), json!({ "Sns": target, "Secret": secret }));
+
     subscribe(&server, &["--command", "/usr/bin/page --who 'on call'"]);
     assert_eq!(sent(&server), json!({ "Command": ["/usr/bin/page", "--who", "on call"] }));
     subscribe(&server, &["--mail-dir", "/var/spool/x", "--mail-to", "o@h", "--digest", "60"]);
@@ -101,6 +107,9 @@ fn options_that_do_not_belong_together_are_refused() {
         &[&smtp[..], &["--password-file", "f"]].concat()[..],
         &[&smtp[..], &["--smtp-tls", "perhaps"]].concat()[..],
         &[&smtp[..], &["--new-secret"]].concat()[..],
+        &["--sns", "arn", "--sns-access-key", "AKIA"],
+        &["--sns", "arn", "--secret-file", "f"],
+        &["--webhook", "http://h", "--sns-endpoint", "https://h"],
         &["--mail-dir", "/d", "--mail-to", "o@h", "--ca-file", "/f"],
     ] {
         let line = [&["topic", "subscribe", "ops"], options].concat();

@@ -4,19 +4,20 @@ use hmac::{Hmac, KeyInit as _, Mac as _};
 use sha2::{Digest as _, Sha256};
 use zeroize::Zeroizing;
 
-use super::{ALGORITHM, SERVICE, TERMINATOR};
+use super::{ALGORITHM, TERMINATOR};
 use crate::Secret;
 
-/// Where and when a signature holds: `DATE/REGION/backup/aws4_request`.
+/// Where, when and for whom a signature holds: `DATE/REGION/SERVICE/aws4_request`.
 pub(super) struct Scope<'a> {
     /// `YYYYMMDD`.
     pub date: &'a str,
     pub region: &'a str,
+    pub service: &'a str,
 }
 
 impl Scope<'_> {
     pub(super) fn text(&self) -> String {
-        format!("{}/{}/{SERVICE}/{TERMINATOR}", self.date, self.region)
+        format!("{}/{}/{}/{TERMINATOR}", self.date, self.region, self.service)
     }
 }
 
@@ -30,7 +31,7 @@ pub(super) fn string_to_sign(amz_date: &str, scope: &Scope<'_>, canonical: &[u8]
 pub(super) fn mac(secret: &Secret, scope: &Scope<'_>, text: &str) -> Hmac<Sha256> {
     let start = Zeroizing::new(format!("AWS4{}", secret.expose_secret()));
     let mut key = Zeroizing::new(digest(start.as_bytes(), scope.date));
-    for part in [scope.region, SERVICE, TERMINATOR] {
+    for part in [scope.region, scope.service, TERMINATOR] {
         key = Zeroizing::new(digest(key.as_slice(), part));
     }
     keyed(key.as_slice(), text.as_bytes())

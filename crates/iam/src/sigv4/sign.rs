@@ -9,7 +9,7 @@ use thiserror::Error;
 use super::canonical::{QueryForm, canonical_request};
 use super::date;
 use super::key::{self, Scope};
-use super::{ALGORITHM, SignedRequest, X_AMZ_DATE, X_AMZ_SECURITY_TOKEN};
+use super::{ALGORITHM, SERVICE, SignedRequest, X_AMZ_DATE, X_AMZ_SECURITY_TOKEN};
 use crate::Credentials;
 
 /// Headers that a client library or proxy may add or change after signing.
@@ -40,13 +40,24 @@ pub enum SignError {
     Region,
 }
 
-/// Signs a request and returns the headers to set on it, replacing those of the same name:
+/// Signs a request to a server of Provault: [`sign_for`] the service [`SERVICE`].
+pub fn sign(
+    request: &SignedRequest<'_>,
+    credentials: &Credentials,
+    region: &str,
+    now: Timestamp,
+) -> Result<HeaderMap, SignError> {
+    sign_for(SERVICE, request, credentials, region, now)
+}
+
+/// Signs a request to `service`, such as `sns`, and returns the headers to set on it, replacing those of the same name:
 /// `x-amz-date`, `authorization` and, for temporary credentials, `x-amz-security-token`.
 ///
 /// Every header already in `request.headers` is signed (`host` must be there), except those that
 /// are known to change on the way, such as `user-agent`. Send the path, the query and the body
 /// exactly as given here.
-pub fn sign(
+pub fn sign_for(
+    service: &str,
     request: &SignedRequest<'_>,
     credentials: &Credentials,
     region: &str,
@@ -86,7 +97,7 @@ pub fn sign(
     let canonical = canonical_request(&complete, &signed, &payload_hash, QueryForm::Encoded)
         // `signed` was taken from these very headers; `host` is the one a caller can forget.
         .map_err(|_| SignError::MissingHost)?;
-    let scope = Scope { date: &amz_date[..8], region };
+    let scope = Scope { date: &amz_date[..8], region, service };
     let text = key::string_to_sign(&amz_date, &scope, &canonical);
     let mac = key::mac(&credentials.secret_access_key, &scope, &text);
     let signature = hex::encode(mac.finalize().into_bytes());

@@ -8,7 +8,7 @@ use super::authorization::Claim;
 use super::canonical::{QueryForm, canonical_request};
 use super::error::{AuthError, Mismatch};
 use super::key::{self, Scope};
-use super::{SignedRequest, X_AMZ_CONTENT_SHA256};
+use super::{SERVICE, SignedRequest, X_AMZ_CONTENT_SHA256};
 use crate::{AccessKey, KeyStatus, Principal};
 
 /// How far a request's date may lie from the server's clock, before or after it: AWS's 15 minutes.
@@ -119,7 +119,7 @@ fn check_signature(
         return Err(wrong().into());
     }
     let presented = hex::decode(&claim.signature).map_err(|_| wrong())?;
-    let scope = Scope { date: &claim.scope_date, region: &claim.region };
+    let scope = Scope { date: &claim.scope_date, region: &claim.region, service: SERVICE };
     for form in [QueryForm::Encoded, QueryForm::AsSent] {
         let canonical = canonical_request(request, &claim.signed_headers, payload_hash, form)
             .map_err(|name| Mismatch::AbsentHeader { name: name.to_owned() })?;

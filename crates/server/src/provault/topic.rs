@@ -1,7 +1,7 @@
 //! Subscriptions and deliveries.
 
 use provault_app::{DeliveryState, DeliveryView, NewSubscription};
-use provault_domain::{SmtpTarget, SmtpTls, Subscription, SubscriptionTarget};
+use provault_domain::{SmtpTarget, SmtpTls, SnsTarget, Subscription, SubscriptionTarget};
 use provault_wire::ServiceError;
 use provault_wire::provault as wire;
 
@@ -11,14 +11,23 @@ use crate::convert::epoch;
 
 pub(super) async fn subscribe(call: &Call<'_>, topic: &str) -> Answered {
     let input: wire::SubscribeInput = call.input()?;
-    let target = match (input.webhook, input.mail_file, input.smtp, input.command) {
-        (Some(url), None, None, None) => SubscriptionTarget::Webhook { url },
-        (None, Some(mail), None, None) => {
-            SubscriptionTarget::MailFile { directory: mail.directory, to: mail.to }
-        }
-        (None, None, Some(smtp), None) => SubscriptionTarget::Smtp(Box::new(mail_server(smtp)?)),
-        (None, None, None, Some(command)) => SubscriptionTarget::Command { command },
-        _ => return Err(invalid("Give exactly one of Webhook, MailFile, Smtp and Command.")),
+    let mail_file = input
+        .mail_file
+        .map(|mail| SubscriptionTarget::MailFile { directory: mail.directory, to: mail.to });
+    let smtp = input.smtp.map(mail_server).transpose()?;
+    let sns = input.sns.map(|wire::Sns { topic_arn, access_key_id, endpoint }| {
+        SubscriptionTarget::Sns(SnsTarget { topic_arn, access_key_id, endpoint })
+    });
+    let given = [
+        input.webhook.map(|url| SubscriptionTarget::Webhook { url }),
+        mail_file,
+        smtp.map(|smtp| SubscriptionTarget::Smtp(Box::new(smtp))),
+        sns,
+        input.command.map(|command| SubscriptionTarget::Command { command }),
+    ];
+    let mut given = given.into_iter().flatten();
+    let (Some(target), None) = (given.next(), given.next()) else {
+        return Err(invalid("Give exactly one of Webhook, MailFile, Smtp, Sns and Command."));
     };
     let new = NewSubscription {
         target,
@@ -85,6 +94,7 @@ fn subscription(subscription: Subscription) -> wire::Subscription {
         webhook: None,
         mail_file: None,
         smtp: None,
+        sns: None,
         command: None,
         events: subscription.events,
         digest_minutes: subscription.digest_minutes,
@@ -106,6 +116,9 @@ fn subscription(subscription: Subscription) -> wire::Subscription {
                 to: smtp.to,
                 ca_file: smtp.ca_file,
             });
+        }
+        SubscriptionTarget::Sns(SnsTarget { topic_arn, access_key_id, endpoint }) => {
+            shown.sns = Some(wire::Sns { topic_arn, access_key_id, endpoint });
         }
         SubscriptionTarget::Command { command } => shown.command = Some(command),
     }

@@ -5,7 +5,8 @@ use serde::{Deserialize, Serialize};
 use super::EpochSeconds;
 
 message! {
-    /// Adds a receiver to a topic; exactly one of `Webhook`, `MailFile`, `Smtp` and `Command`.
+    /// Adds a receiver to a topic; exactly one of `Webhook`, `MailFile`, `Smtp`, `Sns` and
+    /// `Command`.
     SubscribeInput {
         /// `http://` or `https://` address that gets an SNS envelope by POST.
         #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -16,6 +17,9 @@ message! {
         /// E-mail handed to a mail server.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         smtp: Option<Smtp>,
+        /// A topic of Amazon SNS.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        sns: Option<Sns>,
         /// Absolute path of a program on the server, and its arguments.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         command: Option<Vec<String>>,
@@ -26,8 +30,8 @@ message! {
         /// each by itself and at once when absent.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         digest_minutes: Option<u32>,
-        /// What signs a webhook's messages, 16 to 1024 visible ASCII characters, or the password of
-        /// `Smtp.User`. No answer has it.
+        /// What signs a webhook's messages, 16 to 1024 visible ASCII characters, the password of
+        /// `Smtp.User`, or the secret access key of `Sns.AccessKeyId`. No answer has it.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         secret: Option<String>,
     }
@@ -68,6 +72,20 @@ message! {
 }
 
 message! {
+    /// A topic of Amazon SNS, or of a service that speaks its protocol.
+    Sns {
+        /// `arn:aws:sns:REGION:ACCOUNT:NAME`.
+        topic_arn: String,
+        /// Whose secret access key, the `Secret`, signs; it needs `sns:Publish`.
+        access_key_id: String,
+        /// Address in place of Amazon's own for the topic's region; `https://`, or `http://` on the
+        /// server's own machine.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        endpoint: Option<String>,
+    }
+}
+
+message! {
     /// A receiver.
     Subscription {
         /// UUID.
@@ -83,6 +101,9 @@ message! {
         /// Through which mail server to whom.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         smtp: Option<Smtp>,
+        /// To which topic of Amazon SNS it publishes.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        sns: Option<Sns>,
         /// What it runs.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         command: Option<Vec<String>>,
@@ -92,7 +113,7 @@ message! {
         /// How many minutes events are collected, if they are.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         digest_minutes: Option<u32>,
-        /// Whether it has a secret: a webhook that signs, a mail server's user.
+        /// Whether it has a secret: a webhook that signs, a mail server's user, SNS.
         #[serde(default)]
         has_secret: bool,
         /// When it was made.
