@@ -12,6 +12,7 @@ mod check_deps;
 mod check_docs;
 mod fuzz;
 mod gen_wire;
+mod package;
 mod soak;
 mod test;
 
@@ -44,6 +45,11 @@ const TASKS: &[Task] = &[
         "soak",
         "wreck the program and look whether anything is lost; --count N (300), --seed S",
         soak::run,
+    ),
+    (
+        "package",
+        "a static program and a .deb in target/package; --try installs them on clean roots",
+        package::run,
     ),
     ("check-deps", "rooms depend downwards only, files stay short", check_deps::run),
     ("check-docs", "links and file names in the documentation lead somewhere", check_docs::run),

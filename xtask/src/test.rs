@@ -12,7 +12,7 @@
 //! line. A missing tool is no such reason: it is a failure that names what to install.
 
 pub(crate) mod command;
-mod count;
+pub(crate) mod count;
 mod lab;
 mod not_tested;
 mod suite;
@@ -92,6 +92,15 @@ const STEPS: &[Step] = &[
     Step { name: "doctest", about: "examples in documentation", vital: false, run: suite::doctest },
     Step { name: "doc", about: "cargo doc, warnings denied", vital: false, run: suite::doc },
     Step { name: "lab", about: "the lab, as a user runs it", vital: false, run: lab::run },
+    Step {
+        name: "package",
+        about: "the static program and the .deb, used on clean roots",
+        vital: false,
+        run: |e| {
+            crate::package::make(e)?;
+            Ok(crate::package::try_out(e)?)
+        },
+    },
 ];
 
 /// Runs the task with the arguments after its name.

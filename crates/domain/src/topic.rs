@@ -278,8 +278,7 @@ impl SnsTarget {
         let parts: Vec<&str> = self.topic_arn.split(':').collect();
         let [arn, partition, "sns", region, account, name] = parts[..] else { return None };
         let word = |text: &str, also: &str| {
-            !text.is_empty()
-                && text.chars().all(|c| c.is_ascii_alphanumeric() || also.contains(c))
+            !text.is_empty() && text.chars().all(|c| c.is_ascii_alphanumeric() || also.contains(c))
         };
         let good = arn == "arn"
             && word(partition, "-")
@@ -308,12 +307,12 @@ impl SnsTarget {
         }
         let Some(endpoint) = &self.endpoint else { return Ok(()) };
         let wrong = |why: &str| Err(Invalid::new("Sns.Endpoint", why));
-        let (host, tls) = match (endpoint.strip_prefix("https://"), endpoint.strip_prefix("http://"))
-        {
-            (Some(host), _) => (host, true),
-            (None, Some(host)) => (host, false),
-            (None, None) => return wrong("it must be https://HOST[:PORT]."),
-        };
+        let (host, tls) =
+            match (endpoint.strip_prefix("https://"), endpoint.strip_prefix("http://")) {
+                (Some(host), _) => (host, true),
+                (None, Some(host)) => (host, false),
+                (None, None) => return wrong("it must be https://HOST[:PORT]."),
+            };
         let host = host.strip_suffix('/').unwrap_or(host);
         if host.is_empty() || host.contains(|c: char| c.is_whitespace() || "/?#@".contains(c)) {
             return wrong("it must be https://HOST[:PORT], without a path and without a user.");

@@ -6,8 +6,8 @@ use provault_domain::care::VaultAlarm;
 use provault_domain::notification::SUBSCRIPTION_EVENTS;
 use provault_domain::topic::{validate_digest, validate_events};
 use provault_domain::{
-    BackupJobState, NotificationEvent, ResourceTrouble, RestoreJobState, SmtpTarget, SmtpTls, SnsTarget,
-    Subscription, SubscriptionTarget, Verdict,
+    BackupJobState, NotificationEvent, ResourceTrouble, RestoreJobState, SmtpTarget, SmtpTls,
+    SnsTarget, Subscription, SubscriptionTarget, Verdict,
 };
 
 const FAILED_TEST: NotificationEvent =
@@ -145,7 +145,8 @@ fn an_sns_topic_has_an_arn_a_key_and_maybe_an_endpoint() {
             .validate()
             .unwrap();
     }
-    for endpoint in ["https://sns.example.org", "https://h:8443/", "http://127.0.0.1:1", "http://[::1]:1"]
+    for endpoint in
+        ["https://sns.example.org", "https://h:8443/", "http://127.0.0.1:1", "http://[::1]:1"]
     {
         let target = SnsTarget { endpoint: Some(endpoint.to_owned()), ..sns() };
         SubscriptionTarget::Sns(target).validate().unwrap();
@@ -160,7 +161,10 @@ fn an_sns_topic_has_an_arn_a_key_and_maybe_an_endpoint() {
         ("Sns.TopicArn", arn("arn:aws:sns:evil.example/:123456789012:backups")),
         ("Sns.TopicArn", arn("arn:aws:sns:eu-central-1:123456789012:a:subscription")),
         ("Sns.AccessKeyId", SnsTarget { access_key_id: "AKIA".to_owned(), ..sns() }),
-        ("Sns.AccessKeyId", SnsTarget { access_key_id: "AKIA/IOSFODNN7EXAMPLE".to_owned(), ..sns() }),
+        (
+            "Sns.AccessKeyId",
+            SnsTarget { access_key_id: "AKIA/IOSFODNN7EXAMPLE".to_owned(), ..sns() },
+        ),
         ("Sns.Endpoint", endpoint("http://sns.example.org")),
         ("Sns.Endpoint", endpoint("http://localhost.example.org")),
         ("Sns.Endpoint", endpoint("https://user@h")),

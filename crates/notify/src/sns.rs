@@ -21,8 +21,13 @@ const LONGEST_SUBJECT: usize = 100;
 const FORM: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'~');
 /// Codes with a status of the client's fault that pass by themselves: too much at once, and a clock
 /// that was wrong.
-const PASSING: [&str; 5] =
-    ["Throttling", "ThrottledException", "KMSThrottlingException", "RequestExpired", "ExpiredToken"];
+const PASSING: [&str; 5] = [
+    "Throttling",
+    "ThrottledException",
+    "KMSThrottlingException",
+    "RequestExpired",
+    "ExpiredToken",
+];
 
 pub(crate) fn deliver(
     topic: &SnsTarget,
@@ -106,7 +111,7 @@ fn form(topic: &SnsTarget, name: &str, message: &Message, context: &DeliveryCont
         .collect();
     add("Subject", &subject);
     add("Message", &shortened(&message.text));
-    if name.ends_with(".fifo") {
+    if name.rsplit_once('.').is_some_and(|(_, kind)| kind == "fifo") {
         // One order for a topic of this server; a second try of a delivery is dropped there.
         add("MessageGroupId", &context.subscription_id);
         add("MessageDeduplicationId", &context.delivery_id);

@@ -111,7 +111,11 @@ fn judge(mut answer: Response<ureq::Body>, origin: &str) -> Result<Receipt, Deli
     }
 }
 
-pub(crate) fn unreached(error: &ureq::Error, origin: &str, context: &DeliveryContext) -> DeliveryError {
+pub(crate) fn unreached(
+    error: &ureq::Error,
+    origin: &str,
+    context: &DeliveryContext,
+) -> DeliveryError {
     match error {
         ureq::Error::BadUri(_) | ureq::Error::Http(_) => DeliveryError::never(format!(
             "the request to {origin} cannot be made: check the subscription's address."

@@ -124,8 +124,11 @@ fn what_arrives_is_the_message_signed_as_a_whole() {
     let (signed, _) = signed.split_once(',').unwrap();
     assert_eq!(signed, "content-type;host;x-amz-date");
     let mut headers = request.headers.clone();
-    let others: Vec<HeaderName> =
-        headers.keys().filter(|name| !signed.split(';').any(|s| s == name.as_str())).cloned().collect();
+    let others: Vec<HeaderName> = headers
+        .keys()
+        .filter(|name| !signed.split(';').any(|s| s == name.as_str()))
+        .cloned()
+        .collect();
     for name in others {
         headers.remove(name);
     }
