@@ -18,6 +18,9 @@ use crate::{body, dispatch, metrics, provault};
 
 /// What may be asked without a signature.
 const HEALTH: &str = "/provault/v1/health";
+/// Our own operations, described for tools; asked without a signature, since it is no secret.
+const OPEN_API: &str = "/provault/v1/openapi.json";
+const DESCRIPTION: &[u8] = include_bytes!("../../../docs/openapi.json");
 /// What is asked with a token of its own, because no collector signs.
 const METRICS: &str = "/provault/v1/metrics";
 
@@ -83,6 +86,9 @@ async fn answer(
     let (parts, body) = request.into_parts();
     if parts.method == Method::GET && parts.uri.path() == HEALTH {
         return Answer::json(&serde_json::json!({ "Status": "ok" }));
+    }
+    if parts.method == Method::GET && parts.uri.path() == OPEN_API {
+        return Ok(Answer::of_json(200, DESCRIPTION.to_vec()));
     }
     let options = &shared.options;
     if parts.uri.path() == METRICS {

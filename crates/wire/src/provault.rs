@@ -5,13 +5,16 @@
 //! an unknown member is refused by name: a setting with a typing error must not be forgotten in
 //! silence.
 //!
+//! `docs/openapi.json` is made of this table and of the types below:
+//! a test holds it to them, and writes it when `PROVAULT_WRITE_OPENAPI` is set.
+//!
 //! | method and path | action | input → output |
 //! |---|---|---|
 //! | `GET /server` | `provault:DescribeServer` | → [`ServerInfo`] |
 //! | `GET /status` | `provault:DescribeStatus` | → [`Status`] |
 //! | `GET /doctor` | `provault:DescribeHealth` | → [`Health`] |
 //! | `POST /resources` | `provault:AddResource` | [`AddResourceInput`] → [`Resource`] |
-//! | `GET /resources` | `provault:ListResources` | → [`ResourceList`] |
+//! | `GET /resources?maxResults=&nextToken=` | `provault:ListResources` | → [`ResourceList`] |
 //! | `GET /resources/{name or ARN}` | `provault:DescribeResource` | → [`Resource`] |
 //! | `POST /resources/{name or ARN}/tags` | `provault:TagResource` | [`ChangeTagsInput`] → [`Resource`] |
 //! | `POST /resources/{name or ARN}/exemption` | `provault:ExemptResource` | [`ExemptResourceInput`] → [`Resource`] |
@@ -20,7 +23,9 @@
 //! | `DELETE /resources/{name or ARN}` | `provault:RemoveResource` | |
 //! | `GET /recovery-points/{ARN}` | `provault:DescribeRecoveryPoint` | → [`PointRetention`] |
 //! | `POST /recovery-points/{ARN}/accept` | `provault:AcceptRecoveryPoint` | → [`PointRetention`] |
-//! | `POST /roles`, `GET /roles`, `DELETE /roles/{name or ARN}` | `provault:AddRole`, … | [`AddNameInput`] → [`Named`], [`NamedList`] |
+//! | `POST /roles` | `provault:AddRole` | [`AddNameInput`] → [`Named`] |
+//! | `GET /roles` | `provault:ListRoles` | → [`NamedList`] |
+//! | `DELETE /roles/{name or ARN}` | `provault:RemoveRole` | |
 //! | `POST /users` | `provault:AddUser` | [`AddUserInput`] → [`User`] |
 //! | `GET /users` | `provault:ListUsers` | → [`UserList`] |
 //! | `POST /users/{name}` | `provault:UpdateUser` | [`UpdateUserInput`] → [`User`] |
@@ -29,8 +34,12 @@
 //! | `POST /access-keys/{id}` | `provault:UpdateAccessKey` | [`UpdateAccessKeyInput`] → [`AccessKey`] |
 //! | `DELETE /access-keys/{id}` | `provault:DeleteAccessKey` | |
 //! | `GET /audit?since=&limit=` | `provault:ListAuditRecords` | → [`AuditRecordList`] |
-//! | `POST /keys`, `GET /keys`, `DELETE /keys/{name or ARN}` | `provault:AddKey`, … | [`AddNameInput`] → [`Named`], [`NamedList`] |
-//! | `POST /topics`, `GET /topics`, `DELETE /topics/{name or ARN}` | `provault:AddTopic`, … | [`AddNameInput`] → [`Named`], [`NamedList`] |
+//! | `POST /keys` | `provault:AddKey` | [`AddNameInput`] → [`Named`] |
+//! | `GET /keys` | `provault:ListKeys` | → [`NamedList`] |
+//! | `DELETE /keys/{name or ARN}` | `provault:RemoveKey` | |
+//! | `POST /topics` | `provault:AddTopic` | [`AddNameInput`] → [`Named`] |
+//! | `GET /topics` | `provault:ListTopics` | → [`NamedList`] |
+//! | `DELETE /topics/{name or ARN}` | `provault:RemoveTopic` | |
 //! | `POST /topics/{name or ARN}/subscriptions` | `provault:Subscribe` | [`SubscribeInput`] → [`Subscription`] |
 //! | `GET /topics/{name or ARN}/subscriptions` | `provault:ListSubscriptions` | → [`SubscriptionList`] |
 //! | `POST /subscriptions/{id}/test` | `provault:TestSubscription` | → [`SubscriptionTest`] |
@@ -70,12 +79,15 @@ macro_rules! message {
     ($(#[$meta:meta])* $name:ident { $($(#[$fmeta:meta])* $field:ident : $ty:ty),* $(,)? }) => {
         $(#[$meta])*
         #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+        #[cfg_attr(test, derive(schemars::JsonSchema))]
         #[serde(rename_all = "PascalCase", deny_unknown_fields)]
         pub struct $name { $($(#[$fmeta])* pub $field: $ty),* }
     };
 }
 
 mod care;
+#[cfg(test)]
+mod openapi;
 mod retention;
 mod status;
 mod topic;

@@ -123,6 +123,10 @@ macro_rules! operations {
             }
         }
 
+        /// Names of all operations.
+        #[cfg(test)]
+        const NAMES: &[&str] = &[$(stringify!($name)),*];
+
         fn find<'a>(method: &str, segments: &[&'a str]) -> Option<Operation<'a>> {
             match (method, segments) {
                 $(($method, $pattern) => Some(Operation::$name $(($label))?),)*
@@ -361,5 +365,35 @@ mod tests {
         assert_eq!(error(r#"{"Other":1,"#), "SerializationException");
         assert_eq!(error(r#"{"Other":1}"#), "InvalidParameterValueException");
         assert_eq!(error("{}"), "MissingParameterValueException");
+    }
+
+    /// What tools are told of is what is answered, all of it.
+    #[test]
+    fn the_description_for_tools_has_these_operations() {
+        let description: serde_json::Value =
+            serde_json::from_str(include_str!("../../../../docs/openapi.json")).unwrap();
+        let mut described = Vec::new();
+        for (path, methods) in description["paths"].as_object().unwrap() {
+            let segments: Vec<&str> = path.split('/').skip(1).collect();
+            for (method, operation) in methods.as_object().unwrap() {
+                let method = method.to_uppercase();
+                let found = find(&method, &segments).map(Operation::name);
+                let id = operation["operationId"].as_str().unwrap();
+                assert_eq!(found, Some(id), "{method} {path}");
+                let parameters = operation["parameters"].as_array().cloned().unwrap_or_default();
+                let keys: Vec<&str> = parameters
+                    .iter()
+                    .filter(|parameter| parameter["in"] == "query")
+                    .map(|parameter| parameter["name"].as_str().unwrap())
+                    .collect();
+                let known = find(&method, &segments).unwrap().query_keys();
+                assert_eq!(keys, known, "{method} {path}: the query");
+                described.push(id.to_owned());
+            }
+        }
+        described.sort_unstable();
+        let mut names = NAMES.to_vec();
+        names.sort_unstable();
+        assert_eq!(described, names);
     }
 }
