@@ -118,10 +118,7 @@ fn written_by_itself(environment: &Environment, program: &Path, tree: &Path) -> 
     let pages = tree.join("usr/share/man/man1");
     make(&pages)?;
     run(environment.command(program).arg("man").arg(&pages))?;
-    let listed = fs::read_dir(&pages).map_err(|e| format!("{}: {e}", pages.display()))?;
-    let mut files: Vec<PathBuf> = listed.flatten().map(|page| page.path()).collect();
-    files.sort();
-    run(environment.command("gzip").arg("-9n").args(&files))?;
+    run(environment.command("gzip").arg("-9nr").arg(&pages))?;
     let share = tree.join("usr/share");
     for (shell, place) in [
         ("bash", "bash-completion/completions/provault"),
