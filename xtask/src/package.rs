@@ -3,7 +3,7 @@
 //! One program for every Linux of its architecture, linked statically, and a Debian package of it with
 //! the unit, the settings, manual pages and completions. Against musl where the toolchain has that
 //! target; else against the static C library of the host, which is as free of the target's libraries
-//! (see `docs/decisions`). With `--try` both are used where nothing else is: the program alone in an
+//! (`docs/decisions/0031-static-program.md`). With `--try` both are used where nothing else is: the program alone in an
 //! empty root, the package in a Debian that was made for it.
 
 mod deb;
