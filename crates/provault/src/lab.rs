@@ -80,6 +80,7 @@ fn play(args: &LabArgs, global: &GlobalOptions, directory: &Path) -> Result<Exit
             missing_vault_not_found: false,
             storage: StorageOptions::default(),
             vault_storage: None,
+            sites: Vec::new(),
             tls: None,
             command_subscriptions: false,
         };

@@ -13,6 +13,7 @@ use provault_repository::{S3Options, StorageOptions};
 use provault_server::TlsFiles;
 
 use crate::instance::{Instance, InstanceOptions, TlsOptions};
+use crate::site::SiteOptions;
 use crate::storage_limits::StorageLimits;
 
 /// Where the server listens unless it is told otherwise.
@@ -70,6 +71,10 @@ pub struct ServeArgs {
     /// PROVAULT_VAULT_STORAGE, else vaults in the data directory]
     #[arg(long, value_name = "PATH|URL")]
     vault_storage: Option<String>,
+    /// A further region, with vaults, plans and jobs of its own, and where its new vaults are made, as for
+    /// --vault-storage [default: in the data directory]; may be repeated
+    #[arg(long, value_name = "REGION[=PATH|URL]")]
+    site: Vec<String>,
     #[command(flatten)]
     limits: StorageLimits,
     /// Let subscriptions run commands on this machine, as the server's user, for whoever has the root
@@ -114,6 +119,13 @@ pub fn run(args: &ServeArgs, global: &GlobalOptions) -> ExitCode {
             return ExitCode::from(USAGE);
         }
     };
+    let sites = match sites(&args.site, &storage) {
+        Ok(sites) => sites,
+        Err(message) => {
+            eprintln!("provault: {message}");
+            return ExitCode::from(USAGE);
+        }
+    };
     let files = args.tls_certificate.clone().zip(args.tls_key.clone());
     let files = files.map(|(certificate, key)| TlsFiles { certificate, key });
     let tls = (files.is_some() || args.tls_generate)
@@ -132,6 +144,7 @@ pub fn run(args: &ServeArgs, global: &GlobalOptions) -> ExitCode {
         missing_vault_not_found: args.missing_vault_not_found,
         storage,
         vault_storage,
+        sites,
         tls,
         command_subscriptions: args.allow_command_subscriptions,
     };
@@ -170,21 +183,44 @@ fn vault_storage(
         (None, Some(text)) => (VAULT_STORAGE, text),
         (None, None) => return Ok(None),
     };
+    place(said, &text, storage).map(Some)
+}
+
+/// The further regions.
+fn sites(given: &[String], storage: &StorageOptions) -> Result<Vec<SiteOptions>, String> {
+    let mut sites: Vec<SiteOptions> = Vec::new();
+    for text in given {
+        let (region, text) = match text.split_once('=') {
+            Some((region, text)) => (region, Some(text)),
+            None => (text.as_str(), None),
+        };
+        let region: Region = region.parse().map_err(|why| format!("--site: {why}"))?;
+        if sites.iter().any(|site| site.region == region) {
+            return Err(format!("--site: {region} is given twice; a region is one site."));
+        }
+        let vault_storage = text.map(|text| place("--site", text, storage)).transpose()?;
+        sites.push(SiteOptions { region, vault_storage });
+    }
+    Ok(sites)
+}
+
+/// A place for vaults that an option or a variable names.
+fn place(said: &str, text: &str, storage: &StorageOptions) -> Result<VaultPlace, String> {
     let wrong = |why: &dyn std::fmt::Display| format!("{said}: {why}");
     let place = if text.contains(':') {
-        VaultPlace::named(&text).map_err(|why| wrong(&why))?
+        VaultPlace::named(text).map_err(|why| wrong(&why))?
     } else {
         if text.is_empty() {
             return Err(wrong(&"it is empty; name a directory or s3://BUCKET/PREFIX."));
         }
-        let path = std::path::absolute(&text).map_err(|error| wrong(&error))?;
+        let path = std::path::absolute(text).map_err(|error| wrong(&error))?;
         VaultPlace::named(&path.to_string_lossy()).map_err(|why| wrong(&why))?
     };
     if place.directory().is_none() {
         // Tells of missing credentials and a missing file of authorities.
         place.open(storage).map_err(|error| wrong(&error.message))?;
     }
-    Ok(Some(place))
+    Ok(place)
 }
 
 /// The region asked for with `--region`, if any.
