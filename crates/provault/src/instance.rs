@@ -41,6 +41,8 @@ pub struct InstanceOptions {
     pub vault_storage: Option<VaultPlace>,
     /// Further regions.
     pub sites: Vec<SiteOptions>,
+    /// The catalog of the first region, `postgres://…`; nothing for SQLite in the data directory.
+    pub catalog: Option<String>,
     /// See `serve --allow-command-subscriptions`.
     pub command_subscriptions: bool,
     /// What HTTPS is spoken with; without it plain HTTP.
@@ -145,8 +147,21 @@ impl Instance {
         &self.sites[0].engine
     }
 
+    /// Waits for SIGINT or SIGTERM, or for another server that has taken the catalog: then its name is
+    /// the answer.
+    pub async fn until_told_to_stop(&mut self) -> Result<(), StartError> {
+        let lost = self.sites[0].lost();
+        tokio::select! {
+            () = Self::until_signal() => Ok(()),
+            () = lost => Err(StartError(
+                "another server has taken the catalog, so this one ends; see to it that only one is started."
+                    .to_owned(),
+            )),
+        }
+    }
+
     /// Waits for SIGINT or SIGTERM.
-    pub async fn until_signal(&self) {
+    pub async fn until_signal() {
         use tokio::signal::unix::{SignalKind, signal};
         let terminated = async {
             match signal(SignalKind::terminate()) {

@@ -81,6 +81,7 @@ fn play(args: &LabArgs, global: &GlobalOptions, directory: &Path) -> Result<Exit
             storage: StorageOptions::default(),
             vault_storage: None,
             sites: Vec::new(),
+            catalog: None,
             tls: None,
             command_subscriptions: false,
         };
@@ -98,7 +99,7 @@ fn play(args: &LabArgs, global: &GlobalOptions, directory: &Path) -> Result<Exit
     story.show(&outcome, &subject);
     if !args.once {
         story.what_next(&instance, &subject);
-        runtime.block_on(instance.until_signal());
+        runtime.block_on(Instance::until_signal());
     }
     runtime.block_on(instance.stop("The lab ended"));
     runtime.shutdown_timeout(LAST_PATIENCE);

@@ -20,6 +20,8 @@ use crate::storage_limits::StorageLimits;
 pub const DEFAULT_LISTEN: &str = "127.0.0.1:7070";
 /// Where new vaults are made, when no option says it.
 const VAULT_STORAGE: &str = "PROVAULT_VAULT_STORAGE";
+/// Where the catalog is, when no option says it.
+const CATALOG: &str = "PROVAULT_CATALOG";
 /// The exit code for a command line that cannot be followed, as clap's.
 pub(crate) const USAGE: u8 = 2;
 /// What a thread that hangs in a dead mount gets before the process ends without it.
@@ -71,6 +73,11 @@ pub struct ServeArgs {
     /// PROVAULT_VAULT_STORAGE, else vaults in the data directory]
     #[arg(long, value_name = "PATH|URL")]
     vault_storage: Option<String>,
+    /// The catalog of jobs and settings: postgres://USER@HOST/DATABASE. A password belongs into the file of
+    /// settings, PROVAULT_CATALOG or PostgreSQL's own password file, not onto the command line [default:
+    /// PROVAULT_CATALOG, else an SQLite file in the data directory]
+    #[arg(long, value_name = "URL")]
+    catalog: Option<String>,
     /// A further region, with vaults, plans and jobs of its own, and where its new vaults are made, as for
     /// --vault-storage [default: in the data directory]; may be repeated
     #[arg(long, value_name = "REGION[=PATH|URL]")]
@@ -119,6 +126,13 @@ pub fn run(args: &ServeArgs, global: &GlobalOptions) -> ExitCode {
             return ExitCode::from(USAGE);
         }
     };
+    let catalog = match catalog(args.catalog.as_deref()) {
+        Ok(catalog) => catalog,
+        Err(message) => {
+            eprintln!("provault: {message}");
+            return ExitCode::from(USAGE);
+        }
+    };
     let sites = match sites(&args.site, &storage) {
         Ok(sites) => sites,
         Err(message) => {
@@ -145,6 +159,7 @@ pub fn run(args: &ServeArgs, global: &GlobalOptions) -> ExitCode {
         storage,
         vault_storage,
         sites,
+        catalog,
         tls,
         command_subscriptions: args.allow_command_subscriptions,
     };
@@ -153,7 +168,7 @@ pub fn run(args: &ServeArgs, global: &GlobalOptions) -> ExitCode {
         Err(error) => return fail(&format!("the runtime could not be started: {error}")),
     };
     let code = runtime.block_on(async {
-        let instance = match Instance::start(options).await {
+        let mut instance = match Instance::start(options).await {
             Ok(instance) => instance,
             Err(error) => return fail(&error.to_string()),
         };
@@ -162,9 +177,12 @@ pub fn run(args: &ServeArgs, global: &GlobalOptions) -> ExitCode {
             data_dir = %instance.data_dir().display(),
             "ready"
         );
-        instance.until_signal().await;
+        let told = instance.until_told_to_stop().await;
         instance.stop("The server was stopped").await;
-        ExitCode::SUCCESS
+        match told {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => fail(&error.to_string()),
+        }
     });
     runtime.shutdown_timeout(LAST_PATIENCE);
     code
@@ -184,6 +202,29 @@ fn vault_storage(
         (None, None) => return Ok(None),
     };
     place(said, &text, storage).map(Some)
+}
+
+/// The catalog, from `--catalog` or the environment. The messages do not repeat it: it may hold a password.
+fn catalog(option: Option<&str>) -> Result<Option<String>, String> {
+    let variable = || std::env::var(CATALOG).ok().filter(|value| !value.is_empty());
+    let Some(url) = option.map(str::to_owned).or_else(variable) else { return Ok(None) };
+    if !url.starts_with("postgres://") && !url.starts_with("postgresql://") {
+        return Err("the catalog must be postgres://USER@HOST/DATABASE; leave it out for an SQLite file in the \
+             data directory."
+            .to_owned());
+    }
+    // Everybody on this machine sees the arguments of a process.
+    let is_shown = std::env::args().any(|argument| argument.contains(&url));
+    let login = url.split_once("://").and_then(|(_, rest)| rest.split_once('@'));
+    let has_password =
+        login.is_some_and(|(login, _)| login.contains(':')) || url.contains("password=");
+    if is_shown && has_password {
+        return Err(format!(
+            "the catalog's password stands on the command line, where everybody on this machine can read \
+             it; put the URL into {CATALOG} or the file of settings."
+        ));
+    }
+    Ok(Some(url))
 }
 
 /// The further regions.

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use nix::fcntl::Flock;
 use provault_app::{App, BootstrapError, Settings, Setup, region_of};
-use provault_catalog::Catalog;
+use provault_catalog::{Catalog, SoleUse};
 use provault_domain::{AccountId, Region};
 use provault_driver::Driver;
 use provault_driver_filesystem::FilesystemDriver;
@@ -36,6 +36,8 @@ pub struct Site {
     pub app: App,
     /// Where it keeps everything.
     pub data_dir: PathBuf,
+    /// The right to its catalog, until somebody waits for its loss.
+    sole_use: Option<SoleUse>,
     /// Held as long as the region is served.
     _lock: Flock<std::fs::File>,
 }
@@ -46,6 +48,7 @@ struct Opened {
     region: Option<Region>,
     vault_storage: Option<VaultPlace>,
     catalog: Catalog,
+    sole_use: SoleUse,
     lock: Flock<std::fs::File>,
 }
 
@@ -53,8 +56,13 @@ impl Site {
     /// Opens all regions, the first one of `options` before those of `sites`; none of them works yet.
     pub async fn open_all(options: &InstanceOptions) -> Result<Vec<Self>, StartError> {
         let mut opened = vec![
-            Opened::of(&options.data_dir, options.region.clone(), options.vault_storage.clone())
-                .await?,
+            Opened::of(
+                &options.data_dir,
+                options.catalog.as_deref(),
+                options.region.clone(),
+                options.vault_storage.clone(),
+            )
+            .await?,
         ];
         let below = opened[0].data_dir.join(SITES);
         let home = region_of(&opened[0].catalog, options.region.as_ref()).await;
@@ -67,7 +75,7 @@ impl Site {
         for site in &options.sites {
             let data_dir = below.join(site.region.as_str());
             let storage = site.vault_storage.clone();
-            opened.push(Opened::of(&data_dir, Some(site.region.clone()), storage).await?);
+            opened.push(Opened::of(&data_dir, None, Some(site.region.clone()), storage).await?);
         }
         tell_of_others(&below, &options.sites);
         // A directory of vaults is nobody's source and nobody's target, whichever region it is of.
@@ -88,6 +96,18 @@ impl Site {
         Ok(sites)
     }
 
+    /// Returns once another server has taken its catalog.
+    pub fn lost(&mut self) -> impl Future<Output = ()> + use<> {
+        let sole_use = self.sole_use.take();
+        async {
+            match sole_use {
+                Some(sole_use) => sole_use.lost().await,
+                // Somebody waits for it already.
+                None => std::future::pending().await,
+            }
+        }
+    }
+
     /// Lets it work.
     pub async fn start(&self) -> Result<Running, StartError> {
         let started = self.engine.start(true).await;
@@ -98,14 +118,19 @@ impl Site {
 impl Opened {
     async fn of(
         data_dir: &Path,
+        catalog: Option<&str>,
         region: Option<Region>,
         vault_storage: Option<VaultPlace>,
     ) -> Result<Self, StartError> {
         let (data_dir, lock) = hold(data_dir)?;
-        let url = format!("sqlite:{}", data_dir.join("catalog.db").display());
-        let catalog = Catalog::open(&url).await;
-        let catalog = catalog.map_err(|error| StartError::new("the catalog", error))?;
-        Ok(Self { data_dir, region, vault_storage, catalog, lock })
+        let wrong = |error| StartError::new("the catalog", error);
+        let url = catalog.map_or_else(
+            || format!("sqlite:{}", data_dir.join("catalog.db").display()),
+            str::to_owned,
+        );
+        let sole_use = Catalog::claim_sole_use(&url).await.map_err(wrong)?;
+        let catalog = Catalog::open(&url).await.map_err(wrong)?;
+        Ok(Self { data_dir, region, vault_storage, catalog, sole_use, lock })
     }
 
     async fn made(
@@ -143,7 +168,8 @@ impl Opened {
             Some(home) => App::open_site(setup, home).await,
         };
         let app = app.map_err(|error| StartError::new("the first records", error))?;
-        Ok(Site { engine, app, data_dir: self.data_dir, _lock: self.lock })
+        let sole_use = Some(self.sole_use);
+        Ok(Site { engine, app, data_dir: self.data_dir, sole_use, _lock: self.lock })
     }
 }
 
