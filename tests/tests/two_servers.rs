@@ -80,7 +80,7 @@ fn only_one_server_works_at_any_time() {
         child.wait().unwrap();
         started.then(|| TestServer::start_with(&second_dir, &start))
     });
-    let state = |server: &TestServer| server.program().json(&["job", "show", &id]);
+    let state = |server: &TestServer| server.program().json(&["jobs", "show", &id]);
     let ended = until("the job's end by the second", || {
         let job = state(&second);
         ["COMPLETED", "FAILED", "ABORTED"].contains(&job["State"].as_str()?).then_some(job)
