@@ -146,6 +146,12 @@ impl TestServer {
         assert_eq!(status.signal(), Some(9), "it was gone before: {status}\n{}", self.log_tail());
     }
 
+    /// Waits for its end by itself.
+    pub fn ended(&mut self) -> ExitStatus {
+        let mut child = self.child.take().unwrap();
+        until("the server's end", || child.try_wait().unwrap())
+    }
+
     /// Asks it to stop, as a service manager does, and waits for its end.
     pub fn stop(&mut self) -> ExitStatus {
         let mut child = self.child.take().unwrap();

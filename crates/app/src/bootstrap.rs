@@ -8,7 +8,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, RwLock};
 
-use provault_catalog::{AccessKeyRow, CatalogError};
+use provault_catalog::{AccessKeyRow, Catalog, CatalogError};
 use provault_domain::key::{DEFAULT_KEY, Key, KeyWrapper};
 use provault_domain::role::{DEFAULT_ROLE, Role};
 use provault_domain::vault::{BackupVault, DEFAULT_VAULT};
@@ -105,6 +105,16 @@ impl App {
     /// Makes sure of everything a server needs and gives the use cases over it. To be called
     /// before the engine is started.
     pub async fn open(setup: Setup) -> Result<Self> {
+        Self::open_with(setup, None).await
+    }
+
+    /// As [`App::open`], for a further region of the server that `home` is of: it has a catalog, keys and
+    /// vaults of its own, and its users are those of `home`.
+    pub async fn open_site(setup: Setup, home: &Self) -> Result<Self> {
+        Self::open_with(setup, Some(home.clone())).await
+    }
+
+    async fn open_with(setup: Setup, home: Option<Self>) -> Result<Self> {
         let Setup { engine, data_dir, account, region, settings } = setup;
         let account: AccountId =
             fixed(&engine, ACCOUNT_SETTING, "account", "--account-id", account, DEFAULT_ACCOUNT)
@@ -115,12 +125,18 @@ impl App {
         let key = default_key(&engine, &account, &region).await?;
         default_role(&engine, &account).await?;
         default_vault(&engine, &account, &region, key).await?;
-        let keys = access_keys(&engine, &account).await?;
         let credentials_path = data_dir.join(CREDENTIALS_FILE);
-        write_credentials(&credentials_path, &keys)?;
-        let users = engine.catalog().list_users(&account).await?;
-        let identities = Identities::new(keys, &users)?;
+        let identities = if home.is_some() {
+            // Asked of home, and never here.
+            Identities::new(Vec::new(), &[])?
+        } else {
+            let keys = access_keys(&engine, &account).await?;
+            write_credentials(&credentials_path, &keys)?;
+            let users = engine.catalog().list_users(&account).await?;
+            Identities::new(keys, &users)?
+        };
         let inner = Inner {
+            home,
             engine,
             account,
             region,
@@ -132,6 +148,13 @@ impl App {
         };
         Ok(Self { inner: Arc::new(inner) })
     }
+}
+
+/// The region that [`App::open`] will find in a catalog, or enter when it is new, by its name.
+pub async fn region_of(catalog: &Catalog, asked: Option<&Region>) -> Result<String> {
+    let stored = catalog.setting(REGION_SETTING).await?;
+    let asked = asked.map(ToString::to_string);
+    Ok(stored.or(asked).unwrap_or_else(|| DEFAULT_REGION.to_owned()))
 }
 
 /// A setting that the first start fixes for ever.

@@ -62,7 +62,9 @@ use provault_iam::AccessKey;
 use user::Identities;
 
 pub use backup_job::{BackupJobFilter, BackupJobView, StartBackup};
-pub use bootstrap::{BootstrapError, CREDENTIALS_FILE, DEFAULT_ACCOUNT, DEFAULT_REGION, Setup};
+pub use bootstrap::{
+    BootstrapError, CREDENTIALS_FILE, DEFAULT_ACCOUNT, DEFAULT_REGION, Setup, region_of,
+};
 pub use caller::Caller;
 pub use care::{CareUpdate, ImportVault, VaultCareReport};
 pub use delivery::DeliveryView;
@@ -131,6 +133,8 @@ pub struct App {
 }
 
 struct Inner {
+    /// The first region of the server, where identities are kept; nothing for that region itself.
+    home: Option<App>,
     engine: Engine,
     account: AccountId,
     region: Region,
@@ -150,7 +154,13 @@ impl App {
         &self.inner.account
     }
 
-    /// The region this server is.
+    /// The first region of the server: whoever may sign is entered there, and what changes users and
+    /// access keys is to be asked of it.
+    pub fn home(&self) -> &App {
+        self.inner.home.as_ref().unwrap_or(self)
+    }
+
+    /// The region these use cases are of.
     pub fn region(&self) -> &Region {
         &self.inner.region
     }
@@ -178,7 +188,7 @@ impl App {
 
     pub(crate) fn identities(&self) -> std::sync::RwLockReadGuard<'_, Identities> {
         // Every change is one map operation: there is nothing half done to protect from.
-        self.inner.identities.read().unwrap_or_else(PoisonError::into_inner)
+        self.home().inner.identities.read().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(crate) fn catalog(&self) -> &Catalog {

@@ -73,6 +73,11 @@ pub enum CatalogError {
         /// What is wrong with it.
         message: String,
     },
+    /// Another server uses the catalog, and one is all it can have.
+    #[error(
+        "another server uses this catalog: stop it first, or give this one a catalog of its own"
+    )]
+    InUse,
     /// The catalog was made by a newer program, which may keep things this one would break.
     #[error(
         "the catalog has schema version {found}, this program knows up to {known}: run the newer \

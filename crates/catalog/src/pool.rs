@@ -63,7 +63,7 @@ impl Catalog {
         sqlx::any::install_default_drivers();
         let catalog = if let Some(path) = url.strip_prefix("sqlite:") {
             Self::open_sqlite(path).await?
-        } else if url.starts_with("postgres://") || url.starts_with("postgresql://") {
+        } else if is_postgres(url) {
             Self::open_postgres(url).await?
         } else {
             return Err(CatalogError::Address {
@@ -168,8 +168,13 @@ async fn connect(
         .map_err(|e| unreachable_at(address, e))
 }
 
+/// Whether an address is one of PostgreSQL.
+pub(crate) fn is_postgres(url: &str) -> bool {
+    url.starts_with("postgres://") || url.starts_with("postgresql://")
+}
+
 /// The error with the address it is about.
-fn unreachable_at(address: &str, error: sqlx::Error) -> CatalogError {
+pub(crate) fn unreachable_at(address: &str, error: sqlx::Error) -> CatalogError {
     let url = without_password(address);
     if let sqlx::Error::Configuration(why) = error {
         return CatalogError::Address { url, why: why.to_string() };

@@ -5,24 +5,20 @@ use std::fs::{DirBuilder, File, OpenOptions};
 use std::net::{IpAddr, SocketAddr};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use nix::fcntl::{Flock, FlockArg};
-use provault_app::{App, Settings, Setup};
 use provault_catalog::Catalog;
 use provault_cli::ServerFile;
 use provault_domain::{AccountId, Region};
-use provault_driver_filesystem::FilesystemDriver;
-use provault_engine::{Engine, Parts, Running, VaultPlace};
-use provault_proof::HelperCommand;
+use provault_engine::{Engine, Running, VaultPlace};
 use provault_repository::{StorageOptions, real_directory};
 use provault_server::{Server, ServerOptions, Tls, TlsFiles};
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
 use crate::certificate;
-use crate::clock::SystemClock;
+use crate::site::{Site, SiteOptions};
 
 /// How often the age of a certificate that the server made is looked at.
 const RENEWED_EVERY: Duration = Duration::from_hours(24);
@@ -43,6 +39,10 @@ pub struct InstanceOptions {
     pub storage: StorageOptions,
     /// Where new vaults are made; nothing for `vaults` below the data directory.
     pub vault_storage: Option<VaultPlace>,
+    /// Further regions.
+    pub sites: Vec<SiteOptions>,
+    /// The catalog of the first region, `postgres://…`; nothing for SQLite in the data directory.
+    pub catalog: Option<String>,
     /// See `serve --allow-command-subscriptions`.
     pub command_subscriptions: bool,
     /// What HTTPS is spoken with; without it plain HTTP.
@@ -64,7 +64,7 @@ pub struct TlsOptions {
 pub struct StartError(String);
 
 impl StartError {
-    fn new(doing: &str, error: impl std::fmt::Display) -> Self {
+    pub(crate) fn new(doing: &str, error: impl std::fmt::Display) -> Self {
         Self(format!("{doing}: {error}"))
     }
 }
@@ -73,14 +73,13 @@ impl StartError {
 pub struct Instance {
     data_dir: PathBuf,
     endpoint: String,
-    engine: Engine,
-    running: Running,
+    /// The first region's before all others.
+    sites: Vec<Site>,
+    running: Vec<Running>,
     stop_http: oneshot::Sender<()>,
     http: JoinHandle<()>,
     /// Renews a certificate that the server made.
     renewals: Option<JoinHandle<()>>,
-    /// Held as long as the server runs; the system releases it when the process dies.
-    _lock: Flock<File>,
 }
 
 impl Instance {
@@ -88,38 +87,9 @@ impl Instance {
     /// finds everything again. A second server on the same directory is refused.
     pub async fn start(options: InstanceOptions) -> Result<Self, StartError> {
         refuse_planted_bug()?;
-        let (data_dir, lock) = hold(&options.data_dir)?;
-        let url = format!("sqlite:{}", data_dir.join("catalog.db").display());
-        let catalog =
-            Catalog::open(&url).await.map_err(|error| StartError::new("the catalog", error))?;
-        let others = vault_directories(&catalog, options.vault_storage.as_ref(), &options.storage)
-            .await
-            .map_err(|error| StartError::new("the catalog", error))?;
-        let files = FilesystemDriver::reserving(vec![data_dir.clone()]).and_by_name(others);
-        let engine = Engine::new(Parts {
-            catalog,
-            data_dir: data_dir.clone(),
-            clock: Arc::new(SystemClock::new()),
-            drivers: vec![Arc::new(files)],
-            helper: HelperCommand::this_program(["__isolate"]),
-            hostname: hostname(),
-            storage: options.storage,
-            vault_storage: options.vault_storage,
-            command_subscriptions: options.command_subscriptions,
-        })
-        .map_err(|error| StartError::new("the engine", error))?;
-        let app = App::open(Setup {
-            engine: engine.clone(),
-            data_dir: data_dir.clone(),
-            account: options.account_id,
-            region: options.region,
-            settings: Settings {
-                missing_vault_is_access_denied: !options.missing_vault_not_found,
-                ..Settings::default()
-            },
-        })
-        .await
-        .map_err(|error| StartError::new("the first records", error))?;
+        let mut sites = Site::open_all(&options).await?;
+        let home = sites.remove(0);
+        let (data_dir, app) = (home.data_dir.clone(), home.app.clone());
         let certificate = options
             .tls
             .map(|tls| Certificate::of(tls, &data_dir, options.listen.ip()))
@@ -130,12 +100,16 @@ impl Instance {
             metrics_token: Some(metrics_token(&data_dir)?),
             ..ServerOptions::default()
         };
-        let server = Server::bind(app.clone(), options.listen, limits)
+        let others = sites.iter().map(|site| site.app.clone()).collect();
+        let server = Server::bind_sites(app.clone(), others, options.listen, limits)
             .await
             .map_err(|error| StartError::new(&options.listen.to_string(), error))?;
         let endpoint = endpoint(server.local_addr(), certificate.as_ref());
-        let running =
-            engine.start(true).await.map_err(|error| StartError::new("the engine", error))?;
+        sites.insert(0, home);
+        let mut running = Vec::new();
+        for site in &sites {
+            running.push(site.start().await?);
+        }
         let file = ServerFile {
             endpoint: endpoint.clone(),
             region: app.region().to_string(),
@@ -155,7 +129,7 @@ impl Instance {
         });
         let renewals =
             certificate.map(|certificate| tokio::spawn(certificate.renewed(data_dir.clone())));
-        Ok(Self { data_dir, endpoint, engine, running, stop_http, http, renewals, _lock: lock })
+        Ok(Self { data_dir, endpoint, sites, running, stop_http, http, renewals })
     }
 
     /// Where it answers.
@@ -168,13 +142,26 @@ impl Instance {
         &self.data_dir
     }
 
-    /// Its engine.
+    /// The engine of its first region.
     pub fn engine(&self) -> &Engine {
-        &self.engine
+        &self.sites[0].engine
+    }
+
+    /// Waits for SIGINT or SIGTERM, or for another server that has taken the catalog: then its name is
+    /// the answer.
+    pub async fn until_told_to_stop(&mut self) -> Result<(), StartError> {
+        let lost = self.sites[0].lost();
+        tokio::select! {
+            () = Self::until_signal() => Ok(()),
+            () = lost => Err(StartError(
+                "another server has taken the catalog, so this one ends; see to it that only one is started."
+                    .to_owned(),
+            )),
+        }
     }
 
     /// Waits for SIGINT or SIGTERM.
-    pub async fn until_signal(&self) {
+    pub async fn until_signal() {
         use tokio::signal::unix::{SignalKind, signal};
         let terminated = async {
             match signal(SignalKind::terminate()) {
@@ -195,11 +182,19 @@ impl Instance {
         if let Some(renewals) = self.renewals {
             renewals.abort();
         }
-        self.running.stop(reason).await;
+        // All at a time: their limits must not add up.
+        let mut stops = tokio::task::JoinSet::new();
+        for running in self.running {
+            let reason = reason.to_owned();
+            stops.spawn(async move { running.stop(&reason).await });
+        }
+        stops.join_all().await;
         if let Err(error) = self.http.await {
             tracing::error!(%error, "the HTTP server broke down");
         }
-        self.engine.catalog().close().await;
+        for site in &self.sites {
+            site.engine.catalog().close().await;
+        }
     }
 }
 
@@ -312,7 +307,7 @@ const fn refuse_planted_bug() -> Result<(), StartError> {
 
 /// The directories outside of the data directory in which this server keeps vaults. Links on the way
 /// to one are followed, as long as its file system answers.
-async fn vault_directories(
+pub(crate) async fn vault_directories(
     catalog: &Catalog,
     root: Option<&VaultPlace>,
     storage: &StorageOptions,

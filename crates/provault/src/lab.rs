@@ -80,6 +80,8 @@ fn play(args: &LabArgs, global: &GlobalOptions, directory: &Path) -> Result<Exit
             missing_vault_not_found: false,
             storage: StorageOptions::default(),
             vault_storage: None,
+            sites: Vec::new(),
+            catalog: None,
             tls: None,
             command_subscriptions: false,
         };
@@ -97,7 +99,7 @@ fn play(args: &LabArgs, global: &GlobalOptions, directory: &Path) -> Result<Exit
     story.show(&outcome, &subject);
     if !args.once {
         story.what_next(&instance, &subject);
-        runtime.block_on(instance.until_signal());
+        runtime.block_on(Instance::until_signal());
     }
     runtime.block_on(instance.stop("The lab ended"));
     runtime.shutdown_timeout(LAST_PATIENCE);

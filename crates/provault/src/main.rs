@@ -14,6 +14,7 @@ mod repository;
 mod sample_app;
 mod secret;
 mod serve;
+mod site;
 mod storage_limits;
 mod story;
 

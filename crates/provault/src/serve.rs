@@ -13,12 +13,15 @@ use provault_repository::{S3Options, StorageOptions};
 use provault_server::TlsFiles;
 
 use crate::instance::{Instance, InstanceOptions, TlsOptions};
+use crate::site::SiteOptions;
 use crate::storage_limits::StorageLimits;
 
 /// Where the server listens unless it is told otherwise.
 pub const DEFAULT_LISTEN: &str = "127.0.0.1:7070";
 /// Where new vaults are made, when no option says it.
 const VAULT_STORAGE: &str = "PROVAULT_VAULT_STORAGE";
+/// Where the catalog is, when no option says it.
+const CATALOG: &str = "PROVAULT_CATALOG";
 /// The exit code for a command line that cannot be followed, as clap's.
 pub(crate) const USAGE: u8 = 2;
 /// What a thread that hangs in a dead mount gets before the process ends without it.
@@ -70,6 +73,15 @@ pub struct ServeArgs {
     /// PROVAULT_VAULT_STORAGE, else vaults in the data directory]
     #[arg(long, value_name = "PATH|URL")]
     vault_storage: Option<String>,
+    /// The catalog of jobs and settings: postgres://USER@HOST/DATABASE. A password belongs into the file of
+    /// settings, PROVAULT_CATALOG or PostgreSQL's own password file, not onto the command line [default:
+    /// PROVAULT_CATALOG, else an SQLite file in the data directory]
+    #[arg(long, value_name = "URL")]
+    catalog: Option<String>,
+    /// A further region, with vaults, plans and jobs of its own, and where its new vaults are made, as for
+    /// --vault-storage [default: in the data directory]; may be repeated
+    #[arg(long, value_name = "REGION[=PATH|URL]")]
+    site: Vec<String>,
     #[command(flatten)]
     limits: StorageLimits,
     /// Let subscriptions run commands on this machine, as the server's user, for whoever has the root
@@ -114,6 +126,20 @@ pub fn run(args: &ServeArgs, global: &GlobalOptions) -> ExitCode {
             return ExitCode::from(USAGE);
         }
     };
+    let catalog = match catalog(args.catalog.as_deref()) {
+        Ok(catalog) => catalog,
+        Err(message) => {
+            eprintln!("provault: {message}");
+            return ExitCode::from(USAGE);
+        }
+    };
+    let sites = match sites(&args.site, &storage) {
+        Ok(sites) => sites,
+        Err(message) => {
+            eprintln!("provault: {message}");
+            return ExitCode::from(USAGE);
+        }
+    };
     let files = args.tls_certificate.clone().zip(args.tls_key.clone());
     let files = files.map(|(certificate, key)| TlsFiles { certificate, key });
     let tls = (files.is_some() || args.tls_generate)
@@ -132,6 +158,8 @@ pub fn run(args: &ServeArgs, global: &GlobalOptions) -> ExitCode {
         missing_vault_not_found: args.missing_vault_not_found,
         storage,
         vault_storage,
+        sites,
+        catalog,
         tls,
         command_subscriptions: args.allow_command_subscriptions,
     };
@@ -140,7 +168,7 @@ pub fn run(args: &ServeArgs, global: &GlobalOptions) -> ExitCode {
         Err(error) => return fail(&format!("the runtime could not be started: {error}")),
     };
     let code = runtime.block_on(async {
-        let instance = match Instance::start(options).await {
+        let mut instance = match Instance::start(options).await {
             Ok(instance) => instance,
             Err(error) => return fail(&error.to_string()),
         };
@@ -149,9 +177,12 @@ pub fn run(args: &ServeArgs, global: &GlobalOptions) -> ExitCode {
             data_dir = %instance.data_dir().display(),
             "ready"
         );
-        instance.until_signal().await;
+        let told = instance.until_told_to_stop().await;
         instance.stop("The server was stopped").await;
-        ExitCode::SUCCESS
+        match told {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => fail(&error.to_string()),
+        }
     });
     runtime.shutdown_timeout(LAST_PATIENCE);
     code
@@ -170,21 +201,67 @@ fn vault_storage(
         (None, Some(text)) => (VAULT_STORAGE, text),
         (None, None) => return Ok(None),
     };
+    place(said, &text, storage).map(Some)
+}
+
+/// The catalog, from `--catalog` or the environment. The messages do not repeat it: it may hold a password.
+fn catalog(option: Option<&str>) -> Result<Option<String>, String> {
+    let variable = || std::env::var(CATALOG).ok().filter(|value| !value.is_empty());
+    let Some(url) = option.map(str::to_owned).or_else(variable) else { return Ok(None) };
+    if !url.starts_with("postgres://") && !url.starts_with("postgresql://") {
+        return Err("the catalog must be postgres://USER@HOST/DATABASE; leave it out for an SQLite file in the \
+             data directory."
+            .to_owned());
+    }
+    // Everybody on this machine sees the arguments of a process.
+    let is_shown = std::env::args().any(|argument| argument.contains(&url));
+    let login = url.split_once("://").and_then(|(_, rest)| rest.split_once('@'));
+    let has_password =
+        login.is_some_and(|(login, _)| login.contains(':')) || url.contains("password=");
+    if is_shown && has_password {
+        return Err(format!(
+            "the catalog's password stands on the command line, where everybody on this machine can read \
+             it; put the URL into {CATALOG} or the file of settings."
+        ));
+    }
+    Ok(Some(url))
+}
+
+/// The further regions.
+fn sites(given: &[String], storage: &StorageOptions) -> Result<Vec<SiteOptions>, String> {
+    let mut sites: Vec<SiteOptions> = Vec::new();
+    for text in given {
+        let (region, text) = match text.split_once('=') {
+            Some((region, text)) => (region, Some(text)),
+            None => (text.as_str(), None),
+        };
+        let region: Region = region.parse().map_err(|why| format!("--site: {why}"))?;
+        if sites.iter().any(|site| site.region == region) {
+            return Err(format!("--site: {region} is given twice; a region is one site."));
+        }
+        let vault_storage = text.map(|text| place("--site", text, storage)).transpose()?;
+        sites.push(SiteOptions { region, vault_storage });
+    }
+    Ok(sites)
+}
+
+/// A place for vaults that an option or a variable names.
+fn place(said: &str, text: &str, storage: &StorageOptions) -> Result<VaultPlace, String> {
     let wrong = |why: &dyn std::fmt::Display| format!("{said}: {why}");
     let place = if text.contains(':') {
-        VaultPlace::named(&text).map_err(|why| wrong(&why))?
+        VaultPlace::named(text).map_err(|why| wrong(&why))?
     } else {
         if text.is_empty() {
             return Err(wrong(&"it is empty; name a directory or s3://BUCKET/PREFIX."));
         }
-        let path = std::path::absolute(&text).map_err(|error| wrong(&error))?;
+        let path = std::path::absolute(text).map_err(|error| wrong(&error))?;
         VaultPlace::named(&path.to_string_lossy()).map_err(|why| wrong(&why))?
     };
     if place.directory().is_none() {
         // Tells of missing credentials and a missing file of authorities.
         place.open(storage).map_err(|error| wrong(&error.message))?;
     }
-    Ok(Some(place))
+    Ok(place)
 }
 
 /// The region asked for with `--region`, if any.

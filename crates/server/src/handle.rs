@@ -92,10 +92,10 @@ async fn answer(
     }
     let options = &shared.options;
     if parts.uri.path() == METRICS {
-        return metrics::answer(&shared.app, options.metrics_token.as_deref(), &parts).await;
+        return metrics::answer(&shared.sites, options.metrics_token.as_deref(), &parts).await;
     }
     let body = body::read(body, options.max_body_bytes, options.body_timeout).await?;
-    let caller = authenticate(&shared.app, &parts, &body)?;
+    let (app, caller) = authenticate(&shared.sites, &parts, &body)?;
     let raw_path = parts.uri.path();
     let raw_query = parts.uri.query().unwrap_or_default();
     // The signature covers the normal form of the path. What is routed must be what was signed.
@@ -109,7 +109,7 @@ async fn answer(
     if let Some(path) = raw_path.strip_prefix(provault_wire::provault::PREFIX)
         && (path.is_empty() || path.starts_with('/'))
     {
-        return provault::answer(&shared.app, &caller, method, path, raw_query, &body).await;
+        return provault::answer(app, &caller, method, path, raw_query, &body).await;
     }
     let route = match_route(method, raw_path, raw_query).map_err(|error| {
         if let RouteError::WrongMethod { allowed, .. } = &error
@@ -120,12 +120,17 @@ async fn answer(
         ServiceError::from(error)
     })?;
     tracing::Span::current().record("operation", route.operation.name());
-    let call = dispatch::Call { app: &shared.app, caller: &caller, route, raw_query, body: &body };
+    let call = dispatch::Call { app, caller: &caller, route, raw_query, body: &body };
     dispatch::dispatch(call).await
 }
 
-/// Who signed the request.
-fn authenticate(app: &App, parts: &Parts, body: &[u8]) -> Result<Caller, ServiceError> {
+/// The region that the request was signed for, and who signed it.
+fn authenticate<'a>(
+    sites: &'a [App],
+    parts: &Parts,
+    body: &[u8],
+) -> Result<(&'a App, Caller), ServiceError> {
+    let home = home(sites)?;
     let signed = SignedRequest {
         method: &parts.method,
         raw_path: parts.uri.path(),
@@ -133,21 +138,28 @@ fn authenticate(app: &App, parts: &Parts, body: &[u8]) -> Result<Caller, Service
         headers: &parts.headers,
         body,
     };
-    let verified = verify(&signed, |id| app.access_key(id), app.now()).map_err(|e| denied(&e))?;
-    if verified.region != app.region().as_str() {
+    let verified = verify(&signed, |id| home.access_key(id), home.now()).map_err(|e| denied(&e))?;
+    let Some(app) = sites.iter().find(|app| app.region().as_str() == verified.region) else {
+        let regions: Vec<&str> = sites.iter().map(|app| app.region().as_str()).collect();
         return Err(ServiceError::named(
             "InvalidSignatureException",
             403,
             format!(
                 "Credential should be scoped to a valid region: this server is {}, the request was \
                  signed for {}; set AWS_REGION={}",
-                app.region(),
+                regions.join(" and "),
                 verified.region,
-                app.region()
+                home.region()
             ),
         ));
-    }
-    Caller::new(verified.principal).map_err(refusal)
+    };
+    Ok((app, Caller::new(verified.principal).map_err(refusal)?))
+}
+
+/// The first region of the server.
+pub(crate) fn home(sites: &[App]) -> Result<&App, ServiceError> {
+    let none = || ServiceError::new(&errors::INTERNAL_FAILURE, "this server has no region");
+    sites.first().ok_or_else(none)
 }
 
 fn denied(error: &AuthError) -> ServiceError {

@@ -14,6 +14,7 @@ use provault_iam::Principal;
 use provault_wire::{ServiceError, errors};
 
 use crate::answer::{Answer, refusal};
+use crate::handle::home;
 
 /// What Prometheus calls the format.
 const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -21,9 +22,9 @@ const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset
 type Labels = Vec<(&'static str, String)>;
 type Gauges = Family<Labels, Gauge>;
 
-/// Answers who bears the token.
+/// Answers who bears the token. Without `region=` in the query the numbers are the first region's.
 pub(crate) async fn answer(
-    app: &App,
+    sites: &[App],
     token: Option<&str>,
     parts: &Parts,
 ) -> Result<Answer, ServiceError> {
@@ -43,6 +44,7 @@ pub(crate) async fn answer(
     if parts.method != http::Method::GET {
         return Err(ServiceError::new(&errors::UNKNOWN_OPERATION, "metrics are read with GET"));
     }
+    let app = site(sites, parts.uri.query().unwrap_or_default())?;
     // The token is the server's own word that its bearer may see this much.
     let root = Principal::root(app.account().as_str())
         .map_err(|error| ServiceError::new(&errors::INTERNAL_FAILURE, error.to_string()))?;
@@ -51,6 +53,21 @@ pub(crate) async fn answer(
     encode(&mut text, &registry(&status))
         .map_err(|error| ServiceError::new(&errors::INTERNAL_FAILURE, error.to_string()))?;
     Ok(Answer::text(OPEN_METRICS, text))
+}
+
+/// The region that is asked for.
+fn site<'a>(sites: &'a [App], query: &str) -> Result<&'a App, ServiceError> {
+    let wrong = |message: String| ServiceError::new(&errors::INVALID_PARAMETER_VALUE, message);
+    if query.is_empty() {
+        return home(sites);
+    }
+    let Some(region) = query.strip_prefix("region=") else {
+        return Err(wrong(format!("metrics take region=REGION and no other query, not {query:?}")));
+    };
+    sites.iter().find(|app| app.region().as_str() == region).ok_or_else(|| {
+        let regions: Vec<&str> = sites.iter().map(|app| app.region().as_str()).collect();
+        wrong(format!("this server has no region {region:?}; it is {}", regions.join(" and ")))
+    })
 }
 
 /// Whether two texts are the same, in a time that tells nothing of where they differ.

@@ -103,7 +103,8 @@ pub struct Server {
 /// What every request is handled with.
 #[derive(Clone)]
 pub(crate) struct Shared {
-    pub(crate) app: App,
+    /// One for each region, the first one's before all others.
+    pub(crate) sites: Arc<Vec<App>>,
     pub(crate) options: Arc<ServerOptions>,
 }
 
@@ -112,6 +113,17 @@ impl Server {
     /// it speaks plain HTTP, and only on loopback.
     pub async fn bind(
         app: App,
+        addr: SocketAddr,
+        options: ServerOptions,
+    ) -> Result<Self, ServeError> {
+        Self::bind_sites(app, Vec::new(), addr, options).await
+    }
+
+    /// As [`Server::bind`], for several regions: a request goes to the one it was signed for. `others`
+    /// were opened with `home` as their first.
+    pub async fn bind_sites(
+        home: App,
+        others: Vec<App>,
         addr: SocketAddr,
         options: ServerOptions,
     ) -> Result<Self, ServeError> {
@@ -124,7 +136,8 @@ impl Server {
             Ok((listener, addr))
         };
         let (listener, addr) = bound.await.map_err(|source| ServeError::Bind { addr, source })?;
-        let shared = Shared { app, options: Arc::new(options.clone()) };
+        let sites = Arc::new([vec![home], others].concat());
+        let shared = Shared { sites, options: Arc::new(options.clone()) };
         let router = Router::new().fallback(entry).with_state(shared);
         Ok(Self { listener, addr, router, options })
     }

@@ -48,6 +48,8 @@ pub(crate) async fn answer(
     tracing::Span::current().record("operation", operation.name());
     let query = Query::parse(raw_query)?;
     query.allow_only(operation.query_keys())?;
+    // Users are the same in every region.
+    let app = if operation.is_of_identities() { app.home() } else { app };
     let call = Call { app, caller, query, body };
     match operation {
         Operation::DescribeServer => vault::server(&call).await,
@@ -199,6 +201,20 @@ operations! {
 }
 
 impl Operation<'_> {
+    /// Whether it is about who may sign.
+    fn is_of_identities(self) -> bool {
+        matches!(
+            self,
+            Self::AddUser
+                | Self::ListUsers
+                | Self::UpdateUser(_)
+                | Self::RemoveUser(_)
+                | Self::CreateAccessKey(_)
+                | Self::UpdateAccessKey(_)
+                | Self::DeleteAccessKey(_)
+        )
+    }
+
     /// The query keys it takes.
     fn query_keys(self) -> &'static [&'static str] {
         match self {

@@ -13,6 +13,7 @@ mod paging;
 mod plans;
 mod protection;
 mod restore_testing;
+mod sites;
 mod status;
 mod subscriptions;
 mod support;
