@@ -8,6 +8,7 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::error::Error;
+use std::fmt::Write as _;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -16,7 +17,11 @@ use jiff::{SignedDuration, Timestamp};
 use provault_app::{App, Settings, Setup};
 use provault_catalog::{Catalog, Change, DueJob, JobFilter, Page, PointFilter};
 use provault_domain::backup_job::{BackupResult, CreatedBy};
-use provault_domain::*;
+use provault_domain::{
+    Arn, BackupJob, BackupJobEvent, BackupJobState, BackupPlan, BackupRule, BackupSelection,
+    BackupVault, Kind, Lifecycle, Payload, RecoveryPoint, RecoveryPointStatus, Resource,
+    RetentionSettings, Tags, cron, role, selection, vault,
+};
 use provault_driver_filesystem::FilesystemDriver;
 use provault_engine::{Clock, Engine, Parts, StorageOptions};
 use provault_iam::{CredentialsFile, SignedRequest, sign};
@@ -312,7 +317,7 @@ async fn paging(directory: &Path, jobs: usize) -> Done {
         headers.extend(signed);
         let mut head = format!("GET {target} HTTP/1.1\r\nconnection: close\r\n");
         for (name, value) in &headers {
-            head += &format!("{name}: {}\r\n", value.to_str()?);
+            write!(head, "{name}: {}\r\n", value.to_str()?)?;
         }
         head += "\r\n";
         let began = Instant::now();
