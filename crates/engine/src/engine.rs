@@ -287,7 +287,9 @@ impl Engine {
     /// Makes the jobs that this version of a plan is due for at `now`, before another version takes
     /// its place. A rule that cannot be read was due for nothing: the new version may mend it.
     pub async fn settle_schedule(&self, plan: &BackupPlan, now: Timestamp) -> Result<()> {
-        match schedule::plan_tick(&self.shared, plan, now).await {
+        match schedule::plan_tick(&self.shared, plan, now, &mut schedule::Resources::default())
+            .await
+        {
             Err(EngineError::Invalid(why)) => {
                 tracing::error!(plan = plan.id, %why, "a rule could not be read");
                 Ok(())

@@ -11,7 +11,7 @@
 //! version before was due for is carried out before that: no occurrence is lost, and none is made
 //! that no version ever meant.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
 use jiff::Timestamp;
@@ -21,8 +21,8 @@ use provault_domain::backup_job::CreatedBy;
 use provault_domain::cron::ScheduleTimezone;
 use provault_domain::plan::add_minutes;
 use provault_domain::{
-    Arn, BackupJob, BackupJobEvent, BackupJobState, BackupPlan, BackupRule, BackupSelection,
-    Region, Resource,
+    AccountId, Arn, BackupJob, BackupJobEvent, BackupJobState, BackupPlan, BackupRule,
+    BackupSelection, Region, Resource,
 };
 
 use crate::Result;
@@ -37,8 +37,9 @@ const MOST_MISSED: usize = 24;
 /// hold up the others.
 pub(crate) async fn tick(shared: &Arc<Shared>) -> Result<()> {
     let now = shared.now();
+    let mut resources = Resources::default();
     for plan in shared.catalog.all_active_plans().await? {
-        if let Err(error) = plan_tick(shared, &plan, now).await {
+        if let Err(error) = plan_tick(shared, &plan, now, &mut resources).await {
             tracing::error!(plan = plan.id, %error, "the plan could not be scheduled");
         }
     }
@@ -47,16 +48,27 @@ pub(crate) async fn tick(shared: &Arc<Shared>) -> Result<()> {
 
 /// Makes the jobs that a plan is due for at `now`. A rule that cannot be carried out does not hold
 /// up the others; the first such error is the answer.
-pub(crate) async fn plan_tick(shared: &Shared, plan: &BackupPlan, now: Timestamp) -> Result<()> {
+pub(crate) async fn plan_tick(
+    shared: &Shared,
+    plan: &BackupPlan,
+    now: Timestamp,
+    resources: &mut Resources,
+) -> Result<()> {
     let mut outcome = Ok(());
     for index in 0..plan.rules.len() {
-        let done = rule_tick(shared, plan, index, now).await;
+        let done = rule_tick(shared, plan, index, now, resources).await;
         outcome = outcome.and(done);
     }
     outcome
 }
 
-async fn rule_tick(shared: &Shared, plan: &BackupPlan, index: usize, now: Timestamp) -> Result<()> {
+async fn rule_tick(
+    shared: &Shared,
+    plan: &BackupPlan,
+    index: usize,
+    now: Timestamp,
+    resources: &mut Resources,
+) -> Result<()> {
     let rule = &plan.rules[index];
     let mark = shared.catalog.schedule_mark(&plan.id, &rule.id).await?;
     // The clock was ahead when the mark was moved: what lies between now and the mark would never
@@ -69,7 +81,7 @@ async fn rule_tick(shared: &Shared, plan: &BackupPlan, index: usize, now: Timest
     // A plan from before there were marks looks back to the moment it came into being.
     let from = mark.unwrap_or(plan.created_at);
     let Some(due) = Due::of(plan, index, from, now)? else { return Ok(()) };
-    let assigned = assigned(shared, plan).await?;
+    let assigned = assigned(shared, plan, resources).await?;
     let mut jobs: Vec<DueJob> = Vec::new();
     if let Some(missed) = &due.missed {
         tracing::error!(
@@ -179,18 +191,35 @@ fn outlived(plan: &BackupPlan, index: usize, at: Timestamp) -> Result<bool> {
 }
 
 /// Every resource that the plan's selections match, once.
-async fn assigned(shared: &Shared, plan: &BackupPlan) -> Result<Vec<(BackupSelection, Resource)>> {
+async fn assigned<'r>(
+    shared: &Shared,
+    plan: &BackupPlan,
+    resources: &'r mut Resources,
+) -> Result<Vec<(BackupSelection, &'r Resource)>> {
     let selections =
         shared.catalog.list_selections(&plan.account, &plan.id, Page::all()).await?.items;
-    let resources = shared.catalog.list_resources(&plan.account, Page::all()).await?.items;
-    Ok(resources
-        .into_iter()
-        .filter(|resource| !resource.imported)
-        .filter_map(|resource| {
-            let selection = selections.iter().find(|s| s.matches(&resource.arn, &resource.tags))?;
-            Some((selection.clone(), resource))
-        })
-        .collect())
+    let resources = resources.of(shared, &plan.account).await?;
+    let selected = resources.iter().filter_map(|resource| {
+        let selection = selections.iter().find(|s| s.matches(&resource.arn, &resource.tags))?;
+        Some((selection.clone(), resource))
+    });
+    Ok(selected.collect())
+}
+
+/// The resources that plans may select, read at most once for a look at the time: hundreds of plans are
+/// due at the same hour.
+#[derive(Default)]
+pub(crate) struct Resources(HashMap<AccountId, Vec<Resource>>);
+
+impl Resources {
+    async fn of(&mut self, shared: &Shared, account: &AccountId) -> Result<&[Resource]> {
+        if !self.0.contains_key(account) {
+            let mut all = shared.catalog.list_resources(account, Page::all()).await?.items;
+            all.retain(|resource| !resource.imported);
+            self.0.insert(account.clone(), all);
+        }
+        Ok(self.0.get(account).map(Vec::as_slice).unwrap_or_default())
+    }
 }
 
 fn job(
