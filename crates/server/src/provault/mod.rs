@@ -4,6 +4,7 @@ mod care;
 mod evidence;
 mod job;
 mod named;
+mod probe;
 mod resource;
 mod restore_test;
 mod retention;
@@ -96,6 +97,7 @@ pub(crate) async fn answer(
         Operation::DescribeRestoreTest(id) => restore_test::describe(&call, id).await,
         Operation::StopRestoreTest(id) => restore_test::stop(&call, id).await,
         Operation::ListEvidence => evidence::list(&call).await,
+        Operation::ListEvidenceRecords => evidence::records(&call).await,
         Operation::DescribeRepository(name) => vault::repository(&call, name).await,
         Operation::ExportPassword(name) => vault::export_password(&call, name).await,
         Operation::ImportVault(name) => care::import(&call, name).await,
@@ -188,6 +190,7 @@ operations! {
     "GET" ["restore-tests", id] => DescribeRestoreTest(id);
     "POST" ["restore-tests", id, "stop"] => StopRestoreTest(id);
     "GET" ["evidence"] => ListEvidence;
+    "GET" ["evidence", "records"] => ListEvidenceRecords;
     "GET" ["vaults", name, "repository"] => DescribeRepository(name);
     "POST" ["vaults", name, "export-password"] => ExportPassword(name);
     "POST" ["vaults", name, "import"] => ImportVault(name);
@@ -222,6 +225,7 @@ impl Operation<'_> {
             Self::ListAuditRecords => &["since", "limit"],
             Self::ListDeliveries => &["jobId", "state"],
             Self::ListCareRuns => &["vaultName"],
+            Self::ListEvidenceRecords => &["after"],
             Self::ListRestoreTests | Self::ListEvidence => &["resourceArn"],
             _ => &[],
         }
