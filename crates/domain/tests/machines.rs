@@ -11,9 +11,9 @@ use provault_domain::restore_job::{self, DeletionStatus, ValidationStatus};
 use provault_domain::restore_test;
 use provault_domain::verdict::{Failure, Fault, Findings, decide};
 use provault_domain::{
-    Arn, BackupJob, BackupJobEvent, BackupJobState, Effect, Kind, Lifecycle, NotificationEvent,
-    RestoreJob, RestoreJobEvent, RestoreJobState, RestoreTest, RestoreTestEvent, RestoreTestState,
-    StepRecord, Tags,
+    Arn, BackupJob, BackupJobEvent, BackupJobState, Effect, Kind, Lifecycle, MOST_ATTEMPTS,
+    NotificationEvent, RestoreJob, RestoreJobEvent, RestoreJobState, RestoreTest, RestoreTestEvent,
+    RestoreTestState, StepRecord, Tags,
 };
 
 const POINT: &str = "arn:aws:backup:us-east-1:111122223333:recovery-point:p";
@@ -61,6 +61,7 @@ fn backup() -> BackupJob {
         start_by: at(3600),
         completion_window_minutes: 60,
         started_at: None,
+        interruptions: 0,
         completed_at: None,
         state: BackupJobState::Created,
         status_message: None,
@@ -102,6 +103,7 @@ fn backup_event() -> impl Strategy<Value = BackupJobEvent> {
         }),
         Just(E::StopRequested { reason: "asked".to_owned() }),
         Just(E::Stopped),
+        Just(E::Interrupted { reason: "down".to_owned() }),
         (skipped, message, any::<(u64, u64, u64)>()).prop_map(|(skipped, message, n)| {
             E::Completed(Box::new(BackupResult {
                 recovery_point_arn: arn(POINT),
@@ -122,7 +124,7 @@ fn backup_event() -> impl Strategy<Value = BackupJobEvent> {
     ]
 }
 
-/// The whole machine, written down a second time.
+/// The whole machine, written down a second time, for a job that was not interrupted before.
 fn backup_expected(state: BackupJobState, event: &BackupJobEvent) -> Option<BackupJobState> {
     use BackupJobEvent as E;
     use BackupJobState as S;
@@ -133,7 +135,10 @@ fn backup_expected(state: BackupJobState, event: &BackupJobEvent) -> Option<Back
         E::Progressed { .. } if working => Some(state),
         E::StopRequested { .. } if working => Some(S::Aborting),
         E::StopRequested { .. } if waiting => Some(S::Aborted),
-        E::Stopped | E::Failed { .. } if state == S::Aborting => Some(S::Aborted),
+        E::Stopped | E::Failed { .. } | E::Interrupted { .. } if state == S::Aborting => {
+            Some(S::Aborted)
+        }
+        E::Interrupted { .. } if state == S::Running => Some(S::Created),
         E::Completed(result) if working => {
             Some(if result.skipped.is_empty() { S::Completed } else { S::Partial })
         }
@@ -207,7 +212,7 @@ proptest! {
     #[test]
     fn backup_lives(events in prop::collection::vec(backup_event(), 0..12)) {
         let mut job = backup();
-        let mut told = Vec::new();
+        let (mut told, mut started) = (Vec::new(), None);
         for (event, n) in events.into_iter().zip(1..) {
             if let Ok((next, effects)) = backup_job::step(&job, event, at(n)) {
                 prop_assert!(!job.state.is_final());
@@ -220,6 +225,12 @@ proptest! {
                 job = next;
             }
             check_backup(&job);
+            prop_assert!(job.interruptions <= MOST_ATTEMPTS);
+            if let Some(started) = started {
+                prop_assert_eq!(job.started_at, Some(started), "it starts once, however often it runs");
+                prop_assert!(job.state != BackupJobState::Expired, "what has started is not late");
+            }
+            started = job.started_at;
         }
         let mut expected = Vec::new();
         if job.started_at.is_some() {
@@ -230,6 +241,30 @@ proptest! {
         }
         prop_assert_eq!(told, expected);
     }
+}
+
+#[test]
+fn a_backup_is_interrupted_only_so_often() {
+    let mut job = backup();
+    for attempt in 1..=MOST_ATTEMPTS {
+        assert_eq!(job.is_interrupted(), attempt > 1);
+        job = backup_job::step(&job, BackupJobEvent::Started, at(i64::from(attempt))).unwrap().0;
+        let event = BackupJobEvent::Interrupted { reason: "down.".to_owned() };
+        let (next, effects) = backup_job::step(&job, event, at(9)).unwrap();
+        assert_eq!((next.interruptions, next.started_at), (attempt, Some(at(1))));
+        assert_eq!(effects.is_empty(), attempt < MOST_ATTEMPTS, "told is the end alone");
+        job = next;
+        if attempt < MOST_ATTEMPTS {
+            for late in [
+                BackupJobEvent::StartWindowClosed,
+                BackupJobEvent::Missed { occurrences: 1, first: at(1), last: at(1) },
+            ] {
+                backup_job::step(&job, late, at(9)).unwrap_err();
+            }
+        }
+    }
+    assert_eq!(job.state, BackupJobState::Failed);
+    assert!(job.status_message.unwrap().starts_with("down. That was attempt 5"));
 }
 
 #[test]
@@ -270,6 +305,7 @@ fn restore(test_token: Option<&str>) -> RestoreJob {
         testing_plan_arn: None,
         created_at: at(0),
         started_at: None,
+        interruptions: 0,
         completed_at: None,
         state: RestoreJobState::Pending,
         status_message: None,
@@ -304,6 +340,7 @@ fn restore_event() -> impl Strategy<Value = RestoreJobEvent> {
         }),
         Just(E::Failed { message: "broken".to_owned() }),
         Just(E::Aborted { message: "asked".to_owned() }),
+        Just(E::Interrupted { reason: "down".to_owned() }),
         prop::sample::select(ValidationStatus::ALL)
             .prop_map(|status| E::Validated { status, message: "v".to_owned() }),
         prop::sample::select(DeletionStatus::ALL)
@@ -321,6 +358,9 @@ fn restore_expected(job: &RestoreJob, event: &RestoreJobEvent) -> Option<Restore
         E::Completed { .. } if job.state == S::Running => Some(S::Completed),
         E::Failed { .. } if live => Some(S::Failed),
         E::Aborted { .. } if live => Some(S::Aborted),
+        E::Interrupted { .. } if job.state == S::Running && job.test_token.is_none() => {
+            Some(S::Pending)
+        }
         E::Validated { .. } | E::Deletion { .. } if job.test_token.is_some() => Some(job.state),
         _ => None,
     }
@@ -377,6 +417,7 @@ proptest! {
             prop_assert_eq!(job.validation, None);
             prop_assert_eq!(job.deletion, None);
             prop_assert_eq!(job.completed_at.is_some(), job.state.is_final());
+            prop_assert!(job.interruptions <= MOST_ATTEMPTS);
             prop_assert!((0.0..=100.0).contains(&job.percent_done()));
         }
         let started = job.started_at.map(|_| NotificationEvent::RestoreJobStarted);
@@ -401,6 +442,7 @@ fn test() -> RestoreTest {
         planned: None,
         created_at: at(0),
         started_at: None,
+        interruptions: 0,
         completed_at: None,
         state: RestoreTestState::Pending,
         recovery_point_arn: None,
@@ -452,6 +494,7 @@ fn test_event() -> impl Strategy<Value = RestoreTestEvent> {
             step: "restore".to_owned(),
             message: "broken".to_owned(),
         })),
+        Just(E::Interrupted { reason: "down".to_owned() }),
         any::<bool>().prop_map(|cleaned_up| E::Reaped { cleaned_up }),
     ]
 }
@@ -468,6 +511,9 @@ fn test_expected(state: RestoreTestState, event: &RestoreTestEvent) -> Option<Re
         (_, E::StepDone(_)) if state != S::Finished => Some(state),
         (_, E::Broken(_)) if state != S::Finished => Some(S::Reaping),
         (S::Controlling, E::Controlled(_)) => Some(S::Reaping),
+        (S::Choosing | S::Restoring | S::Testing | S::Controlling, E::Interrupted { .. }) => {
+            Some(S::Pending)
+        }
         _ => None,
     }
 }
@@ -520,6 +566,15 @@ proptest! {
                 prop_assert!(current.state != RestoreTestState::Finished);
                 broken += usize::from(matches!(event, RestoreTestEvent::Broken(_)));
                 steps += usize::from(matches!(event, RestoreTestEvent::StepDone(_)));
+                if matches!(event, RestoreTestEvent::Interrupted { .. }) {
+                    prop_assert_eq!(broken, 0, "what was found wrong stays found");
+                    // The next attempt is told of alone; the last one is broken off.
+                    if next.state == RestoreTestState::Pending {
+                        steps = 0;
+                    } else {
+                        broken = 1;
+                    }
+                }
                 told.extend(notifications(&effects));
                 current = next;
             }
@@ -538,6 +593,21 @@ proptest! {
             prop_assert!(told.is_empty());
         }
     }
+}
+
+/// What a test found wrong is not forgotten by beginning anew.
+#[test]
+fn a_test_that_found_damage_is_not_begun_anew() {
+    use RestoreTestEvent as E;
+    let damage = Failure { fault: Fault::Data, step: "probe".into(), message: "bad".into() };
+    let found = Findings { failures: vec![damage], ..Findings::default() };
+    let mut current = test();
+    for event in [E::Started, chosen(), restored(), E::Tested(Box::new(found))] {
+        current = restore_test::step(&current, event, at(1)).unwrap().0;
+    }
+    assert!(!current.is_interruptible());
+    let event = E::Interrupted { reason: "down".to_owned() };
+    restore_test::step(&current, event, at(2)).unwrap_err();
 }
 
 /// The runner's findings know nothing of the targets; the test must not forget them.

@@ -9,7 +9,8 @@ use provault_wire::provault as wire;
 use provault_repository::StorageOptions;
 
 use crate::instance::{Instance, InstanceOptions};
-use crate::serve::{DEFAULT_LISTEN, LAST_PATIENCE, fail, region_of, start_logging};
+use crate::serve::{DEFAULT_LISTEN, LAST_PATIENCE, fail, start_logging};
+use crate::settings::region_of;
 use crate::story::{Outcome, Story, Subject};
 
 /// Marks a directory as a lab's, so that `--destroy` never removes anything else.

@@ -51,6 +51,7 @@ pub(crate) async fn answer(
     let call = Call { app, caller, query, body };
     match operation {
         Operation::DescribeServer => vault::server(&call).await,
+        Operation::ReloadSettings => vault::reload(&call).await,
         Operation::DescribeStatus => status::describe(&call).await,
         Operation::DescribeHealth => status::doctor(&call).await,
         Operation::AddResource => resource::add(&call).await,
@@ -139,6 +140,7 @@ macro_rules! label {
 
 operations! {
     "GET" ["server"] => DescribeServer;
+    "POST" ["server", "reload"] => ReloadSettings;
     "GET" ["status"] => DescribeStatus;
     "GET" ["doctor"] => DescribeHealth;
     "POST" ["resources"] => AddResource;
