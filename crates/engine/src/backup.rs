@@ -25,6 +25,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::heartbeat::{Heartbeat, Progress};
 use crate::pause::pause;
+use crate::reconcile::{self, Committed};
 use crate::shared::{Shared, blocking};
 use crate::sink::SnapshotSink;
 use crate::{EngineError, Result};
@@ -150,6 +151,24 @@ async fn attempt(
             job.vault_name, job.vault_name
         ))
     })?;
+    if job.interruptions > 0 {
+        // An earlier attempt may have come further than it was told: no job makes two snapshots.
+        match reconcile::find_committed(shared, &vault, &job.id).await? {
+            Committed::Whole(snapshot_id, record) => {
+                tracing::info!(job = job.id, "stored before the interruption: adopted");
+                return enter(shared, &record, &snapshot_id, &vault, Some(claim))
+                    .await
+                    .map_err(Failure::After);
+            }
+            Committed::Hurt(why) => {
+                return Err(Failure::Before(format!(
+                    "The snapshot of an earlier attempt is not whole: {why}. No recovery point was \
+                     made; start the backup again, and check the vault."
+                )));
+            }
+            Committed::Nothing => {}
+        }
+    }
     let parent = parent_of(shared, &job).await?;
     let repository = shared.repository(&vault).await?;
 

@@ -156,7 +156,7 @@ async fn backup_job(shared: &Arc<Shared>, claimed: Claimed<BackupJob>) -> Result
 }
 
 /// What a job left in its vault.
-enum Committed {
+pub(crate) enum Committed {
     Nothing,
     /// A snapshot of which all is there, and the record inside it.
     Whole(String, Box<PointRecord>),
@@ -166,7 +166,7 @@ enum Committed {
 
 /// The snapshot that a job committed. Before it counts, what its writer does last is done once more:
 /// a prune that ran beside may have taken out of the index what the snapshot needs.
-async fn find_committed(
+pub(crate) async fn find_committed(
     shared: &Arc<Shared>,
     vault: &BackupVault,
     job_id: &str,
