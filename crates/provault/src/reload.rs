@@ -73,18 +73,19 @@ impl Reload for Reloader {
     fn reload(&self) -> Result<Reloaded, String> {
         let new = ServeSettings::read_again(&self.given, self.config.as_deref())?;
         let mut in_force = self.in_force.lock().unwrap_or_else(PoisonError::into_inner);
-        let (changed, mut needs_restart) = in_force.changed(&new);
-        let has = |key: &str| changed.iter().any(|name| name == key);
+        let (mut changed, mut needs_restart) = in_force.changed(&new);
         // What can fail comes first, so that a failure has changed nothing.
         if changed.iter().any(|key| key.starts_with("tls-")) {
             self.change_certificate(&new)?;
         }
-        if has("log-level") && !set_log_level(&new.args.log_level)? {
-            needs_restart.push("log-level (RUST_LOG is set and wins)".to_owned());
+        let has = |changed: &[String], key: &str| changed.iter().any(|name| name == key);
+        if has(&changed, "log-level") && !set_log_level(&new.args.log_level) {
+            changed.retain(|name| name != "log-level");
+            needs_restart.push("log-level (without RUST_LOG, which wins)".to_owned());
         }
         self.parts.storage.bounds.set(new.args.limits.bounds());
         self.parts.engine.let_commands_run(new.args.allow_command_subscriptions);
-        if has("vault-storage") {
+        if has(&changed, "vault-storage") {
             if let Some(directory) = new.vault_storage.as_ref().and_then(|place| place.directory())
             {
                 self.reserve(directory);

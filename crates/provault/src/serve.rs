@@ -185,15 +185,12 @@ pub fn start_logging(level: &str) {
 }
 
 /// Logs from another level on; `false` where `RUST_LOG` has the last word.
-pub(crate) fn set_log_level(level: &str) -> Result<bool, String> {
-    let filter = crate::settings::filter(level)?;
+pub(crate) fn set_log_level(level: &str) -> bool {
+    let Ok(filter) = crate::settings::filter(level) else { return false };
     if EnvFilter::try_from_default_env().is_ok() {
-        return Ok(false);
+        return false;
     }
-    match SET_FILTER.get() {
-        Some(set) => set(filter).map(|()| true),
-        None => Err("the logs of this server cannot be changed while it runs.".to_owned()),
-    }
+    SET_FILTER.get().is_some_and(|set| set(filter).is_ok())
 }
 
 pub(crate) fn fail(message: &str) -> ExitCode {
