@@ -154,8 +154,18 @@ impl TestServer {
 
     /// Asks it to stop, as a service manager does, and waits for its end.
     pub fn stop(&mut self) -> ExitStatus {
+        self.signal(Signal::SIGTERM);
+        self.ends()
+    }
+
+    /// Sends it a signal.
+    pub fn signal(&self, signal: Signal) {
+        kill(Pid::from_raw(self.pid()), signal).unwrap();
+    }
+
+    /// Waits for its end.
+    pub fn ends(&mut self) -> ExitStatus {
         let mut child = self.child.take().unwrap();
-        kill(Pid::from_raw(child.id().cast_signed()), Signal::SIGTERM).unwrap();
         until("the server's end", || child.try_wait().unwrap())
     }
 

@@ -5,7 +5,9 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
-use provault_tests::{ACCOUNT, DEFAULT_ROLE, Finished, REGION, Sandbox, Start, TestServer, until};
+use provault_tests::{
+    ACCOUNT, DEFAULT_ROLE, Finished, Manifest, REGION, Sandbox, Start, TestServer, until,
+};
 use serde_json::Value;
 
 fn mode(path: &Path) -> u32 {
@@ -146,7 +148,7 @@ fn credentials_of_another_catalog_lock_nobody_out() {
 }
 
 #[test]
-fn sigterm_ends_a_running_job_truthfully() {
+fn a_job_that_sigterm_interrupts_goes_on_with_the_next_start() {
     let sandbox = Sandbox::new();
     let mut server = TestServer::start(&sandbox.path("server"));
     let source = sandbox.directory("source");
@@ -169,15 +171,15 @@ fn sigterm_ends_a_running_job_truthfully() {
     });
     assert!(server.stop().success(), "{}", server.log_tail());
     server.start_again();
-    let job = server.api().get(&format!("/backup-jobs/{id}"));
-    assert_eq!(job["State"], "FAILED", "{job}");
-    assert!(job["StatusMessage"].as_str().unwrap().contains("stopped"), "{job}");
-    assert!(server.points().is_empty());
-    // Not all of it once more.
-    for n in 10..100 {
-        fs::remove_file(source.join(n.to_string())).unwrap();
-    }
-    server.back_up(&resource);
+    let job = server.ended_backup(&id);
+    assert_eq!(job["State"], "COMPLETED", "{job}");
+    let log = server.api().get(&format!("/provault/v1/jobs/{id}/log")).to_string();
+    assert!(log.contains("The server was stopped while it ran"), "{log}");
+    let points = server.points();
+    assert_eq!(points.len(), 1);
+    let target = sandbox.path("restored");
+    server.restore(&points[0], &target);
+    Manifest::of(&source).assert_same(&Manifest::of(&target), "what the interrupted job stored");
     provault_tests::restic::Vault::of(&server, "Default").check();
 }
 

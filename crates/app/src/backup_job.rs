@@ -171,6 +171,7 @@ impl App {
                 start_by: add_minutes(now, start),
                 completion_window_minutes: complete,
                 started_at: None,
+                interruptions: 0,
                 completed_at: None,
                 state: BackupJobState::Created,
                 status_message: None,

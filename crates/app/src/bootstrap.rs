@@ -21,6 +21,7 @@ use provault_iam::{
 use rand::TryRng as _;
 
 use crate::page_token::TokenKey;
+use crate::reload::Reloading;
 use crate::user::Identities;
 use crate::{App, Inner, Settings, new_id};
 
@@ -140,6 +141,7 @@ impl App {
             engine,
             account,
             region,
+            reloading: Reloading::new(settings.missing_vault_is_access_denied),
             settings,
             credentials_path,
             tokens,

@@ -34,6 +34,7 @@ mod plan;
 mod plan_document;
 mod protected_resource;
 mod recovery_point;
+mod reload;
 mod repository;
 mod resource;
 mod restore_job;
@@ -76,6 +77,7 @@ pub use paging::{Listing, Paging};
 pub use plan::{NewPlan, PlanView, ScheduledRun};
 pub use plan_document::{PlanDocument, RuleDocument};
 pub use recovery_point::{PointByVaultFilter, PointView};
+pub use reload::{Reload, Reloaded};
 pub use repository::ServerInfo;
 pub use resource::NewResource;
 pub use restore_job::{
@@ -139,6 +141,7 @@ struct Inner {
     account: AccountId,
     region: Region,
     settings: Settings,
+    reloading: reload::Reloading,
     credentials_path: PathBuf,
     tokens: page_token::TokenKey,
     /// Who may sign, and what they may do: kept in memory, so that a request waits for neither disk nor

@@ -131,6 +131,7 @@ impl App {
                 testing_plan_arn: None,
                 created_at: self.now(),
                 started_at: None,
+                interruptions: 0,
                 completed_at: None,
                 state: RestoreJobState::Pending,
                 status_message: None,

@@ -147,7 +147,7 @@ impl App {
     pub async fn describe_backup_vault(&self, caller: &Caller, name: &str) -> Result<VaultView> {
         self.permit(caller, "backup:DescribeBackupVault", self.vault_arn(caller, name))?;
         let missing = || {
-            if self.settings().missing_vault_is_access_denied {
+            if self.missing_vault_is_access_denied() {
                 AppError::access_denied("Insufficient privileges to perform this action.")
             } else {
                 AppError::not_found(format!(

@@ -65,7 +65,8 @@ impl Catalog {
     ///
     /// With a claim the job's generation must still be the claim's, else
     /// [`CatalogError::Fenced`]; without one (a request from outside, a reconciler that holds
-    /// none) only the state decides. Ending the job ends its lease.
+    /// none) only the state decides. Ending the job ends its lease, and so does an event after which it
+    /// waits again: whoever comes first may take it.
     pub async fn step_job<J: Job>(
         &self,
         account: &AccountId,
@@ -119,8 +120,9 @@ pub(crate) async fn step<J: Job>(
         job_event::insert(tx, id, &line).await?;
     }
     // A claimed job that still waits has taken its slot with the claim.
+    let given_back = job.state_name() == J::WAITING && old.state_name() != J::WAITING;
     let slot = match row.try_get::<Option<String>, _>("slot")? {
-        Some(held) if !job.is_final() => Some(held),
+        Some(held) if !job.is_final() && !given_back => Some(held),
         _ => job_store::slot(&job),
     };
     if let Some(resource) = &slot {
@@ -131,6 +133,7 @@ pub(crate) async fn step<J: Job>(
         }
     }
     let done = i64::from(job.is_final());
+    let free = i64::from(job.is_final() || given_back);
     let written = sqlx::query(
         "UPDATE jobs SET body = $1, state = $2, done = $3, completed_at = $4, vault_name = $5, \
          recovery_point_arn = $6, slot = $7, events = $8, version = version + 1, \
@@ -146,8 +149,8 @@ pub(crate) async fn step<J: Job>(
     .bind(job.recovery_point_arn().map(Arn::to_string))
     .bind(slot)
     .bind(events)
-    .bind(done)
-    .bind(done)
+    .bind(free)
+    .bind(free)
     .bind(id.to_owned())
     .bind(row.try_get::<i64, _>("version")?)
     .bind(generation)

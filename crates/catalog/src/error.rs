@@ -80,14 +80,39 @@ pub enum CatalogError {
     InUse,
     /// The catalog was made by a newer program, which may keep things this one would break.
     #[error(
-        "the catalog has schema version {found}, this program knows up to {known}: run the newer \
-         provault that wrote it, or restore a copy of the catalog from before the upgrade"
+        "the catalog has schema version {found}, this program knows up to {known}; nothing was changed. \
+         Run the newer provault that wrote it{program}, or put a copy of the catalog from before the \
+         upgrade in its place (catalog-before-NNNN.db beside it)"
     )]
     Newer {
         /// Version found.
         found: i64,
         /// Newest version known here.
         known: i64,
+        /// ` (VERSION or newer)` of the program that wrote it, or nothing.
+        program: String,
+    },
+    /// The catalog could not be copied before its schema is changed, so it was not changed.
+    #[error(
+        "before the catalog is upgraded it is copied to {place}, and that failed: {message}. Nothing was \
+         changed. Make room there and start again; until then the older provault runs on it"
+    )]
+    NoCopy {
+        /// Where the copy would lie.
+        place: String,
+        /// What went wrong.
+        message: String,
+    },
+    /// The schema could not be brought up to date; the catalog is as it was.
+    #[error(
+        "the catalog could not be upgraded: {message}. It is as it was, so that the older provault runs \
+         on it{}", copy.as_ref().map_or_else(String::new, |copy| format!("; a copy from before is {copy}"))
+    )]
+    NotUpgraded {
+        /// Which version, and what the database said.
+        message: String,
+        /// The copy from before, where one was made.
+        copy: Option<String>,
     },
     /// The address of the catalog cannot be used.
     #[error("'{url}' is no catalog address: {why}")]

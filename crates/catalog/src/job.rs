@@ -149,6 +149,7 @@ impl Job for BackupJob {
                 result.skipped.len()
             )),
             E::Failed { message } => EventNote::text(format!("failed: {message}")),
+            E::Interrupted { reason } => EventNote::text(format!("interrupted: {reason}")),
             E::StartWindowClosed => EventNote::text("start window closed"),
             E::Missed { occurrences, first, last } => EventNote::text(format!(
                 "missed: {occurrences} scheduled backups, from {first} to {last}"
@@ -207,6 +208,7 @@ impl Job for RestoreJob {
             }),
             E::Failed { message } => EventNote::text(format!("failed: {message}")),
             E::Aborted { message } => EventNote::text(format!("aborted: {message}")),
+            E::Interrupted { reason } => EventNote::text(format!("interrupted: {reason}")),
             E::Validated { status, message } => {
                 EventNote::text(format!("validation {status}: {message}"))
             }
@@ -283,6 +285,7 @@ impl Job for RestoreTest {
             E::Broken(failure) => {
                 EventNote::text(format!("broken off in {}: {}", failure.step, failure.message))
             }
+            E::Interrupted { reason } => EventNote::text(format!("interrupted: {reason}")),
             E::Reaped { cleaned_up: true } => EventNote::text("reaped: everything is gone"),
             E::Reaped { cleaned_up: false } => EventNote::text("reaped: something is left"),
         })
@@ -331,6 +334,7 @@ impl Job for CareRun {
             E::Completed(report) => EventNote::text(format!("completed: {}", report.summary)),
             E::Failed { message } => EventNote::text(format!("failed: {message}")),
             E::Stopped { message } => EventNote::text(format!("stopped: {message}")),
+            E::Interrupted { reason } => EventNote::text(format!("interrupted: {reason}")),
         })
     }
 }

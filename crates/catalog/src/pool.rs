@@ -58,10 +58,12 @@ const POSTGRES_SETTINGS: &[&str] = &[
 
 impl Catalog {
     /// Opens `sqlite:/path/catalog.db` (made when it is not there, for its owner alone; its
-    /// directory must be there) or `postgres://…`, and brings the schema up to date. Refuses a catalog from a newer program.
+    /// directory must be there) or `postgres://…`, and brings the schema up to date, an SQLite catalog
+    /// after a copy of it was made. Refuses a catalog from a newer program.
     pub async fn open(url: &str) -> Result<Self> {
         sqlx::any::install_default_drivers();
-        let catalog = if let Some(path) = url.strip_prefix("sqlite:") {
+        let file = url.strip_prefix("sqlite:");
+        let catalog = if let Some(path) = file {
             Self::open_sqlite(path).await?
         } else if is_postgres(url) {
             Self::open_postgres(url).await?
@@ -71,11 +73,11 @@ impl Catalog {
                 why: "use sqlite:/PATH/catalog.db or postgres://USER@HOST/DATABASE.".to_owned(),
             });
         };
-        migrate::run(&catalog).await?;
+        migrate::run(&catalog, file.map(Path::new)).await?;
         Ok(catalog)
     }
 
-    async fn open_sqlite(path: &str) -> Result<Self> {
+    pub(crate) async fn open_sqlite(path: &str) -> Result<Self> {
         let refuse = |why: &str| {
             Err(CatalogError::Address { url: format!("sqlite:{path}"), why: why.to_owned() })
         };
@@ -90,18 +92,9 @@ impl Catalog {
                 "this file cannot be made ({error}); its directory must be there and writable."
             ));
         }
-        // The rest of a URL may hold escapes and a query, a path may hold anything.
-        let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"/._-".contains(&byte);
-        let escaped: String = path
-            .bytes()
-            .map(|byte| match byte {
-                byte if plain(byte) => char::from(byte).to_string(),
-                byte => format!("%{byte:02X}"),
-            })
-            .collect();
         // Not rwc: a connection that is replaced later must not make an empty catalog where
         // somebody removed the file.
-        let address = format!("sqlite:{escaped}?mode=rw");
+        let address = format!("sqlite:{}?mode=rw", escaped(path));
         // The writer first: it turns WAL on while nobody else is there.
         let write = connect(&address, 1, SQLITE_SETTINGS).await?;
         let read = connect(&address, SQLITE_READERS, SQLITE_SETTINGS).await?;
@@ -121,6 +114,17 @@ impl Catalog {
         self.read.close().await;
         self.write.close().await;
     }
+}
+
+/// A path within a URL: the rest of one may hold escapes and a query, a path may hold anything.
+pub(crate) fn escaped(path: &str) -> String {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"/._-".contains(&byte);
+    path.bytes()
+        .map(|byte| match byte {
+            byte if plain(byte) => char::from(byte).to_string(),
+            byte => format!("%{byte:02X}"),
+        })
+        .collect()
 }
 
 /// Makes an empty file for its owner alone, whatever the umask, when none is there. SQLite gives

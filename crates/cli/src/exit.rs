@@ -8,7 +8,7 @@ Exit codes:
   0    done; a job that was watched COMPLETED, a restore test PASSED
   1    the server refused; a watched job or restore test FAILED (or was stopped, or expired); the
        chain of evidence is broken; the status is not well; doctor found a failure; a test message
-       did not arrive
+       did not arrive; upgrade-check found what stands in the way
   2    the command line, or a file it names, is wrong; nothing was sent
   3    a watched backup is PARTIAL: its recovery point lacks some paths
   4    a watched restore test is INCONCLUSIVE: the test itself could not tell

@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::plan::add_minutes;
-use crate::step::state_names;
+use crate::step::{MOST_ATTEMPTS, is_zero, state_names};
 use crate::{
     AccountId, Arn, Effect, IllegalTransition, Kind, Lifecycle, Notification, NotificationEvent,
     Region, Tags,
@@ -45,8 +45,11 @@ pub struct BackupJob {
     pub start_by: Timestamp,
     /// Minutes it may take: from its start under a plan, from its creation on demand.
     pub completion_window_minutes: i64,
-    /// When it started to run.
+    /// When it first started to run; an interruption does not change it.
     pub started_at: Option<Timestamp>,
+    /// How often it ran and was broken off by the end of its server.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub interruptions: u32,
     /// When it ended.
     pub completed_at: Option<Timestamp>,
     /// Where it stands.
@@ -101,7 +104,7 @@ pub struct CreatedBy {
 /// AWS's states of a backup job.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum BackupJobState {
-    /// Waiting for its start.
+    /// Waiting for its start, or to be begun again after an interruption.
     Created,
     /// Claimed, preparing.
     Pending,
@@ -161,6 +164,11 @@ pub enum BackupJobEvent {
     },
     /// The runner has stopped and cleaned up.
     Stopped,
+    /// The server ended while it ran: it waits for its next attempt, as long as there are not too many.
+    Interrupted {
+        /// What happened, for people.
+        reason: String,
+    },
     /// The recovery point is committed in the repository.
     Completed(Box<BackupResult>),
     /// It could not be done.
@@ -199,6 +207,12 @@ pub struct BackupResult {
 }
 
 impl BackupJob {
+    /// Whether it waits for its next attempt after an interruption. It has started, so its start
+    /// window concerns it no more.
+    pub fn is_interrupted(&self) -> bool {
+        self.state == BackupJobState::Created && self.started_at.is_some()
+    }
+
     /// When it must have ended.
     pub fn complete_by(&self) -> Timestamp {
         let from = match self.created_by {
@@ -268,6 +282,12 @@ pub fn step(
     match (job.state, event) {
         (S::Created | S::Pending, E::Started) => {
             job.state = S::Running;
+            if job.started_at.is_some() {
+                // Another attempt of what was told of as started: it counts its bytes anew.
+                job.status_message = None;
+                job.bytes_transferred = 0;
+                return Ok((job, Vec::new()));
+            }
             job.started_at = Some(now);
             let effects = job.notify(NotificationEvent::BackupJobStarted, now);
             Ok((job, effects))
@@ -296,6 +316,27 @@ pub fn step(
 
         (S::Aborting, E::Stopped) => Ok(job.end(S::Aborted, None, now)),
         (_, E::Stopped) => refuse("ended as stopped"),
+
+        (S::Running, E::Interrupted { reason }) => {
+            job.interruptions += 1;
+            if job.interruptions >= MOST_ATTEMPTS {
+                let message = format!(
+                    "{reason} That was attempt {MOST_ATTEMPTS}, and it is the last one; no recovery \
+                     point was made. Find out why the server ends while it backs this resource up, \
+                     then start the backup again."
+                );
+                return Ok(job.end(S::Failed, Some(message), now));
+            }
+            job.state = S::Created;
+            job.status_message = Some(format!(
+                "{reason} The job goes on as soon as a server runs, and does not store again what is \
+                 in the vault already."
+            ));
+            Ok((job, Vec::new()))
+        }
+        // It was to end anyway.
+        (S::Aborting, E::Interrupted { .. }) => Ok(job.end(S::Aborted, None, now)),
+        (_, E::Interrupted { .. }) => refuse("interrupted"),
 
         // A stop that comes when the recovery point is already committed comes too late: the
         // point exists, and saying otherwise would be untrue.
@@ -334,14 +375,14 @@ pub fn step(
         }
         (_, E::Failed { .. }) => refuse("failed"),
 
-        (S::Created, E::StartWindowClosed) => {
+        (S::Created, E::StartWindowClosed) if job.started_at.is_none() => {
             let message = format!(
                 "The job did not start before its start window closed at {}.",
                 job.start_by
             );
             Ok(job.end(S::Expired, Some(message), now))
         }
-        (S::Created, E::Missed { occurrences, first, last }) => {
+        (S::Created, E::Missed { occurrences, first, last }) if job.started_at.is_none() => {
             let message = format!(
                 "{occurrences} scheduled backup{} of this rule, due from {first} to {last}, {} missed: \
                  no server was there to start {}, or its clock jumped ahead. Only the newest \

@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
-use crate::step::state_names;
+use crate::step::{MOST_ATTEMPTS, is_zero, state_names};
 use crate::{
     AccountId, Arn, BackupVault, Effect, IllegalTransition, Invalid, Notification,
     NotificationEvent, Region,
@@ -277,8 +277,11 @@ pub struct CareRun {
     pub trigger: CareTrigger,
     /// When it was asked for.
     pub created_at: Timestamp,
-    /// When it began.
+    /// When it first began; an interruption does not change it.
     pub started_at: Option<Timestamp>,
+    /// How often it ran and was broken off by the end of its server.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub interruptions: u32,
     /// When it ended.
     pub completed_at: Option<Timestamp>,
     /// Where it stands.
@@ -367,6 +370,11 @@ pub enum CareEvent {
         /// Why.
         message: String,
     },
+    /// The server ended while it ran: it waits for its next attempt, as long as there are not too many.
+    Interrupted {
+        /// What happened, for people.
+        reason: String,
+    },
 }
 
 impl CareRun {
@@ -390,6 +398,7 @@ impl CareRun {
             trigger,
             created_at: now,
             started_at: None,
+            interruptions: 0,
             completed_at: None,
             state: CareState::Pending,
             stop_requested: None,
@@ -456,7 +465,9 @@ pub fn step(
     match (run.state, event) {
         (S::Pending, E::Started) => {
             run.state = S::Running;
-            run.started_at = Some(now);
+            run.started_at.get_or_insert(now);
+            run.status_message = None;
+            run.bytes_done = 0;
             Ok((run, Vec::new()))
         }
         (_, E::Started) => refuse("started"),
@@ -491,5 +502,26 @@ pub fn step(
             Ok((run.end(S::Aborted, message, now), Vec::new()))
         }
         (_, E::StopRequested { .. } | E::Stopped { .. }) => refuse("stopped"),
+        (S::Running, E::Interrupted { reason }) => {
+            // It was to end anyway.
+            if let Some(asked) = run.stop_requested.clone() {
+                return Ok((run.end(S::Aborted, asked, now), Vec::new()));
+            }
+            run.interruptions += 1;
+            if run.interruptions >= MOST_ATTEMPTS {
+                let message = format!(
+                    "{reason} That was attempt {MOST_ATTEMPTS}, and it is the last one. What it did is \
+                     done, and nothing is left that hurts; find out why the server ends while this runs."
+                );
+                let run = run.end(S::Failed, message, now);
+                let effects = run.notify(VaultAlarm::CareFailed, now);
+                return Ok((run, effects));
+            }
+            run.state = S::Pending;
+            run.status_message =
+                Some(format!("{reason} It is done again as soon as a server runs."));
+            Ok((run, Vec::new()))
+        }
+        (_, E::Interrupted { .. }) => refuse("interrupted"),
     }
 }

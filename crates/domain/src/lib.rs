@@ -61,7 +61,7 @@ pub use restore_testing_selection::RestoreTestingSelection;
 pub use retention::RetentionSettings;
 pub use role::Role;
 pub use selection::BackupSelection;
-pub use step::{Effect, IllegalTransition, StepRecord};
+pub use step::{Effect, IllegalTransition, MOST_ATTEMPTS, StepRecord};
 pub use topic::{SmtpTarget, SmtpTls, SnsTarget, Subscription, SubscriptionTarget, Topic};
 pub use user::User;
 pub use vault::BackupVault;

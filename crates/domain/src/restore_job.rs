@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::step::state_names;
+use crate::step::{MOST_ATTEMPTS, is_zero, state_names};
 use crate::{
     AccountId, Arn, Effect, IllegalTransition, Kind, Notification, NotificationEvent, Region,
 };
@@ -41,8 +41,11 @@ pub struct RestoreJob {
     pub testing_plan_arn: Option<Arn>,
     /// When it was asked for.
     pub created_at: Timestamp,
-    /// When it began to run.
+    /// When it first began to run; an interruption does not change it.
     pub started_at: Option<Timestamp>,
+    /// How often it ran and was broken off by the end of its server.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub interruptions: u32,
     /// When it ended.
     pub completed_at: Option<Timestamp>,
     /// Where it stands.
@@ -158,6 +161,12 @@ pub enum RestoreJobEvent {
         /// Why.
         message: String,
     },
+    /// The server ended while it ran: it waits for its next attempt, as long as there are not too
+    /// many. Only of an operator's restore; one of a restore test ends with the test's attempt.
+    Interrupted {
+        /// What happened, for people.
+        reason: String,
+    },
     /// The restore test it belongs to gave its verdict.
     Validated {
         /// The verdict in AWS's words.
@@ -238,6 +247,12 @@ pub fn step(
     match (job.state, event) {
         (S::Pending, E::Started) => {
             job.state = S::Running;
+            if job.started_at.is_some() {
+                // Another attempt of what was told of as started.
+                job.status_message = None;
+                job.bytes_restored = 0;
+                return Ok((job, Vec::new()));
+            }
             job.started_at = Some(now);
             let effects = job.notify(NotificationEvent::RestoreJobStarted, now);
             Ok((job, effects))
@@ -262,6 +277,21 @@ pub fn step(
             Ok(job.end(S::Aborted, Some(message), now))
         }
         (_, E::Aborted { .. }) => refuse("aborted"),
+        (S::Running, E::Interrupted { reason }) if job.test_token.is_none() => {
+            job.interruptions += 1;
+            if job.interruptions >= MOST_ATTEMPTS {
+                let message = format!(
+                    "{reason} That was attempt {MOST_ATTEMPTS}, and it is the last one. Find out why \
+                     the server ends while it restores this, then start the restore again."
+                );
+                return Ok(job.end(S::Failed, Some(message), now));
+            }
+            job.state = S::Pending;
+            job.status_message =
+                Some(format!("{reason} The job goes on as soon as a server runs."));
+            Ok((job, Vec::new()))
+        }
+        (_, E::Interrupted { .. }) => refuse("interrupted"),
         // An operator's own restore can never be validated or deleted by a test.
         (_, E::Validated { .. } | E::Deletion { .. }) if job.test_token.is_none() => {
             refuse("validated or deleted by a restore test: it does not belong to one")

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::step::state_names;
+use crate::step::{MOST_ATTEMPTS, is_zero, state_names};
 use crate::verdict::{Failure, Fault, Findings, decide};
 use crate::{
     AccountId, Arn, Effect, IllegalTransition, Kind, Notification, NotificationEvent, Region,
@@ -38,8 +38,12 @@ pub struct RestoreTest {
     pub planned: Option<PlannedTest>,
     /// When it was asked for.
     pub created_at: Timestamp,
-    /// When it began.
+    /// When it first began; an interruption does not change it.
     pub started_at: Option<Timestamp>,
+    /// How often it ran and was broken off by the end of its server. Findings and steps are those
+    /// of the last attempt.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub interruptions: u32,
     /// When it ended.
     pub completed_at: Option<Timestamp>,
     /// Where it stands.
@@ -146,6 +150,12 @@ pub enum RestoreTestEvent {
     StepDone(StepRecord),
     /// A step failed, or the test was stopped or interrupted: what exists is reaped next.
     Broken(Failure),
+    /// The server ended while it ran, and everything bearing the token is gone: it is begun anew,
+    /// as long as there were not too many attempts; then it is broken off.
+    Interrupted {
+        /// What happened, for people.
+        reason: String,
+    },
     /// Everything bearing the token is gone, or could not be removed.
     Reaped {
         /// Whether all is gone.
@@ -154,9 +164,18 @@ pub enum RestoreTestEvent {
 }
 
 impl RestoreTest {
+    /// Whether the end of its server lets it be begun anew: as long as it works, and has not found
+    /// out yet that something is wrong, which must stay found.
+    pub fn is_interruptible(&self) -> bool {
+        use RestoreTestState as S;
+        matches!(self.state, S::Choosing | S::Restoring | S::Testing | S::Controlling)
+            && self.findings.failures.is_empty()
+    }
+
     /// Whether a plan wanted it to have started by now, and it has not.
     pub fn is_late(&self, now: Timestamp) -> bool {
         self.state == RestoreTestState::Pending
+            && self.started_at.is_none()
             && self.planned.as_ref().is_some_and(|planned| planned.start_by <= now)
     }
 
@@ -214,7 +233,7 @@ pub fn step(
     match (test.state, event) {
         (S::Pending, E::Started) => {
             test.state = S::Choosing;
-            test.started_at = Some(now);
+            test.started_at.get_or_insert(now);
         }
         (_, E::Started) => return refuse("started"),
         (
@@ -261,6 +280,24 @@ pub fn step(
             test.findings.failures.push(failure);
             test.state = S::Reaping;
         }
+        (_, E::Interrupted { reason }) if test.is_interruptible() => {
+            test.interruptions += 1;
+            if test.interruptions >= MOST_ATTEMPTS {
+                let why = format!("{reason} That was attempt {MOST_ATTEMPTS}, the last one.");
+                test.findings.failures.push(interrupted(test.state, &why));
+                test.state = S::Reaping;
+            } else {
+                // What the attempt found out says nothing of the one that counts.
+                test.state = S::Pending;
+                test.findings = Findings::default();
+                test.steps.clear();
+                test.recovery_point_arn = None;
+                test.vault_name = None;
+                test.restore_job_id = None;
+                test.created_resource_arn = None;
+            }
+        }
+        (_, E::Interrupted { .. }) => return refuse("interrupted"),
         (S::Reaping, E::Reaped { cleaned_up }) => {
             test.state = S::Finished;
             test.cleaned_up = Some(cleaned_up);

@@ -5,6 +5,15 @@ use serde::{Deserialize, Serialize};
 
 use crate::Notification;
 
+/// How often a job is begun when its servers end while it runs. Once more could be its own fault:
+/// a job that takes its server down with it must not do so for ever.
+pub const MOST_ATTEMPTS: u32 = 5;
+
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde hands it over like this")]
+pub(crate) fn is_zero(count: &u32) -> bool {
+    *count == 0
+}
+
 /// What must happen together with a change of state. The catalog writes effects in the same
 /// transaction as the new state.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

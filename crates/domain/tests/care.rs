@@ -3,7 +3,7 @@
 
 use jiff::{SignedDuration, Timestamp};
 use provault_domain::care::*;
-use provault_domain::{BackupVault, Effect, NotificationEvent};
+use provault_domain::{BackupVault, Effect, MOST_ATTEMPTS, NotificationEvent};
 
 fn at(days: i64) -> Timestamp {
     "2026-01-01T00:00:00Z".parse::<Timestamp>().unwrap() + SignedDuration::from_hours(24 * days)
@@ -39,7 +39,7 @@ fn every_event_in_every_state() {
     type Follows = fn(S) -> Option<S>;
     let report = |clean| Box::new(CareReport { clean, ..CareReport::default() });
     let message = || "why".to_owned();
-    let events: [(CareEvent, Follows); 6] = [
+    let events: [(CareEvent, Follows); 7] = [
         (CareEvent::Started, |s| (s == S::Pending).then_some(S::Running)),
         (CareEvent::Progressed { done: 1, total: None }, |s| (s == S::Running).then_some(s)),
         (CareEvent::StopRequested { reason: message() }, |s| match s {
@@ -50,6 +50,7 @@ fn every_event_in_every_state() {
         (CareEvent::Completed(report(true)), |s| (s == S::Running).then_some(S::Completed)),
         (CareEvent::Failed { message: message() }, |s| (!s.is_final()).then_some(S::Failed)),
         (CareEvent::Stopped { message: message() }, |s| (!s.is_final()).then_some(S::Aborted)),
+        (CareEvent::Interrupted { reason: message() }, |s| (s == S::Running).then_some(S::Pending)),
     ];
     for state in S::ALL {
         for (event, expected) in &events {
@@ -69,6 +70,28 @@ fn every_event_in_every_state() {
     let Effect::Notify(told) = &effects[0];
     // Nothing but missing snapshots among what is wrong: there is no damage to speak of.
     assert_eq!(told.event, NotificationEvent::VaultAlarm(VaultAlarm::PointsMissing));
+}
+
+#[test]
+fn a_run_is_interrupted_only_so_often_and_not_when_it_was_to_stop() {
+    let interrupted = || CareEvent::Interrupted { reason: "down".to_owned() };
+    let mut current = run(CareState::Pending);
+    for attempt in 1..=MOST_ATTEMPTS {
+        current = step(&current, CareEvent::Started, at(i64::from(attempt))).unwrap().0;
+        assert_eq!(current.started_at, Some(at(1)), "when it first began");
+        let (next, effects) = step(&current, interrupted(), at(9)).unwrap();
+        assert_eq!(next.interruptions, attempt);
+        assert_eq!(effects.is_empty(), attempt < MOST_ATTEMPTS, "told is the end alone");
+        current = next;
+    }
+    assert_eq!(current.state, CareState::Failed);
+    assert!(current.status_message.unwrap().starts_with("down That was attempt 5"));
+
+    let asked = CareEvent::StopRequested { reason: "enough".to_owned() };
+    let stopping = step(&run(CareState::Running), asked, at(1)).unwrap().0;
+    let ended = step(&stopping, interrupted(), at(2)).unwrap().0;
+    assert_eq!((ended.state, ended.interruptions), (CareState::Aborted, 0));
+    assert_eq!(ended.status_message.as_deref(), Some("enough"));
 }
 
 #[test]

@@ -1,19 +1,16 @@
-//! The three state machines: every pair of state and event, and whole lives of random events.
+//! The state machines of backup and restore jobs: every pair of state and event, and whole lives of random events.
 
 #![allow(clippy::unwrap_used)] // In a test's helper, too, a panic is the report.
 
 use std::collections::BTreeMap;
 
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 use proptest::prelude::*;
 use provault_domain::backup_job::{self, BackupResult, CreatedBy, SkippedPath};
 use provault_domain::restore_job::{self, DeletionStatus, ValidationStatus};
-use provault_domain::restore_test;
-use provault_domain::verdict::{Failure, Fault, Findings, decide};
 use provault_domain::{
-    Arn, BackupJob, BackupJobEvent, BackupJobState, Effect, Kind, Lifecycle, NotificationEvent,
-    RestoreJob, RestoreJobEvent, RestoreJobState, RestoreTest, RestoreTestEvent, RestoreTestState,
-    StepRecord, Tags,
+    Arn, BackupJob, BackupJobEvent, BackupJobState, Effect, Kind, Lifecycle, MOST_ATTEMPTS,
+    NotificationEvent, RestoreJob, RestoreJobEvent, RestoreJobState, RestoreTestState, Tags,
 };
 
 const POINT: &str = "arn:aws:backup:us-east-1:111122223333:recovery-point:p";
@@ -61,6 +58,7 @@ fn backup() -> BackupJob {
         start_by: at(3600),
         completion_window_minutes: 60,
         started_at: None,
+        interruptions: 0,
         completed_at: None,
         state: BackupJobState::Created,
         status_message: None,
@@ -102,6 +100,7 @@ fn backup_event() -> impl Strategy<Value = BackupJobEvent> {
         }),
         Just(E::StopRequested { reason: "asked".to_owned() }),
         Just(E::Stopped),
+        Just(E::Interrupted { reason: "down".to_owned() }),
         (skipped, message, any::<(u64, u64, u64)>()).prop_map(|(skipped, message, n)| {
             E::Completed(Box::new(BackupResult {
                 recovery_point_arn: arn(POINT),
@@ -122,7 +121,7 @@ fn backup_event() -> impl Strategy<Value = BackupJobEvent> {
     ]
 }
 
-/// The whole machine, written down a second time.
+/// The whole machine, written down a second time, for a job that was not interrupted before.
 fn backup_expected(state: BackupJobState, event: &BackupJobEvent) -> Option<BackupJobState> {
     use BackupJobEvent as E;
     use BackupJobState as S;
@@ -133,7 +132,10 @@ fn backup_expected(state: BackupJobState, event: &BackupJobEvent) -> Option<Back
         E::Progressed { .. } if working => Some(state),
         E::StopRequested { .. } if working => Some(S::Aborting),
         E::StopRequested { .. } if waiting => Some(S::Aborted),
-        E::Stopped | E::Failed { .. } if state == S::Aborting => Some(S::Aborted),
+        E::Stopped | E::Failed { .. } | E::Interrupted { .. } if state == S::Aborting => {
+            Some(S::Aborted)
+        }
+        E::Interrupted { .. } if state == S::Running => Some(S::Created),
         E::Completed(result) if working => {
             Some(if result.skipped.is_empty() { S::Completed } else { S::Partial })
         }
@@ -207,7 +209,7 @@ proptest! {
     #[test]
     fn backup_lives(events in prop::collection::vec(backup_event(), 0..12)) {
         let mut job = backup();
-        let mut told = Vec::new();
+        let (mut told, mut started) = (Vec::new(), None);
         for (event, n) in events.into_iter().zip(1..) {
             if let Ok((next, effects)) = backup_job::step(&job, event, at(n)) {
                 prop_assert!(!job.state.is_final());
@@ -220,6 +222,12 @@ proptest! {
                 job = next;
             }
             check_backup(&job);
+            prop_assert!(job.interruptions <= MOST_ATTEMPTS);
+            if let Some(started) = started {
+                prop_assert_eq!(job.started_at, Some(started), "it starts once, however often it runs");
+                prop_assert!(job.state != BackupJobState::Expired, "what has started is not late");
+            }
+            started = job.started_at;
         }
         let mut expected = Vec::new();
         if job.started_at.is_some() {
@@ -230,6 +238,30 @@ proptest! {
         }
         prop_assert_eq!(told, expected);
     }
+}
+
+#[test]
+fn a_backup_is_interrupted_only_so_often() {
+    let mut job = backup();
+    for attempt in 1..=MOST_ATTEMPTS {
+        assert_eq!(job.is_interrupted(), attempt > 1);
+        job = backup_job::step(&job, BackupJobEvent::Started, at(i64::from(attempt))).unwrap().0;
+        let event = BackupJobEvent::Interrupted { reason: "down.".to_owned() };
+        let (next, effects) = backup_job::step(&job, event, at(9)).unwrap();
+        assert_eq!((next.interruptions, next.started_at), (attempt, Some(at(1))));
+        assert_eq!(effects.is_empty(), attempt < MOST_ATTEMPTS, "told is the end alone");
+        job = next;
+        if attempt < MOST_ATTEMPTS {
+            for late in [
+                BackupJobEvent::StartWindowClosed,
+                BackupJobEvent::Missed { occurrences: 1, first: at(1), last: at(1) },
+            ] {
+                backup_job::step(&job, late, at(9)).unwrap_err();
+            }
+        }
+    }
+    assert_eq!(job.state, BackupJobState::Failed);
+    assert!(job.status_message.unwrap().starts_with("down. That was attempt 5"));
 }
 
 #[test]
@@ -270,6 +302,7 @@ fn restore(test_token: Option<&str>) -> RestoreJob {
         testing_plan_arn: None,
         created_at: at(0),
         started_at: None,
+        interruptions: 0,
         completed_at: None,
         state: RestoreJobState::Pending,
         status_message: None,
@@ -304,6 +337,7 @@ fn restore_event() -> impl Strategy<Value = RestoreJobEvent> {
         }),
         Just(E::Failed { message: "broken".to_owned() }),
         Just(E::Aborted { message: "asked".to_owned() }),
+        Just(E::Interrupted { reason: "down".to_owned() }),
         prop::sample::select(ValidationStatus::ALL)
             .prop_map(|status| E::Validated { status, message: "v".to_owned() }),
         prop::sample::select(DeletionStatus::ALL)
@@ -321,6 +355,9 @@ fn restore_expected(job: &RestoreJob, event: &RestoreJobEvent) -> Option<Restore
         E::Completed { .. } if job.state == S::Running => Some(S::Completed),
         E::Failed { .. } if live => Some(S::Failed),
         E::Aborted { .. } if live => Some(S::Aborted),
+        E::Interrupted { .. } if job.state == S::Running && job.test_token.is_none() => {
+            Some(S::Pending)
+        }
         E::Validated { .. } | E::Deletion { .. } if job.test_token.is_some() => Some(job.state),
         _ => None,
     }
@@ -377,183 +414,13 @@ proptest! {
             prop_assert_eq!(job.validation, None);
             prop_assert_eq!(job.deletion, None);
             prop_assert_eq!(job.completed_at.is_some(), job.state.is_final());
+            prop_assert!(job.interruptions <= MOST_ATTEMPTS);
             prop_assert!((0.0..=100.0).contains(&job.percent_done()));
         }
         let started = job.started_at.map(|_| NotificationEvent::RestoreJobStarted);
         let ended = job.state.is_final().then_some(NotificationEvent::RestoreJobEnded(job.state));
         prop_assert_eq!(told, started.into_iter().chain(ended).collect::<Vec<_>>());
     }
-}
-
-// ---- restore tests ----
-
-fn test() -> RestoreTest {
-    RestoreTest {
-        id: "test".to_owned(),
-        account: "111122223333".parse().unwrap(),
-        region: "us-east-1".parse().unwrap(),
-        token: "token".to_owned(),
-        resource_arn: arn(RESOURCE),
-        resource_name: "files".to_owned(),
-        kind: Kind::Filesystem,
-        requested_point: None,
-        after_backup_job: None,
-        planned: None,
-        created_at: at(0),
-        started_at: None,
-        completed_at: None,
-        state: RestoreTestState::Pending,
-        recovery_point_arn: None,
-        vault_name: None,
-        restore_job_id: None,
-        created_resource_arn: None,
-        findings: Findings::default(),
-        steps: Vec::new(),
-        verdict: None,
-        reason: None,
-        cleaned_up: None,
-    }
-}
-
-fn chosen() -> RestoreTestEvent {
-    RestoreTestEvent::PointChosen {
-        recovery_point_arn: arn(POINT),
-        vault_name: "vault".to_owned(),
-        restore_job_id: "restore".to_owned(),
-        incomplete: None,
-        point_age_seconds: Some(100),
-        rpo_seconds: Some(50),
-        rto_seconds: Some(60),
-    }
-}
-
-fn restored() -> RestoreTestEvent {
-    RestoreTestEvent::Restored { created_resource_arn: arn(RESOURCE) }
-}
-
-fn test_event() -> impl Strategy<Value = RestoreTestEvent> {
-    use RestoreTestEvent as E;
-    let fault = prop_oneof![Just(Fault::Data), Just(Fault::Host)];
-    prop_oneof![
-        Just(E::Started),
-        Just(chosen()),
-        Just(restored()),
-        Just(E::Tested(Box::default())),
-        Just(E::Controlled(Box::default())),
-        any::<bool>().prop_map(|ok| E::StepDone(StepRecord {
-            name: "probe".to_owned(),
-            started_at: at(1),
-            millis: 1,
-            ok,
-            detail: String::new(),
-        })),
-        fault.prop_map(|fault| E::Broken(Failure {
-            fault,
-            step: "restore".to_owned(),
-            message: "broken".to_owned(),
-        })),
-        any::<bool>().prop_map(|cleaned_up| E::Reaped { cleaned_up }),
-    ]
-}
-
-fn test_expected(state: RestoreTestState, event: &RestoreTestEvent) -> Option<RestoreTestState> {
-    use RestoreTestEvent as E;
-    use RestoreTestState as S;
-    match (state, event) {
-        (S::Pending, E::Started) => Some(S::Choosing),
-        (S::Choosing, E::PointChosen { .. }) => Some(S::Restoring),
-        (S::Restoring, E::Restored { .. }) => Some(S::Testing),
-        (S::Testing, E::Tested(_)) => Some(S::Controlling),
-        (S::Reaping, E::Reaped { .. }) => Some(S::Finished),
-        (_, E::StepDone(_)) if state != S::Finished => Some(state),
-        (_, E::Broken(_)) if state != S::Finished => Some(S::Reaping),
-        (S::Controlling, E::Controlled(_)) => Some(S::Reaping),
-        _ => None,
-    }
-}
-
-fn check_test(test: &RestoreTest) {
-    let finished = test.state == RestoreTestState::Finished;
-    assert_eq!(test.completed_at.is_some(), finished);
-    assert_eq!(test.verdict.is_some(), finished);
-    assert_eq!(test.reason.is_some(), finished);
-    assert_eq!(test.cleaned_up.is_some(), finished);
-}
-
-proptest! {
-    #![proptest_config(config())]
-
-    #[test]
-    fn test_pairs(event in test_event()) {
-        for &state in RestoreTestState::ALL {
-            let finished = (state == RestoreTestState::Finished).then_some(());
-            let before = RestoreTest {
-                state,
-                completed_at: finished.map(|()| at(5)),
-                verdict: finished.map(|()| decide(&Findings::default()).0),
-                reason: finished.map(|()| "why".to_owned()),
-                cleaned_up: finished.map(|()| true),
-                vault_name: Some("vault".to_owned()),
-                ..test()
-            };
-            match (test_expected(state, &event), restore_test::step(&before, event.clone(), at(9))) {
-                (Some(expected), Ok((after, effects))) => {
-                    prop_assert_eq!(after.state, expected);
-                    prop_assert_eq!(&after.token, &before.token);
-                    check_test(&after);
-                    let ends = expected == RestoreTestState::Finished;
-                    prop_assert_eq!(notifications(&effects).len(), usize::from(ends));
-                }
-                (None, Err(refused)) => prop_assert_eq!(&refused.state, state.as_str()),
-                (expected, got) => prop_assert!(false, "{state} {event:?}: {expected:?} {got:?}"),
-            }
-        }
-    }
-
-    /// Every life ends with the verdict that its findings give, and a failure is never lost.
-    #[test]
-    fn test_lives(events in prop::collection::vec(test_event(), 0..30)) {
-        let mut current = test();
-        let (mut told, mut broken, mut steps) = (Vec::new(), 0, 0);
-        for (event, n) in events.into_iter().zip(1..) {
-            if let Ok((next, effects)) = restore_test::step(&current, event.clone(), at(n)) {
-                prop_assert!(current.state != RestoreTestState::Finished);
-                broken += usize::from(matches!(event, RestoreTestEvent::Broken(_)));
-                steps += usize::from(matches!(event, RestoreTestEvent::StepDone(_)));
-                told.extend(notifications(&effects));
-                current = next;
-            }
-            check_test(&current);
-            prop_assert_eq!(current.findings.failures.len(), broken);
-            prop_assert_eq!(current.steps.len(), steps);
-        }
-        if let Some(verdict) = current.verdict {
-            prop_assert_eq!((verdict, current.reason.unwrap()), decide(&current.findings));
-            // Without a point there is no vault whose topic could be told.
-            let cleaned_up = current.cleaned_up.unwrap();
-            let end = NotificationEvent::RestoreTestEnded { verdict, cleaned_up };
-            let expected: Vec<_> = current.vault_name.map(|_| end).into_iter().collect();
-            prop_assert_eq!(told, expected);
-        } else {
-            prop_assert!(told.is_empty());
-        }
-    }
-}
-
-/// The runner's findings know nothing of the targets; the test must not forget them.
-#[test]
-fn the_targets_of_the_choice_stay() {
-    use RestoreTestEvent as E;
-    let mut current = test();
-    let found = || Box::new(Findings { recovery_millis: Some(5), ..Findings::default() });
-    for event in [E::Started, chosen(), restored(), E::Tested(found()), E::Controlled(found())] {
-        current = restore_test::step(&current, event, at(1)).unwrap().0;
-    }
-    assert_eq!(current.findings.point_age_seconds, Some(100));
-    assert_eq!(current.findings.rpo_seconds, Some(50));
-    assert_eq!(current.findings.rto_seconds, Some(60));
-    assert_eq!(current.findings.recovery_millis, Some(5));
-    assert_eq!(at(0) + SignedDuration::from_secs(1), at(1));
 }
 
 #[test]

@@ -332,6 +332,7 @@ fn restore(state: RestoreJobState, token: Option<&str>) -> RestoreJob {
         testing_plan_arn: None,
         created_at: at(0),
         started_at: None,
+        interruptions: 0,
         completed_at: None,
         state,
         status_message: None,

@@ -18,11 +18,14 @@ use provault_domain::{
     RestoreTest, RestoreTestState,
 };
 use provault_driver::{CancelFlag, DriverError, WorkContext};
-use provault_repository::{BackupOptions, CommittedSnapshot, Repository, RootComponent};
+use provault_repository::{
+    BackupOptions, CommittedSnapshot, Repository, RootComponent, SnapshotWriter,
+};
 use serde::{Deserialize, Serialize};
 
 use crate::heartbeat::{Heartbeat, Progress};
 use crate::pause::pause;
+use crate::reconcile::{self, Committed};
 use crate::shared::{Shared, blocking};
 use crate::sink::SnapshotSink;
 use crate::{EngineError, Result};
@@ -76,11 +79,16 @@ pub(crate) async fn run(shared: &Arc<Shared>, claimed: Claimed<BackupJob>) {
     let Claimed { job, claim } = claimed;
     let entered = shared.enter(&job.id);
     let outcome = attempt(shared, &job, &claim, &entered.cancel).await;
+    let interruption = shared.interruption(&job.id);
     let event = match outcome {
         Ok(()) => return,
         Err(Failure::After(error)) => {
             tracing::error!(job = job.id, %error, "the backup is stored but not yet entered; it will be adopted");
             return;
+        }
+        // What failed while everything was going down is tried again before it is believed.
+        Err(Failure::Before(_) | Failure::Stopped) if interruption.is_some() => {
+            BackupJobEvent::Interrupted { reason: interruption.unwrap_or_default() }
         }
         Err(Failure::Before(message)) => BackupJobEvent::Failed { message },
         Err(Failure::Stopped) => {
@@ -143,6 +151,24 @@ async fn attempt(
             job.vault_name, job.vault_name
         ))
     })?;
+    if job.interruptions > 0 {
+        // An earlier attempt may have come further than it was told: no job makes two snapshots.
+        match reconcile::find_committed(shared, &vault, &job.id).await? {
+            Committed::Whole(snapshot_id, record) => {
+                tracing::info!(job = job.id, "stored before the interruption: adopted");
+                return enter(shared, &record, &snapshot_id, &vault, Some(claim))
+                    .await
+                    .map_err(Failure::After);
+            }
+            Committed::Hurt(why) => {
+                return Err(Failure::Before(format!(
+                    "The snapshot of an earlier attempt is not whole: {why}. No recovery point was \
+                     made; start the backup again, and check the vault."
+                )));
+            }
+            Committed::Nothing => {}
+        }
+    }
     let parent = parent_of(shared, &job).await?;
     let repository = shared.repository(&vault).await?;
 
@@ -238,11 +264,22 @@ fn capture(
     let context = WorkContext { cancel, progress: &report_progress };
     let report = {
         let mut sink = SnapshotSink::new(&mut writer, root, &report_progress);
-        capture.read_into(&mut sink, &context)?
+        capture.read_into(&mut sink, &context)
     };
-    pause("backup:read");
-    // What is read may still be on its way; the record inside the snapshot tells what it weighs.
-    let stats = writer.settled_stats().map_err(store)?;
+    let read = report.and_then(|report| {
+        pause("backup:read");
+        // What is read may still be on its way; the record inside the snapshot tells what it weighs.
+        Ok((report, writer.settled_stats().map_err(store)?))
+    });
+    let (report, stats) = match read {
+        Ok(read) => read,
+        Err(error) => {
+            if shared.interruption(&job.id).is_some() {
+                keep_for_next_attempt(job, writer);
+            }
+            return Err(error);
+        }
+    };
     let record = PointRecord {
         job: job.clone(),
         tree_path,
@@ -262,6 +299,22 @@ fn capture(
     // The record inside the snapshot could not yet know what its own last packs weigh.
     let record = PointRecord { bytes_stored: committed.stats.bytes_stored, ..record };
     Ok((record, committed))
+}
+
+/// Makes durable what an interrupted attempt has stored, so that the next one finds it. What cannot be
+/// kept is read again.
+fn keep_for_next_attempt(job: &BackupJob, writer: SnapshotWriter) {
+    match writer.keep() {
+        Ok(stats) => tracing::info!(
+            job = job.id,
+            bytes_read = stats.bytes_read,
+            bytes_stored = stats.bytes_stored,
+            "the backup is interrupted; what it has stored is kept for its next attempt"
+        ),
+        Err(error) => {
+            tracing::warn!(job = job.id, %error, "not all is kept that an interrupted backup has stored");
+        }
+    }
 }
 
 /// Ends the job as COMPLETED or PARTIAL and enters its recovery point, in one transaction. Called
@@ -410,6 +463,7 @@ pub(crate) fn new_test(
         planned: None,
         created_at: now,
         started_at: None,
+        interruptions: 0,
         completed_at: None,
         state: RestoreTestState::Pending,
         recovery_point_arn: None,

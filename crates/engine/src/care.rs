@@ -1,8 +1,8 @@
 //! Running care: what looks after a vault as a whole.
 //!
-//! Every operation is safe to break off and to begin anew, so a run without a worker is simply
-//! ended, and what it had not done is done by the next one. What it found is entered together with
-//! its end, in one transaction.
+//! Every operation is safe to break off and to begin anew, so a run whose server ended waits for its
+//! next attempt, which finds done what the one before did. What it found is entered together with its
+//! end, in one transaction.
 
 use std::sync::Arc;
 
@@ -13,7 +13,7 @@ use provault_driver::CancelFlag;
 
 use crate::heartbeat::{Heartbeat, Progress};
 use crate::pause::pause;
-use crate::shared::{Shared, blocking};
+use crate::shared::{DIED, Shared, blocking};
 use crate::{
     EngineError, Result, care_check, care_prune, care_repair, catalog_backup, import, verification,
 };
@@ -54,6 +54,10 @@ pub(crate) async fn run(shared: &Arc<Shared>, claimed: Claimed<CareRun>) {
             changes.push(alarm(VaultAlarm::CareFailed, None));
             changes.push(alarm(VaultAlarm::Unreachable, None));
             (CareEvent::Completed(Box::new(report)), changes)
+        }
+        Err(_) if shared.interruption(&job.id).is_some() => {
+            let reason = shared.interruption(&job.id).unwrap_or_default();
+            (CareEvent::Interrupted { reason }, Vec::new())
         }
         Err(error) if is_cancelled(&error) || entered.cancel.is_raised() => {
             let message =
@@ -132,16 +136,15 @@ async fn attempt(
     done
 }
 
-/// Ends a run whose worker is gone.
-pub(crate) async fn end_abandoned(shared: &Arc<Shared>, claimed: Claimed<CareRun>) -> Result<()> {
+/// Gives back a run whose worker is gone, or ends it when it was to stop.
+pub(crate) async fn give_back_abandoned(
+    shared: &Arc<Shared>,
+    claimed: Claimed<CareRun>,
+) -> Result<()> {
     let Claimed { job, claim } = claimed;
     let event = match &job.stop_requested {
         Some(reason) => CareEvent::Stopped { message: reason.clone() },
-        None => CareEvent::Failed {
-            message: "The server stopped while this ran. What it did is done, and nothing is left \
-                      that hurts; start it again."
-                .to_owned(),
-        },
+        None => CareEvent::Interrupted { reason: DIED.to_owned() },
     };
     let now = shared.now();
     shared

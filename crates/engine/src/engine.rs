@@ -37,7 +37,7 @@ const CARE_EVERY: Duration = Duration::from_secs(10);
 const CARE_AFTER_START: Duration = Duration::from_mins(1);
 /// How often every resource is asked for what it should have by now.
 const ABSENCE_EVERY: Duration = Duration::from_mins(1);
-/// How long a stop waits for running jobs to give up.
+/// How long a stop waits for running jobs to leave off.
 const STOP_LIMIT: Duration = Duration::from_secs(30);
 
 /// Where time passes. Clones are the same engine.
@@ -333,6 +333,11 @@ impl Engine {
         Ok(support.to_string())
     }
 
+    /// Has new vaults made elsewhere from now on, or below the data directory; those that exist stay.
+    pub fn make_vaults_in(&self, place: Option<VaultPlace>) {
+        self.shared.vaults.set_root(place);
+    }
+
     /// Lets no restore test begin until [`Engine::release_restore_tests`]; running ones go on.
     pub fn hold_restore_tests(&self) {
         self.shared.tests_held.store(true, Ordering::Release);
@@ -388,11 +393,13 @@ pub struct Running {
 }
 
 impl Running {
-    /// Begins nothing more, asks running jobs to stop and waits for them, for a while. What has
-    /// not stopped by then is brought to its end by the next start.
+    /// Begins nothing more, lets running jobs leave off where they can go on, and waits for them, for
+    /// a while. They are given back, and begun again by the next start or by another server of this
+    /// catalog; what has not left off by then is treated like after a crash, which comes to the same.
+    /// `reason` is a clause for people, such as `The server was stopped`.
     pub async fn stop(mut self, reason: &str) {
         self.shared.stopping.store(true, Ordering::Release);
-        self.shared.cancel_all(reason);
+        self.shared.interrupt_all(reason);
         self.shared.bell.notify_waiters();
         let wait = async {
             while self.shared.running_jobs() > 0 {
@@ -400,7 +407,7 @@ impl Running {
             }
         };
         if tokio::time::timeout(STOP_LIMIT, wait).await.is_err() {
-            tracing::warn!("some jobs did not stop in time; the next start ends them");
+            tracing::warn!("some jobs did not leave off in time; the next start goes on with them");
         }
         self.loops.shutdown().await;
     }

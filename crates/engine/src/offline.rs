@@ -3,12 +3,18 @@
 //!
 //! What a job does beyond this (its row, its lease, its recovery point) is the runner's.
 
+use std::path::Path;
+
+use provault_domain::{BackupVault, Key};
 use provault_driver::{CancelFlag, Capture, CaptureReport, DriverError, Source, WorkContext};
 use provault_driver::{SinkError, SourceError};
-use provault_repository::{RootComponent, Snapshot, SnapshotWriter};
+use provault_repository::{Password, RootComponent, Snapshot, SnapshotWriter, StorageOptions};
 
 use crate::sink::SnapshotSink;
 use crate::source::SnapshotSource;
+use crate::vault_place::VaultPlace;
+use crate::vaults::open_place;
+use crate::{EngineError, Keyring, Result};
 
 /// Where a directory goes in its snapshot: the directories above it, and its own name. A whole host
 /// (`/`) has no name of its own and is called `root`.
@@ -22,7 +28,7 @@ pub fn read_into(
     writer: &mut SnapshotWriter,
     root: Vec<u8>,
     context: &WorkContext<'_>,
-) -> Result<CaptureReport, DriverError> {
+) -> std::result::Result<CaptureReport, DriverError> {
     let mut sink = SnapshotSink::new(writer, root, context.progress);
     capture.read_into(&mut sink, context)
 }
@@ -34,7 +40,7 @@ pub fn source(
     snapshot: &Snapshot,
     path: &str,
     cancel: &CancelFlag,
-) -> Result<Box<dyn Source>, SourceError> {
+) -> std::result::Result<Box<dyn Source>, SourceError> {
     let source = SnapshotSource::open(repository, &snapshot.id.to_string(), path, cancel)?;
     Ok(Box::new(source))
 }
@@ -45,4 +51,26 @@ pub fn refused(error: provault_repository::Error) -> DriverError {
         provault_repository::Error::Cancelled => DriverError::Cancelled,
         other => DriverError::Sink(SinkError::Store(Box::new(other))),
     }
+}
+
+/// Opens the repository of a vault whose server need not run, as a look: nothing is changed. Answers
+/// with the version of its format.
+pub fn vault_format(
+    data_dir: &Path,
+    vault: &BackupVault,
+    key: &Key,
+    storage: &StorageOptions,
+) -> Result<u32> {
+    let name = Keyring::file_of(key);
+    if !data_dir.join("keys").is_dir() {
+        return Err(EngineError::Key {
+            key: name.to_owned(),
+            message: format!("there is no directory of keys in {}.", data_dir.display()),
+        });
+    }
+    let keyring = Keyring::open(data_dir)?;
+    let password = keyring.unseal(name, vault.arn.as_str(), &vault.sealed_password)?;
+    let place = VaultPlace::of(&vault.location, data_dir);
+    let repository = open_place(&place, &vault.name, &Password::from_text(password), storage)?;
+    Ok(repository.config().version)
 }

@@ -4,10 +4,11 @@
 //! | found | done |
 //! |---|---|
 //! | a backup job without a worker, its snapshot whole in the vault | adopted: COMPLETED or PARTIAL |
-//! | a backup job without a worker, no snapshot or no whole one | FAILED, or ABORTED when it was being stopped |
+//! | a backup job without a worker, no snapshot | waits for its next attempt; FAILED after the last one, ABORTED when it was being stopped |
+//! | a backup job without a worker, a snapshot that is not whole | FAILED, or ABORTED when it was being stopped |
 //! | a restore job without a worker | its staging removed, FAILED |
-//! | a restore test without a worker | reaped by its token, INCONCLUSIVE |
-//! | a care run without a worker | FAILED, or ABORTED when it was being stopped |
+//! | a restore test without a worker | reaped by its token, begun anew; INCONCLUSIVE after the last attempt |
+//! | a care run without a worker | waits for its next attempt; FAILED after the last one, ABORTED when it was being stopped |
 //! | a recovery point that is DELETING | deleted |
 //! | a snapshot of ours whose job ended without a recovery point | forgotten |
 //! | a copy under test that no unfinished test owns | reaped by its token |
@@ -31,7 +32,7 @@ use provault_repository::CancelFlag;
 use tokio::task::JoinSet;
 
 use crate::backup::{self, PointRecord, job_tag};
-use crate::shared::{Shared, blocking};
+use crate::shared::{DIED, Shared, blocking};
 use crate::vaults::{DELETED, is_unused_repository};
 use crate::{EngineError, Result, care, expiry, restore_test, unsettled};
 
@@ -43,9 +44,9 @@ pub(crate) async fn tick(shared: &Arc<Shared>) {
         }
     };
     told("backup jobs", each_abandoned(shared, backup_job).await);
-    told("restore tests", each_abandoned(shared, restore_test::end_abandoned).await);
+    told("restore tests", each_abandoned(shared, restore_test::give_back_abandoned).await);
     told("restore jobs", each_abandoned(shared, restore_job).await);
-    told("care runs", each_abandoned(shared, care::end_abandoned).await);
+    told("care runs", each_abandoned(shared, care::give_back_abandoned).await);
     told("deletions", deletions(shared).await);
     told("copies under test", copies(shared).await);
 }
@@ -82,8 +83,8 @@ where
     }
 }
 
-/// Claims each job of a type that has no worker and brings it to its end. One that cannot be
-/// ended now, in a vault that is not mounted say, must not hold up the others.
+/// Claims each job of a type that has no worker, and brings it to its end or gives it back. One with
+/// which that cannot be done now, in a vault that is not mounted say, must not hold up the others.
 async fn each_abandoned<J: Job>(
     shared: &Arc<Shared>,
     end: impl AsyncFn(&Arc<Shared>, Claimed<J>) -> Result<()>,
@@ -112,9 +113,7 @@ async fn each_abandoned<J: Job>(
 
 async fn backup_job(shared: &Arc<Shared>, claimed: Claimed<BackupJob>) -> Result<()> {
     let job = &claimed.job;
-    let mut message = "The server stopped while this backup ran; no recovery point was made. The \
-                       next scheduled backup reads only what it did not store yet, or start one now."
-        .to_owned();
+    let mut event = BackupJobEvent::Interrupted { reason: DIED.to_owned() };
     if let Some(vault) = shared.catalog.vault(&job.account, &job.vault_name).await? {
         match find_committed(shared, &vault, &job.id).await? {
             Committed::Whole(snapshot_id, record) => {
@@ -128,19 +127,20 @@ async fn backup_job(shared: &Arc<Shared>, claimed: Claimed<BackupJob>) -> Result
                     why,
                     "stored before the server stopped, and not whole"
                 );
-                message = format!(
-                    "The server stopped while this backup ran, and its snapshot is not whole: \
-                     {why}. No recovery point was made; start the backup again, and check the vault."
-                );
+                // Another attempt would make another snapshot of the same job.
+                event = BackupJobEvent::Failed {
+                    message: format!(
+                        "{DIED} Its snapshot is not whole: {why}. No recovery point was made; start \
+                         the backup again, and check the vault."
+                    ),
+                };
             }
             Committed::Nothing => {}
         }
     }
-    let event = if job.state == BackupJobState::Aborting {
-        BackupJobEvent::Stopped
-    } else {
-        BackupJobEvent::Failed { message }
-    };
+    if job.state == BackupJobState::Aborting {
+        event = BackupJobEvent::Stopped;
+    }
     shared
         .catalog
         .step_job::<BackupJob>(
@@ -156,7 +156,7 @@ async fn backup_job(shared: &Arc<Shared>, claimed: Claimed<BackupJob>) -> Result
 }
 
 /// What a job left in its vault.
-enum Committed {
+pub(crate) enum Committed {
     Nothing,
     /// A snapshot of which all is there, and the record inside it.
     Whole(String, Box<PointRecord>),
@@ -166,7 +166,7 @@ enum Committed {
 
 /// The snapshot that a job committed. Before it counts, what its writer does last is done once more:
 /// a prune that ran beside may have taken out of the index what the snapshot needs.
-async fn find_committed(
+pub(crate) async fn find_committed(
     shared: &Arc<Shared>,
     vault: &BackupVault,
     job_id: &str,
@@ -185,7 +185,7 @@ async fn find_committed(
         });
         let json = match record {
             Ok(Some(json)) => json,
-            Ok(None) => return Ok(Committed::Nothing),
+            Ok(None) => return Ok(Committed::Hurt("its record is missing".to_owned())),
             Err(error) if error.is_damage() => return Ok(Committed::Hurt(error.to_string())),
             Err(error) => return Err(failed(error)),
         };

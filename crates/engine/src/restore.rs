@@ -108,6 +108,11 @@ pub(crate) async fn run(shared: &Arc<Shared>, claimed: Claimed<RestoreJob>) {
     let outcome = perform(shared, &job, &claim, &entered.cancel).await;
     let (event, changes) = match outcome {
         Ok(outcome) => finished(shared, &job, outcome),
+        // What failed while everything was going down is tried again before it is believed.
+        Err(_) if shared.interruption(&job.id).is_some() => {
+            let reason = shared.interruption(&job.id).unwrap_or_default();
+            (RestoreJobEvent::Interrupted { reason }, Vec::new())
+        }
         Err(Failed::Stopped) => {
             let message = format!(
                 "{} What was written is removed again.",

@@ -1,9 +1,9 @@
 //! Running a restore test: choose → restore → test → negative control → reap → verdict.
 //!
 //! Every step is entered in the catalog before the next begins, and everything the test creates
-//! lies in a directory that bears its token before anything else is in it. After a crash the
-//! reconciler finds the test without a lease, reaps by the token and gives the verdict
-//! INCONCLUSIVE.
+//! lies in a directory that bears its token before anything else is in it. When the server ends while
+//! it runs, what bears the token is reaped, by the runner or after a crash by the reconciler, and the
+//! test waits to be begun anew; after too many attempts the verdict is INCONCLUSIVE.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -23,7 +23,7 @@ use provault_proof::TestArea;
 use crate::clock::millis_since;
 use crate::heartbeat::{Heartbeat, Progress};
 use crate::pause::pause;
-use crate::shared::{Began, Shared, blocking};
+use crate::shared::{Began, DIED, Shared, blocking};
 use crate::trial::{Trial, room_for};
 use crate::{Result, restore};
 
@@ -78,6 +78,14 @@ pub(crate) async fn run(shared: &Arc<Shared>, claimed: Claimed<RestoreTest>) {
     let outcome = run.steps().await;
     let ended = match outcome {
         Ok(()) => run.end().await,
+        // What failed while everything was going down is tried again before it is believed; that the
+        // data is damaged stays found.
+        Err(Broken::Failure(failure))
+            if failure.fault == Fault::Host && shared.interruption(&run.test.id).is_some() =>
+        {
+            let reason = shared.interruption(&run.test.id).unwrap_or_default();
+            run.give_back(reason).await
+        }
         Err(Broken::Failure(mut failure)) => {
             // Damage that was found before the stop stays found.
             if failure.fault == Fault::Host
@@ -99,6 +107,12 @@ pub(crate) async fn run(shared: &Arc<Shared>, claimed: Claimed<RestoreTest>) {
 }
 
 impl Run {
+    /// Of a test that is brought to an end and not carried out.
+    fn alone(shared: &Arc<Shared>, claimed: Claimed<RestoreTest>) -> Self {
+        let Claimed { job: test, claim } = claimed;
+        Self { shared: Arc::clone(shared), test, claim, cancel: CancelFlag::new() }
+    }
+
     async fn steps(&mut self) -> Step<()> {
         self.event(RestoreTestEvent::Started, Vec::new()).await?;
         self.pause("test:started").await?;
@@ -214,6 +228,7 @@ impl Run {
             testing_plan_arn: planned.map(|planned| planned.plan_arn.clone()),
             created_at: now,
             started_at: None,
+            interruptions: 0,
             completed_at: None,
             state: RestoreJobState::Pending,
             status_message: None,
@@ -310,11 +325,13 @@ impl Run {
                 vec![Change::PointRestored(point.arn.clone(), shared.now())],
                 None,
             ),
-            Err(failed) => (
-                RestoreJobEvent::Failed { message: failed.to_string() },
-                Vec::new(),
-                Some(failed.failure("restore")),
-            ),
+            Err(failed) => {
+                let event = match shared.interruption(&self.test.id) {
+                    Some(reason) => RestoreJobEvent::Aborted { message: reason },
+                    None => RestoreJobEvent::Failed { message: failed.to_string() },
+                };
+                (event, Vec::new(), Some(failed.failure("restore")))
+            }
         };
         shared
             .catalog
@@ -345,7 +362,8 @@ impl Run {
         let shared = Arc::clone(&self.shared);
         let began = shared.begin();
         if let Some(id) = self.test.restore_job_id.clone() {
-            self.end_restore_job(&id).await?;
+            let message = "The restore test it belongs to was broken off.".to_owned();
+            self.end_restore_job(&id, RestoreJobEvent::Failed { message }).await?;
         }
         let reaped = {
             let (root, token) = (shared.restore_tests_root(), self.test.token.clone());
@@ -366,19 +384,62 @@ impl Run {
         self.event(event, changes).await
     }
 
+    /// Removes everything that bears the token, and has the test begun anew when a server runs again;
+    /// or ends it, where that is not to be.
+    async fn give_back(&mut self, reason: String) -> Step<()> {
+        if self.test.state == RestoreTestState::Pending {
+            // It had not begun.
+            return Ok(());
+        }
+        if !self.test.is_interruptible() {
+            if self.test.state != RestoreTestState::Reaping {
+                let failure = interrupted(self.test.state, &reason);
+                self.event(RestoreTestEvent::Broken(failure), Vec::new()).await?;
+            }
+            return self.end().await;
+        }
+        if let Some(id) = self.test.restore_job_id.clone() {
+            let message = reason.clone();
+            self.end_restore_job(&id, RestoreJobEvent::Aborted { message }).await?;
+        }
+        let reaped = {
+            let (root, token) = (self.shared.restore_tests_root(), self.test.token.clone());
+            blocking(move || provault_proof::reap(&root, &token)).await?
+        };
+        if let Err(error) = reaped {
+            // A test that leaves something behind is not begun on top of it.
+            let why = format!("{reason} {error}");
+            let failure = interrupted(self.test.state, &why);
+            self.event(RestoreTestEvent::Broken(failure), Vec::new()).await?;
+            return self.end().await;
+        }
+        let mut changes = Vec::new();
+        if let Some(id) = &self.test.restore_job_id {
+            let status = ValidationStatus::TimedOut;
+            let message = format!("{reason} The restore test is begun anew with another copy.");
+            let validated = RestoreJobEvent::Validated { status, message };
+            changes.push(Change::StepRestoreJob(id.clone(), validated));
+            let status = DeletionStatus::Successful;
+            let deletion = RestoreJobEvent::Deletion { status, message: None };
+            changes.push(Change::StepRestoreJob(id.clone(), deletion));
+        }
+        self.event(RestoreTestEvent::Interrupted { reason }, changes).await?;
+        // After the last attempt it is broken off instead.
+        if self.test.state == RestoreTestState::Reaping { self.end().await } else { Ok(()) }
+    }
+
     /// A restore job that the test could not bring to its end has none but this.
-    async fn end_restore_job(&self, id: &str) -> Step<()> {
+    async fn end_restore_job(&self, id: &str, event: RestoreJobEvent) -> Step<()> {
         let shared = &self.shared;
         let job = shared.catalog.job::<RestoreJob>(&self.test.account, id).await?;
         if job.is_some_and(|job| !job.state.is_final()) {
-            let message = "The restore test it belongs to was broken off.".to_owned();
             shared
                 .catalog
                 .step_job::<RestoreJob>(
                     &self.test.account,
                     id,
                     None,
-                    RestoreJobEvent::Failed { message },
+                    event,
                     shared.now(),
                     Vec::new(),
                 )
@@ -441,12 +502,13 @@ fn closing(
     Ok(changes)
 }
 
-/// Ends a test whose worker is gone: reap, INCONCLUSIVE.
-pub(crate) async fn end_abandoned(
+/// Gives back a test whose worker is gone, its copy reaped; or ends one that knows its findings.
+pub(crate) async fn give_back_abandoned(
     shared: &Arc<Shared>,
     claimed: Claimed<RestoreTest>,
 ) -> Result<()> {
-    break_off(shared, claimed, "the server stopped while the test ran.").await
+    let mut run = Run::alone(shared, claimed);
+    outcome(run.give_back(DIED.to_owned()).await)
 }
 
 /// Ends a test of a restore testing plan whose turn did not come within the plan's start window:
@@ -472,9 +534,7 @@ pub(crate) async fn end_stopped(
 }
 
 async fn break_off(shared: &Arc<Shared>, claimed: Claimed<RestoreTest>, why: &str) -> Result<()> {
-    let Claimed { job: test, claim } = claimed;
-    let cancel = CancelFlag::new();
-    let mut run = Run { shared: Arc::clone(shared), test, claim, cancel };
+    let mut run = Run::alone(shared, claimed);
     // One that died between its last step and its verdict keeps what it had found out.
     let reaping = run.test.state == RestoreTestState::Reaping;
     let ended = async {
@@ -484,7 +544,12 @@ async fn break_off(shared: &Arc<Shared>, claimed: Claimed<RestoreTest>, why: &st
         }
         run.end().await
     };
-    match ended.await {
+    outcome(ended.await)
+}
+
+/// Of what does nothing that could be a test's own failure.
+fn outcome(step: Step<()>) -> Result<()> {
+    match step {
         Ok(()) => Ok(()),
         Err(Broken::Lost(error)) => Err(error),
         Err(Broken::Failure(failure)) => Err(crate::EngineError::Internal(failure.message)),

@@ -256,6 +256,7 @@ fn job(
         start_by: rule.start_by(at),
         completion_window_minutes: rule.completion_window_minutes,
         started_at: None,
+        interruptions: 0,
         completed_at: None,
         state: BackupJobState::Created,
         status_message: None,
@@ -279,10 +280,16 @@ pub(crate) async fn close_windows(shared: &Arc<Shared>) -> Result<()> {
     let filter = provault_catalog::JobFilter { unfinished_only: true, ..Default::default() };
     for job in shared.catalog.list_jobs::<BackupJob>(&filter, Page::all()).await?.items {
         let event = match job.state {
-            BackupJobState::Created if job.start_by <= now => BackupJobEvent::StartWindowClosed,
-            BackupJobState::Running if job.complete_by() <= now => BackupJobEvent::StopRequested {
-                reason: format!("Its completion window closed at {}.", job.complete_by()),
-            },
+            BackupJobState::Created if !job.is_interrupted() && job.start_by <= now => {
+                BackupJobEvent::StartWindowClosed
+            }
+            BackupJobState::Created | BackupJobState::Running
+                if job.started_at.is_some() && job.complete_by() <= now =>
+            {
+                BackupJobEvent::StopRequested {
+                    reason: format!("Its completion window closed at {}.", job.complete_by()),
+                }
+            }
             _ => continue,
         };
         let stopped = matches!(event, BackupJobEvent::StopRequested { .. });

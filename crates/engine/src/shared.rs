@@ -24,6 +24,12 @@ use crate::{EngineError, Result};
 /// count itself as dead.
 pub(crate) const LEASE: SignedDuration = SignedDuration::from_secs(60);
 
+/// What is said of a job that was about to begin when the server stopped.
+const STOPPED: &str = "The server was stopped while it ran.";
+
+/// What is said of a job whose worker is gone without a word.
+pub(crate) const DIED: &str = "The server ended without warning while it ran.";
+
 /// What the engine is made of.
 pub struct Parts {
     /// Rows.
@@ -64,7 +70,7 @@ pub(crate) struct Shared {
     /// Raised when the engine is to stop.
     pub(crate) stopping: AtomicBool,
     /// Whether subscriptions may run commands.
-    pub(crate) command_subscriptions: bool,
+    pub(crate) command_subscriptions: AtomicBool,
     /// Subscriptions whose last delivery failed, by their ids.
     pub(crate) failing: Mutex<HashSet<String>>,
     /// Raised while no restore test may begin.
@@ -79,6 +85,8 @@ pub(crate) struct Shared {
 struct Running {
     cancel: CancelFlag,
     reason: Option<String>,
+    /// The reason is that the server stops, not that somebody wants the job to.
+    interrupted: bool,
 }
 
 impl Shared {
@@ -102,7 +110,7 @@ impl Shared {
             owner: uuid::Uuid::new_v4().to_string(),
             bell: Notify::new(),
             stopping: AtomicBool::new(false),
-            command_subscriptions: parts.command_subscriptions,
+            command_subscriptions: AtomicBool::new(parts.command_subscriptions),
             failing: Mutex::default(),
             tests_held: AtomicBool::new(false),
             watch: Mutex::default(),
@@ -158,11 +166,16 @@ impl Shared {
     /// is dropped, which is when the job's end is recorded.
     pub(crate) fn enter(self: &Arc<Self>, job_id: &str) -> Entered {
         let cancel = CancelFlag::new();
-        if self.is_stopping() {
+        let mut running = self.lock_running();
+        // Looked at under the lock: a stop either sees the job here, or is seen by it.
+        let interrupted = self.is_stopping();
+        if interrupted {
             cancel.raise();
         }
-        let entry = Running { cancel: cancel.clone(), reason: None };
-        self.lock_running().insert(job_id.to_owned(), entry);
+        let reason = interrupted.then(|| STOPPED.to_owned());
+        let entry = Running { cancel: cancel.clone(), reason, interrupted };
+        running.insert(job_id.to_owned(), entry);
+        drop(running);
         Entered { shared: Arc::clone(self), job_id: job_id.to_owned(), cancel }
     }
 
@@ -188,11 +201,21 @@ impl Shared {
         }
     }
 
-    pub(crate) fn cancel_all(&self, reason: &str) {
+    /// Asks every job here to leave off, because the server stops. What somebody has stopped is not
+    /// interrupted by that: it ends as it was asked to.
+    pub(crate) fn interrupt_all(&self, reason: &str) {
         for running in self.lock_running().values_mut() {
-            running.reason.get_or_insert_with(|| reason.to_owned());
+            running.interrupted |= running.reason.is_none();
+            running.reason.get_or_insert_with(|| format!("{reason} while it ran."));
             running.cancel.raise();
         }
+    }
+
+    /// Why a running job has to leave off, if the server stops and nobody stopped the job before.
+    pub(crate) fn interruption(&self, job_id: &str) -> Option<String> {
+        let running = self.lock_running();
+        let entry = running.get(job_id).filter(|running| running.interrupted)?;
+        entry.reason.clone()
     }
 
     pub(crate) fn running_jobs(&self) -> usize {

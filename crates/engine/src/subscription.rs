@@ -1,6 +1,7 @@
 //! Subscriptions: their secrets, and carrying one message to one of them.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use jiff::Timestamp;
 use provault_domain::{Subscription, SubscriptionTarget};
@@ -24,7 +25,13 @@ pub struct SubscriptionTest {
 impl Engine {
     /// Whether subscriptions may run commands on this machine.
     pub fn runs_commands(&self) -> bool {
-        self.shared.command_subscriptions
+        self.shared.command_subscriptions.load(Ordering::Relaxed)
+    }
+
+    /// Lets subscriptions run commands from now on, or no longer; what waits for that is tried again by itself.
+    pub fn let_commands_run(&self, allowed: bool) {
+        self.shared.command_subscriptions.store(allowed, Ordering::Relaxed);
+        self.wake();
     }
 
     /// Seals the secret, if there is one, and enters the subscription.
@@ -68,7 +75,7 @@ pub(crate) async fn carry(
     message: Message,
 ) -> std::result::Result<Receipt, DeliveryError> {
     let is_command = matches!(subscription.target, SubscriptionTarget::Command { .. });
-    if is_command && !shared.command_subscriptions {
+    if is_command && !shared.command_subscriptions.load(Ordering::Relaxed) {
         return Err(later(
             "this server runs no commands: start it with --allow-command-subscriptions. The \
              delivery is tried again.",

@@ -115,6 +115,7 @@ impl Selected {
             }),
             created_at: at,
             started_at: None,
+            interruptions: 0,
             completed_at: None,
             state: RestoreTestState::Pending,
             recovery_point_arn: None,

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use provault_domain::{BackupVault, Key};
 use provault_repository::{Error, Options, Password, Repository, Storage, StorageOptions};
@@ -24,7 +24,7 @@ type Opened = Arc<Mutex<Option<Repository>>>;
 pub struct Vaults {
     data_dir: PathBuf,
     /// Where new vaults are made; nothing for [`ROOT`].
-    root: Option<VaultPlace>,
+    root: RwLock<Option<VaultPlace>>,
     keyring: Keyring,
     storage: StorageOptions,
     /// By location, which no two vaults ever share; names and ARNs are used again.
@@ -49,7 +49,12 @@ impl Vaults {
         keyring: Keyring,
         storage: StorageOptions,
     ) -> Self {
-        Self { data_dir, root, keyring, storage, open: Mutex::default() }
+        Self { data_dir, root: RwLock::new(root), keyring, storage, open: Mutex::default() }
+    }
+
+    /// Has new vaults made elsewhere from now on; those that exist stay where they are.
+    pub(crate) fn set_root(&self, root: Option<VaultPlace>) {
+        *self.root.write().unwrap_or_else(PoisonError::into_inner) = root;
     }
 
     /// Where the vault's repository lies.
@@ -74,7 +79,7 @@ impl Vaults {
     pub(crate) fn new_location(&self, name: &str) -> String {
         let unique = uuid::Uuid::new_v4().simple().to_string();
         let name = format!("{name}-{}", &unique[..8]);
-        match &self.root {
+        match &*self.root.read().unwrap_or_else(PoisonError::into_inner) {
             // Relative, so that the data directory can be moved.
             None => format!("{ROOT}/{name}"),
             Some(root) => root.below(&name).to_string(),

@@ -10,7 +10,7 @@ use std::path::Path;
 use toml::{Table, Value};
 
 /// Keys that would be of no use in the file, or mean something else there.
-const FOREIGN: [&str; 7] =
+pub(crate) const FOREIGN: [&str; 7] =
     ["config", "help", "version", "json", "profile", "endpoint", "ca-bundle"];
 
 /// The arguments that a file stands for, without those of options that `given` has: an option that may

@@ -5,9 +5,11 @@ use std::fs::{DirBuilder, File, OpenOptions};
 use std::net::{IpAddr, SocketAddr};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use nix::fcntl::{Flock, FlockArg};
+use provault_app::App;
 use provault_catalog::Catalog;
 use provault_cli::ServerFile;
 use provault_domain::{AccountId, Region};
@@ -18,6 +20,7 @@ use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
 use crate::certificate;
+use crate::reload::Changeable;
 use crate::site::{Site, SiteOptions};
 
 /// How often the age of a certificate that the server made is looked at.
@@ -73,8 +76,10 @@ impl StartError {
 pub struct Instance {
     data_dir: PathBuf,
     endpoint: String,
+    app: App,
     /// The first region's before all others.
     sites: Vec<Site>,
+    changeable: Changeable,
     running: Vec<Running>,
     stop_http: oneshot::Sender<()>,
     http: JoinHandle<()>,
@@ -87,14 +92,16 @@ impl Instance {
     /// finds everything again. A second server on the same directory is refused.
     pub async fn start(options: InstanceOptions) -> Result<Self, StartError> {
         refuse_planted_bug()?;
-        let mut sites = Site::open_all(&options).await?;
+        let storage = options.storage.clone();
+        let (mut sites, files) = Site::open_all(&options).await?;
         let home = sites.remove(0);
         let (data_dir, app) = (home.data_dir.clone(), home.app.clone());
         let certificate = options
             .tls
-            .map(|tls| Certificate::of(tls, &data_dir, options.listen.ip()))
+            .map(|tls| CertificateInUse::of(tls, &data_dir, options.listen.ip()))
             .transpose()
-            .map_err(|error| StartError::new("TLS", error))?;
+            .map_err(|error| StartError::new("TLS", error))?
+            .map(Arc::new);
         let limits = ServerOptions {
             tls: certificate.as_ref().map(|certificate| certificate.tls.clone()),
             metrics_token: Some(metrics_token(&data_dir)?),
@@ -104,7 +111,8 @@ impl Instance {
         let server = Server::bind_sites(app.clone(), others, options.listen, limits)
             .await
             .map_err(|error| StartError::new(&options.listen.to_string(), error))?;
-        let endpoint = endpoint(server.local_addr(), certificate.as_ref());
+        let listen = server.local_addr();
+        let endpoint = endpoint(listen, certificate.as_deref());
         sites.insert(0, home);
         let mut running = Vec::new();
         for site in &sites {
@@ -127,9 +135,30 @@ impl Instance {
             };
             server.serve(shutdown).await;
         });
-        let renewals =
-            certificate.map(|certificate| tokio::spawn(certificate.renewed(data_dir.clone())));
-        Ok(Self { data_dir, endpoint, sites, running, stop_http, http, renewals })
+        let renewals = certificate.clone().map(|certificate| {
+            let data_dir = data_dir.clone();
+            tokio::spawn(async move { certificate.renewed(data_dir).await })
+        });
+        let changeable = Changeable {
+            data_dir: data_dir.clone(),
+            engines: sites.iter().map(|site| site.engine.clone()).collect(),
+            files,
+            storage,
+            certificate,
+            server_file: file,
+            listen,
+        };
+        Ok(Self {
+            data_dir,
+            endpoint,
+            app,
+            sites,
+            changeable,
+            running,
+            stop_http,
+            http,
+            renewals,
+        })
     }
 
     /// Where it answers.
@@ -147,21 +176,23 @@ impl Instance {
         &self.sites[0].engine
     }
 
-    /// Waits for SIGINT or SIGTERM, or for another server that has taken the catalog: then its name is
-    /// the answer.
-    pub async fn until_told_to_stop(&mut self) -> Result<(), StartError> {
-        let lost = self.sites[0].lost();
-        tokio::select! {
-            () = Self::until_signal() => Ok(()),
-            () = lost => Err(StartError(
-                "another server has taken the catalog, so this one ends; see to it that only one is started."
-                    .to_owned(),
-            )),
-        }
+    /// Returns once another server has taken the catalog of its first region.
+    pub(crate) fn lost(&mut self) -> impl Future<Output = ()> + use<> {
+        self.sites[0].lost()
+    }
+
+    /// Its use cases.
+    pub(crate) fn app(&self) -> &App {
+        &self.app
+    }
+
+    /// What of it settings can change while it runs.
+    pub(crate) fn changeable(&self) -> Changeable {
+        self.changeable.clone()
     }
 
     /// Waits for SIGINT or SIGTERM.
-    pub async fn until_signal() {
+    pub async fn until_signal(&self) {
         use tokio::signal::unix::{SignalKind, signal};
         let terminated = async {
             match signal(SignalKind::terminate()) {
@@ -175,7 +206,7 @@ impl Instance {
         }
     }
 
-    /// Answers nothing more, asks running jobs to stop, and ends.
+    /// Answers nothing more, has running jobs leave off, and ends.
     pub async fn stop(self, reason: &str) {
         // The server may have ended by itself; then nobody listens for the word.
         let _ = self.stop_http.send(());
@@ -199,39 +230,62 @@ impl Instance {
 }
 
 /// The certificate in use.
-struct Certificate {
+pub(crate) struct CertificateInUse {
     tls: Tls,
-    names: Vec<String>,
+    names: Mutex<Vec<String>>,
     /// The authority of a certificate that the server made.
     authority: Option<PathBuf>,
 }
 
-impl Certificate {
+impl CertificateInUse {
     fn of(options: TlsOptions, data_dir: &Path, listen: IpAddr) -> Result<Self, String> {
-        let mut names = options.names;
-        let (files, authority) = if let Some(files) = options.files {
-            (files, None)
-        } else {
-            // What the server's own machine calls it by is always good.
-            names.extend(["localhost", "127.0.0.1", "::1"].map(str::to_owned));
-            names.extend((!listen.is_unspecified()).then(|| listen.to_string()));
-            let host = hostname();
-            names.extend((!host.is_empty()).then_some(host));
-            names = unique(names);
-            let files = certificate::generated(data_dir, &names, SystemTime::now())?;
-            (files, Some(certificate::authority(data_dir)))
+        let (files, names, authority) = match options.files {
+            Some(files) => (files, options.names, None),
+            None => {
+                let names = own_names(options.names, listen);
+                let files = certificate::generated(data_dir, &names, SystemTime::now())?;
+                (files, names, Some(certificate::authority(data_dir)))
+            }
         };
         let tls = Tls::load(files).map_err(|error| error.to_string())?;
-        Ok(Self { tls, names, authority })
+        Ok(Self { tls, names: Mutex::new(names), authority })
+    }
+
+    fn names(&self) -> MutexGuard<'_, Vec<String>> {
+        // They are replaced as a whole: a panic elsewhere leaves nothing half done.
+        self.names.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes one from other files, or for other names, into use. Whether the server made it does not change.
+    /// An error has changed nothing.
+    pub(crate) fn change(
+        &self,
+        options: TlsOptions,
+        data_dir: &Path,
+        listen: IpAddr,
+    ) -> Result<(), String> {
+        // Held to the end: a renewal in between would be for the names before.
+        let mut in_use = self.names();
+        let (files, names) = match options.files {
+            Some(files) => (files, options.names),
+            None => {
+                let names = own_names(options.names, listen);
+                (certificate::generated(data_dir, &names, SystemTime::now())?, names)
+            }
+        };
+        self.tls.replace(files).map_err(|error| error.to_string())?;
+        *in_use = names;
+        Ok(())
     }
 
     /// Renews what the server made before it ends, for as long as the server runs; the listener takes
     /// new files into use by itself.
-    async fn renewed(self, data_dir: PathBuf) {
+    async fn renewed(self: Arc<Self>, data_dir: PathBuf) {
         while self.authority.is_some() {
             tokio::time::sleep(RENEWED_EVERY).await;
-            let (names, data_dir) = (self.names.clone(), data_dir.clone());
+            let (certificate, data_dir) = (Arc::clone(&self), data_dir.clone());
             let made = tokio::task::spawn_blocking(move || {
+                let names = certificate.names();
                 certificate::generated(&data_dir, &names, SystemTime::now())
             });
             if let Ok(Err(error)) = made.await {
@@ -239,6 +293,15 @@ impl Certificate {
             }
         }
     }
+}
+
+/// The names of a certificate that the server makes: what its own machine calls it by is always good.
+fn own_names(mut names: Vec<String>, listen: IpAddr) -> Vec<String> {
+    names.extend(["localhost", "127.0.0.1", "::1"].map(str::to_owned));
+    names.extend((!listen.is_unspecified()).then(|| listen.to_string()));
+    let host = hostname();
+    names.extend((!host.is_empty()).then_some(host));
+    unique(names)
 }
 
 /// The token that collectors of metrics bear, made by the first start: `DIR/metrics-token`.
@@ -269,12 +332,12 @@ fn unique(names: Vec<String>) -> Vec<String> {
 }
 
 /// What clients on this machine call the server by.
-fn endpoint(addr: SocketAddr, certificate: Option<&Certificate>) -> String {
+pub(crate) fn endpoint(addr: SocketAddr, certificate: Option<&CertificateInUse>) -> String {
     let Some(certificate) = certificate else { return format!("http://{addr}") };
     let own =
         if addr.ip().is_unspecified() { "localhost".to_owned() } else { addr.ip().to_string() };
     // The operator's certificate is for the names that the operator said.
-    let name = match (&certificate.authority, certificate.names.first()) {
+    let name = match (&certificate.authority, certificate.names().first()) {
         (None, Some(name)) => name.clone(),
         _ => own,
     };

@@ -9,7 +9,8 @@ use provault_wire::provault as wire;
 use provault_repository::StorageOptions;
 
 use crate::instance::{Instance, InstanceOptions};
-use crate::serve::{DEFAULT_LISTEN, LAST_PATIENCE, fail, region_of, start_logging};
+use crate::serve::{DEFAULT_LISTEN, LAST_PATIENCE, fail, start_logging};
+use crate::settings::region_of;
 use crate::story::{Outcome, Story, Subject};
 
 /// Marks a directory as a lab's, so that `--destroy` never removes anything else.
@@ -100,7 +101,7 @@ fn play(args: &LabArgs, global: &GlobalOptions, directory: &Path) -> Result<Exit
     story.show(&outcome, &subject);
     if !args.once {
         story.what_next(&instance, &subject);
-        runtime.block_on(Instance::until_signal());
+        runtime.block_on(instance.until_signal());
     }
     runtime.block_on(instance.stop("The lab ended"));
     runtime.shutdown_timeout(LAST_PATIENCE);

@@ -11,15 +11,20 @@ mod lab;
 mod mount;
 mod receiver;
 mod recovery_kit;
+mod reload;
 mod repository;
 mod sample_app;
 mod secret;
 mod serve;
 mod site;
+mod settings;
+mod signals;
 mod storage_limits;
 mod story;
+mod upgrade_check;
 
 use std::ffi::OsString;
+use std::path::Path;
 use std::process::ExitCode;
 
 use clap::{CommandFactory as _, Parser};
@@ -47,6 +52,7 @@ enum Command {
     /// The hash-chained record of all verdicts: list, export, verify without a server
     #[command(subcommand)]
     Evidence(evidence::EvidenceCommand),
+    UpgradeCheck(upgrade_check::UpgradeCheckArgs),
     /// Print a completion script for a shell, such as `provault completions bash`
     Completions {
         /// The shell
@@ -73,16 +79,20 @@ fn parse() -> Result<Args, ExitCode> {
     let args = Args::parse_from(&given);
     let Command::Serve(serve) = &args.command else { return Ok(args) };
     let Some(path) = serve.config() else { return Ok(args) };
-    let usage = |message: &dyn std::fmt::Display| {
+    with_file(&given, &path).map_err(|message| {
         eprintln!("provault: {message}");
         ExitCode::from(serve::USAGE)
-    };
-    let settings = config_file::arguments(&path, &given).map_err(|error| usage(&error))?;
+    })
+}
+
+/// A command line of `serve` with what the file at `path` says that it does not.
+fn with_file(given: &[OsString], path: &Path) -> Result<Args, String> {
+    let settings = config_file::arguments(path, given)?;
+    let serve = given.iter().position(|argument| argument == "serve");
     // The subcommand was parsed, so it is there.
-    let serve = given.iter().position(|argument| argument == "serve").unwrap_or(0);
-    let (head, tail) = given.split_at(serve + 1);
+    let (head, tail) = given.split_at(serve.unwrap_or(0) + 1);
     let whole = head.iter().chain(&settings).chain(tail);
-    Args::try_parse_from(whole).map_err(|error| usage(&format_args!("{}: {error}", path.display())))
+    Args::try_parse_from(whole).map_err(|error| format!("{}: {error}", path.display()))
 }
 
 fn main() -> ExitCode {
@@ -106,6 +116,7 @@ fn main() -> ExitCode {
         Command::Repository(repository) => repository::run(&repository, &args.global),
         Command::RecoveryKit(command) => recovery_kit::run(command, &args.global),
         Command::Evidence(command) => evidence::run(command, &args.global),
+        Command::UpgradeCheck(check) => upgrade_check::run(&check, &args.global),
         Command::Completions { shell } => {
             let mut command = Args::command();
             clap_complete::generate(shell, &mut command, "provault", &mut std::io::stdout());

@@ -54,7 +54,10 @@ struct Opened {
 
 impl Site {
     /// Opens all regions, the first one of `options` before those of `sites`; none of them works yet.
-    pub async fn open_all(options: &InstanceOptions) -> Result<Vec<Self>, StartError> {
+    /// The driver is that of directories, which learns of places to keep out of.
+    pub async fn open_all(
+        options: &InstanceOptions,
+    ) -> Result<(Vec<Self>, FilesystemDriver), StartError> {
         let mut opened = vec![
             Opened::of(
                 &options.data_dir,
@@ -87,13 +90,13 @@ impl Site {
         }
         let data_dirs = vec![opened[0].data_dir.clone()];
         let files = FilesystemDriver::reserving(data_dirs).and_by_name(reserved);
-        let files: Arc<dyn Driver> = Arc::new(files);
+        let driver: Arc<dyn Driver> = Arc::new(files.clone());
         let mut sites: Vec<Self> = Vec::new();
         for site in opened {
-            let made = site.made(options, &files, sites.first().map(|home| &home.app)).await?;
+            let made = site.made(options, &driver, sites.first().map(|home| &home.app)).await?;
             sites.push(made);
         }
-        Ok(sites)
+        Ok((sites, files))
     }
 
     /// Returns once another server has taken its catalog.

@@ -2,10 +2,10 @@
 
 use std::num::{NonZeroU64, NonZeroUsize};
 
-use provault_repository::StorageOptions;
+use provault_repository::{Bounds, LiveBounds, StorageOptions};
 
 /// Limits that a command or a server is given.
-#[derive(Debug, Clone, Copy, Default, clap::Args)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, clap::Args)]
 pub(crate) struct StorageLimits {
     /// Write at most so many KiB per second on average, over all jobs [default: as fast as it goes]
     #[arg(long, value_name = "KIB", global = true)]
@@ -21,13 +21,25 @@ pub(crate) struct StorageLimits {
 impl StorageLimits {
     /// The options with these limits.
     pub(crate) fn applied_to(self, options: StorageOptions) -> StorageOptions {
+        StorageOptions { bounds: LiveBounds::new(self.bounds()), ..options }
+    }
+
+    pub(crate) fn bounds(self) -> Bounds {
         let bytes = |kib: NonZeroU64| kib.saturating_mul(NonZeroU64::new(1024).unwrap_or(kib));
-        StorageOptions {
-            upload_limit: self.limit_upload.map(bytes),
-            download_limit: self.limit_download.map(bytes),
+        Bounds {
+            upload: self.limit_upload.map(bytes),
+            download: self.limit_download.map(bytes),
             concurrency: self.connections,
-            ..options
         }
+    }
+
+    /// What was given, by the names of the options.
+    pub(crate) fn given(self) -> [(&'static str, Option<String>); 3] {
+        [
+            ("limit-upload", self.limit_upload.map(|kib| kib.to_string())),
+            ("limit-download", self.limit_download.map(|kib| kib.to_string())),
+            ("connections", self.connections.map(|number| number.to_string())),
+        ]
     }
 }
 
@@ -42,9 +54,9 @@ mod tests {
             limit_download: None,
             connections: NonZeroUsize::new(2),
         };
-        let options = limits.applied_to(StorageOptions::default());
-        assert_eq!(options.upload_limit.map(NonZeroU64::get), Some(3072));
-        assert_eq!(options.download_limit, None);
-        assert_eq!(options.concurrency.map(NonZeroUsize::get), Some(2));
+        let bounds = limits.applied_to(StorageOptions::default()).bounds.get();
+        assert_eq!(bounds.upload.map(NonZeroU64::get), Some(3072));
+        assert_eq!(bounds.download, None);
+        assert_eq!(bounds.concurrency.map(NonZeroUsize::get), Some(2));
     }
 }

@@ -101,8 +101,17 @@ impl BlobWriter {
 
     /// Waits until every blob of this job is durable and listed in an index file.
     pub(crate) fn commit(&self, job: &JobGuard) -> Result<()> {
+        self.commit_unless(&self.cancel, job)
+    }
+
+    /// The same for a job that was cancelled and ends with this.
+    pub(crate) fn keep(&self, job: &JobGuard) -> Result<()> {
+        self.commit_unless(&CancelFlag::new(), job)
+    }
+
+    fn commit_unless(&self, cancelled: &CancelFlag, job: &JobGuard) -> Result<()> {
         // Packs are given up when the lock is lost, and that is what has to be told then.
-        Packer::commit(&self.inner, &self.dependencies, &self.cancel)
+        Packer::commit(&self.inner, &self.dependencies, cancelled)
             .or_else(|error| job.check().and(Err(error)))?;
         job.settled()?;
         self.inner.flush_index()

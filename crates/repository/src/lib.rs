@@ -114,9 +114,9 @@ pub use repository::{Options, Repository, SnapshotList};
 pub use seal::WrappingKey;
 pub use snapshot::Snapshot;
 pub use storage::{
-    LocalStorage, ObjectStorage, S3Options, S3Storage, Storage, StorageError, StorageErrorKind,
-    StorageOptions, StoredObject, guard_storage, local_directory, open_directory, open_storage,
-    real_directory,
+    Bounds, LiveBounds, LocalStorage, ObjectStorage, S3Options, S3Storage, Storage, StorageError,
+    StorageErrorKind, StorageOptions, StoredObject, guard_storage, local_directory, open_directory,
+    open_storage, real_directory,
 };
 pub use survey::{Survey, Surveyed, Usage};
 pub use totals::{Totals, TreeTotals};

@@ -270,6 +270,21 @@ impl SnapshotWriter {
         self.attempt(|writer| writer.commit(record))
     }
 
+    /// Ends without a snapshot, and makes durable what was stored until now, also when the cancel flag
+    /// is raised: another backup that meets the same content finds it, as long as no prune has
+    /// removed it. What is on its way between reading and storing is given up.
+    pub fn keep(self) -> Result<BackupStats> {
+        let stats = self.stats();
+        let Self { pipeline, assembly, blobs, job, .. } = self;
+        // Nothing may be added to packs any more while they are stored.
+        drop(pipeline);
+        drop(assembly);
+        let kept = blobs.keep(&job);
+        drop(blobs);
+        drop(job);
+        kept.map(|()| stats)
+    }
+
     fn root_depth(&self) -> usize {
         self.options.root_path.len() + 1
     }

@@ -1,7 +1,7 @@
 //! Metrics for Prometheus: what the status says, as numbers.
 //!
-//! Nothing is counted while the server works: every number is read from the catalog when it is asked, so that it is
-//! right after any crash.
+//! Nothing is counted while the server works: every number is read when it is asked, all but one from the catalog, so
+//! that it is right after any crash.
 
 use http::header::AUTHORIZATION;
 use http::request::Parts;
@@ -50,7 +50,7 @@ pub(crate) async fn answer(
         .map_err(|error| ServiceError::new(&errors::INTERNAL_FAILURE, error.to_string()))?;
     let status = app.status(&Caller::new(root).map_err(refusal)?).await.map_err(refusal)?;
     let mut text = String::new();
-    encode(&mut text, &registry(&status))
+    encode(&mut text, &registry(&status, app.reload_failure().is_some()))
         .map_err(|error| ServiceError::new(&errors::INTERNAL_FAILURE, error.to_string()))?;
     Ok(Answer::text(OPEN_METRICS, text))
 }
@@ -76,11 +76,15 @@ fn same(one: &[u8], other: &[u8]) -> bool {
         && one.iter().zip(other).fold(0, |differs, (a, b)| differs | (a ^ b)) == 0
 }
 
-fn registry(status: &Status) -> Registry {
+fn registry(status: &Status, reload_failed: bool) -> Registry {
     let mut registry = Registry::with_prefix("provault");
     let well: Gauge = Gauge::default();
     well.set(i64::from(status.is_well()));
     registry.register("well", "1 when no resource and no vault has a trouble", well);
+    let failed: Gauge = Gauge::default();
+    failed.set(i64::from(reload_failed));
+    let help = "1 when the file of settings was to be read again and is wrong: those before hold";
+    registry.register("settings_reload_failed", help, failed);
     let mut family = |name: &str, help: &str| {
         let gauges = Gauges::default();
         registry.register(name, help, gauges.clone());

@@ -47,7 +47,7 @@ pub enum TlsError {
 /// A certificate in use. Clones are the same one.
 #[derive(Clone)]
 pub struct Tls {
-    files: TlsFiles,
+    files: Arc<RwLock<TlsFiles>>,
     config: Arc<ServerConfig>,
     current: Arc<Current>,
 }
@@ -96,16 +96,31 @@ impl Tls {
             .with_no_client_auth()
             .with_cert_resolver(Arc::clone(&current) as Arc<dyn ResolvesServerCert>);
         config.alpn_protocols = vec![b"http/1.1".to_vec()];
-        Ok(Self { files, config: Arc::new(config), current })
+        Ok(Self { files: Arc::new(RwLock::new(files)), config: Arc::new(config), current })
+    }
+
+    /// Takes other files into use, for connections from now on. Files that cannot be used change
+    /// nothing.
+    pub fn replace(&self, files: TlsFiles) -> Result<(), TlsError> {
+        let loaded = read(&files, self.config.crypto_provider())?;
+        // The files first: a look for renewed ones in between finds these.
+        *self.files.write().unwrap_or_else(PoisonError::into_inner) = files;
+        *self.current.0.write().unwrap_or_else(PoisonError::into_inner) = loaded;
+        Ok(())
+    }
+
+    fn files(&self) -> TlsFiles {
+        self.files.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Takes the files' newer content into use, if they have one. Files that cannot be used change
     /// nothing: the certificate before stays. `true` when a new one is in use.
     pub fn reload(&self) -> Result<bool, TlsError> {
-        if stamp(&self.files) == self.current.loaded().stamp {
+        let files = self.files();
+        if stamp(&files) == self.current.loaded().stamp {
             return Ok(false);
         }
-        let loaded = read(&self.files, self.config.crypto_provider())?;
+        let loaded = read(&files, self.config.crypto_provider())?;
         *self.current.0.write().unwrap_or_else(PoisonError::into_inner) = loaded;
         Ok(true)
     }

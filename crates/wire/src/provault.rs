@@ -11,6 +11,7 @@
 //! | method and path | action | input → output |
 //! |---|---|---|
 //! | `GET /server` | `provault:DescribeServer` | → [`ServerInfo`] |
+//! | `POST /server/reload` | `provault:ReloadSettings` | → [`ReloadedSettings`] |
 //! | `GET /status` | `provault:DescribeStatus` | → [`Status`] |
 //! | `GET /doctor` | `provault:DescribeHealth` | → [`Health`] |
 //! | `POST /resources` | `provault:AddResource` | [`AddResourceInput`] → [`Resource`] |
@@ -113,6 +114,16 @@ message! {
         version: String,
         /// Whether restored applications can be isolated here; else why not.
         isolation: String,
+    }
+}
+
+message! {
+    /// What came of settings that were read again.
+    ReloadedSettings {
+        /// Settings that changed and hold from now on.
+        changed: Vec<String>,
+        /// Settings that changed and hold after the next start.
+        needs_restart: Vec<String>,
     }
 }
 

@@ -2,9 +2,11 @@
 
 use std::fs;
 
+use serde_json::Value;
+
 use super::{Work, Yard, any_loss};
 use crate::disk::{Count, Doom, Fate};
-use crate::{Finished, Manifest, Random, TestServer};
+use crate::{Finished, Manifest, Random, TestServer, until};
 
 impl Yard {
     /// The import breaks off at any of its operations on the repository's disk; the server is started again
@@ -45,6 +47,13 @@ impl Yard {
         self.disk.revive(loss, random);
         self.whole(&case, &self.kept, random);
         server.start_again();
+        // One that broke off goes on by itself.
+        until("the end of every run", || {
+            let all = server.api().get("/provault/v1/care-runs");
+            let ended =
+                |run: &Value| !["PENDING", "RUNNING"].contains(&run["State"].as_str().unwrap());
+            all["CareRuns"].as_array().unwrap().iter().all(ended).then_some(())
+        });
         server.program().run(0, &args);
         let listed = server.program().json(&["recovery-points", "list", "--vault", "adopted"]);
         let points = listed["RecoveryPoints"].as_array().unwrap();

@@ -14,6 +14,7 @@ mod plan_rule;
 mod receiver;
 pub(crate) mod recovery_kit;
 mod recovery_points;
+mod reload;
 mod resource;
 mod restore;
 mod restore_test;
@@ -53,6 +54,9 @@ pub enum Command {
     /// Look the server over: disk, clock, permissions, isolation, vaults, receivers
     #[command(after_help = EXIT_CODES_HELP)]
     Doctor(status::DoctorArgs),
+    /// Have the server read its file of settings again; running jobs go on
+    #[command(after_help = EXIT_CODES_HELP)]
+    Reload(reload::ReloadArgs),
     /// Register what is to be protected, show it, tag it, remove it
     #[command(subcommand)]
     Resource(resource::ResourceCommand),
@@ -113,6 +117,7 @@ impl Command {
         match self {
             Self::Status(args) => args.run(context),
             Self::Doctor(args) => args.run(context),
+            Self::Reload(args) => args.run(context),
             Self::Resource(command) => command.run(context),
             Self::Role(command) => command.run(context),
             Self::User(command) => command.run(context),

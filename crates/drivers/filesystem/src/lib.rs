@@ -79,7 +79,7 @@ pub struct FilesystemDriver {
 
 impl FilesystemDriver {
     /// A driver that reserves nothing.
-    pub const fn new() -> Self {
+    pub fn new() -> Self {
         Self { reserved: Reserved::none() }
     }
 
@@ -101,9 +101,14 @@ impl FilesystemDriver {
     /// The same for directories on other disks, which are told by their names alone and never looked
     /// at, as the mount of one may hang. The names are absolute and without links.
     #[must_use]
-    pub fn and_by_name(mut self, directories: Vec<PathBuf>) -> Self {
-        self.reserved.by_name(directories);
+    pub fn and_by_name(self, directories: Vec<PathBuf>) -> Self {
+        self.reserve_by_name(directories);
         self
+    }
+
+    /// The same for a driver at work, and all its clones: it holds for what begins from now on.
+    pub fn reserve_by_name(&self, directories: Vec<PathBuf>) {
+        self.reserved.by_name(directories);
     }
 }
 

@@ -13,6 +13,7 @@
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 
 use provault_domain::Invalid;
 
@@ -22,30 +23,36 @@ use crate::at::Stat;
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Reserved {
     directories: Vec<PathBuf>,
-    /// Known by their names alone, without links; never looked at.
-    names: Vec<PathBuf>,
+    /// Known by their names alone, without links; never looked at. Clones are the same list.
+    names: Arc<RwLock<Vec<PathBuf>>>,
 }
 
 impl Reserved {
-    pub const fn none() -> Self {
-        Self { directories: Vec::new(), names: Vec::new() }
+    pub fn none() -> Self {
+        Self::default()
     }
 
     pub fn new(directories: Vec<PathBuf>) -> Self {
-        Self { directories, names: Vec::new() }
+        Self { directories, ..Self::default() }
     }
 
     /// Reserves more directories, which are not looked at.
-    pub fn by_name(&mut self, names: Vec<PathBuf>) {
-        self.names.extend(names);
+    pub fn by_name(&self, names: Vec<PathBuf>) {
+        let mut known = self.names.write().unwrap_or_else(PoisonError::into_inner);
+        known.extend(names);
+    }
+
+    fn names(&self) -> RwLockReadGuard<'_, Vec<PathBuf>> {
+        // It only grows: a panic elsewhere leaves nothing half done.
+        self.names.read().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub fn is_empty(&self) -> bool {
-        self.directories.is_empty() && self.names.is_empty()
+        self.directories.is_empty() && self.names().is_empty()
     }
 
     /// The reserved directory that `path` is, or lies in. Nothing needs to be at `path` yet.
-    pub fn holding(&self, path: &Path) -> Option<&Path> {
+    pub fn holding(&self, path: &Path) -> Option<PathBuf> {
         if self.is_empty() {
             return None;
         }
@@ -55,9 +62,8 @@ impl Reserved {
             real.starts_with(resolve(directory))
                 || identity(directory).is_some_and(|known| above.contains(&known))
         };
-        let known = self.directories.iter().map(PathBuf::as_path).find(|known| holds(known));
-        known
-            .or_else(|| self.names.iter().map(PathBuf::as_path).find(|name| real.starts_with(name)))
+        let known = self.directories.iter().find(|known| holds(known)).cloned();
+        known.or_else(|| self.names().iter().find(|name| real.starts_with(name)).cloned())
     }
 
     /// Refuses a source that is a reserved directory or lies in one.
@@ -99,7 +105,7 @@ impl Reserved {
         let known = self.directories.iter().filter_map(below);
         Fence {
             inodes: self.directories.iter().filter_map(|d| identity(d)).collect(),
-            paths: known.chain(self.names.iter().filter_map(named)).collect(),
+            paths: known.chain(self.names().iter().filter_map(named)).collect(),
         }
     }
 }

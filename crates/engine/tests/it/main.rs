@@ -15,6 +15,7 @@ mod pruning;
 mod recovery_kit;
 mod schedule;
 mod simulation;
+mod stopping;
 mod support;
 mod testing_plans;
 mod tests_of_restores;

@@ -9,6 +9,7 @@ use jiff::{SignedDuration, Timestamp};
 use provault_catalog::{Catalog, Job, JobFilter, Page};
 use provault_domain::key::KeyWrapper;
 use provault_domain::*;
+use provault_driver::Driver;
 use provault_driver_filesystem::FilesystemDriver;
 use provault_engine::{Clock, Engine, Parts, Running, StorageOptions};
 use provault_proof::HelperCommand;
@@ -125,6 +126,13 @@ impl World {
         self
     }
 
+    /// The same with a driver of the test's own.
+    pub async fn restarted_with(mut self, driver: Arc<dyn Driver>) -> Self {
+        self.engine.catalog().close().await;
+        self.engine = engine_with(self.directory.path(), &self.clock, driver).await;
+        self
+    }
+
     /// Another server on the same catalog, at the same time.
     pub async fn another(&self) -> Engine {
         engine(self.directory.path(), &self.clock).await
@@ -182,6 +190,7 @@ impl World {
             start_by: now + SignedDuration::from_hours(8),
             completion_window_minutes: 600,
             started_at: None,
+            interruptions: 0,
             completed_at: None,
             state: BackupJobState::Created,
             status_message: None,
@@ -220,6 +229,7 @@ impl World {
             testing_plan_arn: None,
             created_at: self.clock.now(),
             started_at: None,
+            interruptions: 0,
             completed_at: None,
             state: RestoreJobState::Pending,
             status_message: None,
@@ -256,12 +266,16 @@ impl World {
 }
 
 async fn engine(directory: &Path, clock: &Arc<TestClock>) -> Engine {
+    engine_with(directory, clock, Arc::new(FilesystemDriver::new())).await
+}
+
+async fn engine_with(directory: &Path, clock: &Arc<TestClock>, driver: Arc<dyn Driver>) -> Engine {
     let url = format!("sqlite:{}", directory.join("catalog.db").display());
     Engine::new(Parts {
         catalog: Catalog::open(&url).await.unwrap(),
         data_dir: directory.to_owned(),
         clock: Arc::<TestClock>::clone(clock),
-        drivers: vec![Arc::new(FilesystemDriver::new())],
+        drivers: vec![driver],
         // Tests of isolation start the real program; here nothing is to be isolated.
         helper: HelperCommand::new("/nonexistent", Vec::<String>::new()),
         hostname: "test".into(),

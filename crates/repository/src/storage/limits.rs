@@ -1,7 +1,7 @@
 //! Bounds on bandwidth and on operations at a time, shared by all jobs on a storage.
 
 use std::num::{NonZeroU64, NonZeroUsize};
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, PoisonError, RwLock};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -9,27 +9,61 @@ use bytes::Bytes;
 
 use super::{Storage, StorageError, StorageOptions, StoredObject};
 
+/// How often who waits for a place looks whether there are more of them now.
+const LOOK_UP: Duration = Duration::from_millis(100);
+
+/// Bounds on what all jobs of a storage take together; none by default.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Bounds {
+    /// Bytes per second written on average; as fast as it goes by default.
+    pub upload: Option<NonZeroU64>,
+    /// Bytes per second read on average; as fast as it goes by default.
+    pub download: Option<NonZeroU64>,
+    /// Operations at a time; as many as the jobs ask for by default.
+    pub concurrency: Option<NonZeroUsize>,
+}
+
+/// Bounds that can be changed while storages are open under them. Clones are the same ones: a change
+/// holds for every operation that begins after it.
+#[derive(Debug, Clone, Default)]
+pub struct LiveBounds(Arc<RwLock<Bounds>>);
+
+impl LiveBounds {
+    /// Bounds to begin with.
+    pub fn new(bounds: Bounds) -> Self {
+        Self(Arc::new(RwLock::new(bounds)))
+    }
+
+    /// The bounds in force.
+    pub fn get(&self) -> Bounds {
+        // They are replaced as a whole: a panic elsewhere leaves nothing half done.
+        *self.0.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Puts others in their place.
+    pub fn set(&self, bounds: Bounds) {
+        *self.0.write().unwrap_or_else(PoisonError::into_inner) = bounds;
+    }
+}
+
 /// A storage that is used within bounds.
 #[derive(Debug)]
 pub(super) struct Limits {
     inner: Arc<dyn Storage>,
-    upload: Option<Meter>,
-    download: Option<Meter>,
-    places: Option<Places>,
+    bounds: LiveBounds,
+    upload: Meter,
+    download: Meter,
+    places: Places,
 }
 
 impl Limits {
-    /// The storage itself when the options set no bounds.
     pub(super) fn around(inner: Arc<dyn Storage>, options: &StorageOptions) -> Arc<dyn Storage> {
-        let (upload, download) = (options.upload_limit, options.download_limit);
-        if upload.is_none() && download.is_none() && options.concurrency.is_none() {
-            return inner;
-        }
         Arc::new(Self {
             inner,
-            upload: upload.map(Meter::new),
-            download: download.map(Meter::new),
-            places: options.concurrency.map(Places::new),
+            bounds: options.bounds.clone(),
+            upload: Meter::default(),
+            download: Meter::default(),
+            places: Places::default(),
         })
     }
 
@@ -37,7 +71,7 @@ impl Limits {
         &self,
         operation: impl FnOnce(&dyn Storage) -> Result<T, StorageError>,
     ) -> Result<T, StorageError> {
-        let _place = self.places.as_ref().map(Places::take);
+        let _place = self.places.take(|| self.bounds.get().concurrency);
         operation(self.inner.as_ref())
     }
 
@@ -46,12 +80,12 @@ impl Limits {
         operation: impl FnOnce(&dyn Storage) -> Result<Bytes, StorageError>,
     ) -> Result<Bytes, StorageError> {
         // How much comes is known afterwards: it is the next one that waits for it.
-        if let Some(meter) = &self.download {
-            meter.wait_for(0);
+        if let Some(rate) = self.bounds.get().download {
+            self.download.wait_for(0, rate);
         }
         let read = self.within(operation)?;
-        if let Some(meter) = &self.download {
-            meter.charge(Instant::now(), read.len() as u64);
+        if let Some(rate) = self.bounds.get().download {
+            self.download.charge(Instant::now(), read.len() as u64, rate);
         }
         Ok(read)
     }
@@ -65,8 +99,8 @@ impl Storage for Limits {
         self.read(|inner| inner.get_range(name, offset, length))
     }
     fn put(&self, name: &str, content: Bytes) -> Result<(), StorageError> {
-        if let Some(meter) = &self.upload {
-            meter.wait_for(content.len() as u64);
+        if let Some(rate) = self.bounds.get().upload {
+            self.upload.wait_for(content.len() as u64, rate);
         }
         self.within(|inner| inner.put(name, content))
     }
@@ -89,50 +123,44 @@ impl Storage for Limits {
 
 /// A rate, kept on average: who moves bytes takes up the line for as long as they last at that
 /// rate, and the next one waits.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct Meter {
-    rate: NonZeroU64,
     free_at: Mutex<Option<Instant>>,
 }
 
 impl Meter {
-    fn new(rate: NonZeroU64) -> Self {
-        Self { rate, free_at: Mutex::default() }
-    }
-
     /// Takes up the line from when it is free; returns how long to wait until then.
-    fn charge(&self, now: Instant, bytes: u64) -> Duration {
+    fn charge(&self, now: Instant, bytes: u64, rate: NonZeroU64) -> Duration {
         let mut free_at = self.free_at.lock().unwrap_or_else(PoisonError::into_inner);
         let start = free_at.map_or(now, |free_at| free_at.max(now));
-        let nanoseconds = u128::from(bytes) * 1_000_000_000 / u128::from(self.rate.get());
+        let nanoseconds = u128::from(bytes) * 1_000_000_000 / u128::from(rate.get());
         let takes = Duration::from_nanos(u64::try_from(nanoseconds).unwrap_or(u64::MAX));
         *free_at = start.checked_add(takes);
         start - now
     }
 
-    fn wait_for(&self, bytes: u64) {
-        thread::sleep(self.charge(Instant::now(), bytes));
+    fn wait_for(&self, bytes: u64, rate: NonZeroU64) {
+        thread::sleep(self.charge(Instant::now(), bytes, rate));
     }
 }
 
 /// So many at a time.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct Places {
-    free: Mutex<usize>,
+    taken: Mutex<usize>,
     freed: Condvar,
 }
 
 impl Places {
-    fn new(places: NonZeroUsize) -> Self {
-        Self { free: Mutex::new(places.get()), freed: Condvar::new() }
-    }
-
-    /// Waits for a place. Each is given back, because every operation ends by its deadline.
-    fn take(&self) -> Place<'_> {
-        let free = self.free.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut free =
-            self.freed.wait_while(free, |free| *free == 0).unwrap_or_else(PoisonError::into_inner);
-        *free -= 1;
+    /// Waits for a place among so many, where that is bounded. Each is given back, because every
+    /// operation ends by its deadline.
+    fn take(&self, most: impl Fn() -> Option<NonZeroUsize>) -> Place<'_> {
+        let mut taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
+        while most().is_some_and(|most| *taken >= most.get()) {
+            let waited = self.freed.wait_timeout(taken, LOOK_UP);
+            taken = waited.unwrap_or_else(PoisonError::into_inner).0;
+        }
+        *taken += 1;
         Place(self)
     }
 }
@@ -141,7 +169,7 @@ struct Place<'a>(&'a Places);
 
 impl Drop for Place<'_> {
     fn drop(&mut self) {
-        *self.0.free.lock().unwrap_or_else(PoisonError::into_inner) += 1;
+        *self.0.taken.lock().unwrap_or_else(PoisonError::into_inner) -= 1;
         self.0.freed.notify_one();
     }
 }
@@ -154,28 +182,32 @@ mod tests {
 
     #[test]
     fn the_rate_holds_on_average() {
-        let meter = Meter::new(NonZeroU64::new(1000).unwrap());
+        let meter = Meter::default();
+        let rate = |rate| NonZeroU64::new(rate).unwrap();
         let start = Instant::now();
         let at = |milliseconds| start + Duration::from_millis(milliseconds);
-        let wait = |now, bytes| meter.charge(now, bytes).as_millis();
+        let wait = |now, bytes| meter.charge(now, bytes, rate(1000)).as_millis();
         assert_eq!(wait(at(0), 500), 0);
         assert_eq!(wait(at(0), 2000), 500);
         assert_eq!(wait(at(1000), 1), 1500);
         // An idle time is not saved up.
         assert_eq!(wait(at(60_000), 1000), 0);
         assert_eq!(wait(at(60_000), 0), 1000);
-        assert_eq!(wait(at(60_000), u64::MAX), 1000);
+        // Another rate holds from the next one on.
+        assert_eq!(meter.charge(at(60_000), 500, rate(500)).as_millis(), 1000);
+        assert_eq!(wait(at(60_000), 0), 2000);
+        assert_eq!(wait(at(60_000), u64::MAX), 2000);
     }
 
     #[test]
     fn no_more_than_the_places_at_a_time() {
-        let places = Places::new(NonZeroUsize::new(3).unwrap());
+        let (places, three) = (Places::default(), || NonZeroUsize::new(3));
         let (inside, most) = (AtomicUsize::new(0), AtomicUsize::new(0));
         thread::scope(|scope| {
             for _ in 0..12 {
                 scope.spawn(|| {
                     for _ in 0..20 {
-                        let _place = places.take();
+                        let _place = places.take(three);
                         most.fetch_max(inside.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
                         thread::sleep(Duration::from_micros(200));
                         inside.fetch_sub(1, Ordering::SeqCst);
@@ -183,6 +215,20 @@ mod tests {
                 });
             }
         });
-        assert_eq!((most.into_inner(), *places.free.lock().unwrap()), (3, 3));
+        assert_eq!((most.into_inner(), *places.taken.lock().unwrap()), (3, 0));
+    }
+
+    #[test]
+    fn more_places_are_seen_by_those_who_wait() {
+        let bounds =
+            LiveBounds::new(Bounds { concurrency: NonZeroUsize::new(1), ..Bounds::default() });
+        let places = Places::default();
+        let most = || bounds.get().concurrency;
+        let _held = places.take(most);
+        thread::scope(|scope| {
+            let waiting = scope.spawn(|| drop(places.take(most)));
+            bounds.set(Bounds::default());
+            waiting.join().unwrap();
+        });
     }
 }

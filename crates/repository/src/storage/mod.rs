@@ -22,6 +22,7 @@ use std::time::Duration;
 use bytes::Bytes;
 
 pub use error::{StorageError, StorageErrorKind};
+pub use limits::{Bounds, LiveBounds};
 pub use local::LocalStorage;
 pub use location::{guard_storage, local_directory, open_directory, open_storage, real_directory};
 pub use options::{S3Options, StorageOptions};

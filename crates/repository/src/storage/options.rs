@@ -2,12 +2,12 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::num::{NonZeroU64, NonZeroUsize};
+use std::num::NonZeroU64;
 use std::time::Duration;
 
 use zeroize::Zeroizing;
 
-use super::{StorageError, StorageErrorKind};
+use super::{LiveBounds, StorageError, StorageErrorKind};
 
 /// How a storage is used. The defaults suit production.
 #[derive(Debug, Clone)]
@@ -27,12 +27,8 @@ pub struct StorageOptions {
     pub first_pause: Duration,
     /// No pause is longer. 15 seconds.
     pub longest_pause: Duration,
-    /// Bytes per second written on average, over all jobs; as fast as it goes by default.
-    pub upload_limit: Option<NonZeroU64>,
-    /// Bytes per second read on average, over all jobs; as fast as it goes by default.
-    pub download_limit: Option<NonZeroU64>,
-    /// Operations at a time, over all jobs; as many as the jobs ask for by default.
-    pub concurrency: Option<NonZeroUsize>,
+    /// What all jobs of a storage take together at most; may be changed while it is open.
+    pub bounds: LiveBounds,
     /// For `s3://`.
     pub s3: S3Options,
 }
@@ -48,9 +44,7 @@ impl Default for StorageOptions {
             retry_for: Duration::from_mins(2),
             first_pause: Duration::from_millis(250),
             longest_pause: Duration::from_secs(15),
-            upload_limit: None,
-            download_limit: None,
-            concurrency: None,
+            bounds: LiveBounds::default(),
             s3: S3Options::default(),
         }
     }

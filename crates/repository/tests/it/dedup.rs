@@ -168,6 +168,37 @@ fn names_given_twice_or_out_of_order() {
     assert!(matches!(writer.finish(None), Err(Error::UnbalancedDirectories(_))));
 }
 
+/// What an interrupted backup has stored is there for the next one, and nothing else of it.
+#[test]
+fn what_an_interrupted_backup_keeps_is_not_stored_again() {
+    let sandbox = Sandbox::new();
+    fs::create_dir_all(sandbox.source()).unwrap();
+    for n in 0..5_u8 {
+        // A full pack, and one that is not.
+        fs::write(sandbox.source().join(n.to_string()), noise(u64::from(n), 300_000)).unwrap();
+    }
+    let repository = sandbox.init();
+    let cancel = CancelFlag::new();
+    let mut options = backup_options(&sandbox.source(), None);
+    options.cancel = cancel.clone();
+    let mut writer = repository.backup(options).unwrap();
+    walk(&mut writer, &sandbox.source()).unwrap();
+    let stored = writer.settled_stats().unwrap();
+    assert!(stored.bytes_stored > 1_500_000);
+    cancel.cancel();
+    assert_eq!(writer.keep().unwrap().data_blobs, stored.data_blobs);
+    assert!(repository.snapshots().unwrap().snapshots.is_empty());
+    drop(repository);
+
+    // By another process, which knows only what is on the disk.
+    let repository = sandbox.open();
+    let mut writer = repository.backup(backup_options(&sandbox.source(), None)).unwrap();
+    walk(&mut writer, &sandbox.source()).unwrap();
+    let again = writer.finish(None).unwrap();
+    assert_eq!(again.stats.data_blobs, 0, "{:?}", again.stats);
+    sandbox.assert_clean();
+}
+
 #[test]
 fn a_cancelled_backup_commits_nothing() {
     let sandbox = Sandbox::new();

@@ -12,8 +12,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use provault_repository::{
-    CancelFlag, CheckLevel, LocalStorage, Repository, S3Options, Storage, StorageErrorKind,
-    StorageOptions, open_directory, open_storage,
+    Bounds, CancelFlag, CheckLevel, LiveBounds, LocalStorage, Repository, S3Options, Storage,
+    StorageErrorKind, StorageOptions, open_directory, open_storage,
 };
 use provault_testkit::S3Server;
 
@@ -132,9 +132,11 @@ fn a_local_directory_conforms() {
     let sandbox = Sandbox::new();
     conforms(&(Arc::new(LocalStorage::local(&sandbox.path("raw")).unwrap()) as _), false);
     let bounded = StorageOptions {
-        concurrency: NonZeroUsize::new(2),
-        upload_limit: std::num::NonZeroU64::new(1 << 30),
-        download_limit: std::num::NonZeroU64::new(1 << 30),
+        bounds: LiveBounds::new(Bounds {
+            concurrency: NonZeroUsize::new(2),
+            upload: std::num::NonZeroU64::new(1 << 30),
+            download: std::num::NonZeroU64::new(1 << 30),
+        }),
         ..StorageOptions::default()
     };
     // Two levels of directories are missing.

@@ -49,11 +49,12 @@ pub(crate) async fn answer(
     tracing::Span::current().record("operation", operation.name());
     let query = Query::parse(raw_query)?;
     query.allow_only(operation.query_keys())?;
-    // Users are the same in every region.
-    let app = if operation.is_of_identities() { app.home() } else { app };
+    // Users and settings are the same in every region.
+    let app = if operation.is_of_the_server() { app.home() } else { app };
     let call = Call { app, caller, query, body };
     match operation {
         Operation::DescribeServer => vault::server(&call).await,
+        Operation::ReloadSettings => vault::reload(&call).await,
         Operation::DescribeStatus => status::describe(&call).await,
         Operation::DescribeHealth => status::doctor(&call).await,
         Operation::AddResource => resource::add(&call).await,
@@ -147,6 +148,7 @@ macro_rules! label {
 
 operations! {
     "GET" ["server"] => DescribeServer;
+    "POST" ["server", "reload"] => ReloadSettings;
     "GET" ["status"] => DescribeStatus;
     "GET" ["doctor"] => DescribeHealth;
     "POST" ["resources"] => AddResource;
@@ -204,8 +206,8 @@ operations! {
 }
 
 impl Operation<'_> {
-    /// Whether it is about who may sign.
-    fn is_of_identities(self) -> bool {
+    /// Whether it is about the server as a whole: who may sign, and the settings.
+    fn is_of_the_server(self) -> bool {
         matches!(
             self,
             Self::AddUser
@@ -215,6 +217,7 @@ impl Operation<'_> {
                 | Self::CreateAccessKey(_)
                 | Self::UpdateAccessKey(_)
                 | Self::DeleteAccessKey(_)
+                | Self::ReloadSettings
         )
     }
 

@@ -15,6 +15,12 @@ pub(super) async fn server(call: &Call<'_>) -> Answered {
     })
 }
 
+pub(super) async fn reload(call: &Call<'_>) -> Answered {
+    let reloaded = Call::done(call.app.reload_settings(call.caller).await)?;
+    let (changed, needs_restart) = (reloaded.changed, reloaded.needs_restart);
+    Answer::json(&wire::ReloadedSettings { changed, needs_restart })
+}
+
 pub(super) async fn repository(call: &Call<'_>, name: &str) -> Answered {
     let repository = Call::done(call.app.describe_repository(call.caller, name).await)?;
     Answer::json(&wire::Repository {

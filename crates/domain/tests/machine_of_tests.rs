@@ -1,0 +1,234 @@
+//! The state machine of restore tests: every pair of state and event, and whole lives of random events.
+
+#![allow(clippy::unwrap_used)] // In a test's helper, too, a panic is the report.
+
+use jiff::{SignedDuration, Timestamp};
+use proptest::prelude::*;
+use provault_domain::restore_test;
+use provault_domain::verdict::{Failure, Fault, Findings, decide};
+use provault_domain::{
+    Arn, Effect, Kind, NotificationEvent, RestoreTest, RestoreTestEvent, RestoreTestState,
+    StepRecord,
+};
+
+const POINT: &str = "arn:aws:backup:us-east-1:111122223333:recovery-point:p";
+const RESOURCE: &str = "arn:aws:elasticfilesystem:us-east-1:111122223333:file-system/fs-1";
+
+fn at(second: i64) -> Timestamp {
+    Timestamp::from_second(1_800_000_000 + second).unwrap()
+}
+
+fn arn(text: &str) -> Arn {
+    text.parse().unwrap()
+}
+
+fn notifications(effects: &[Effect]) -> Vec<NotificationEvent> {
+    effects
+        .iter()
+        .map(|effect| match effect {
+            Effect::Notify(n) => n.event,
+        })
+        .collect()
+}
+
+fn config() -> ProptestConfig {
+    ProptestConfig { cases: 1000, failure_persistence: None, ..ProptestConfig::default() }
+}
+
+fn test() -> RestoreTest {
+    RestoreTest {
+        id: "test".to_owned(),
+        account: "111122223333".parse().unwrap(),
+        region: "us-east-1".parse().unwrap(),
+        token: "token".to_owned(),
+        resource_arn: arn(RESOURCE),
+        resource_name: "files".to_owned(),
+        kind: Kind::Filesystem,
+        requested_point: None,
+        after_backup_job: None,
+        planned: None,
+        created_at: at(0),
+        started_at: None,
+        interruptions: 0,
+        completed_at: None,
+        state: RestoreTestState::Pending,
+        recovery_point_arn: None,
+        vault_name: None,
+        restore_job_id: None,
+        created_resource_arn: None,
+        findings: Findings::default(),
+        steps: Vec::new(),
+        verdict: None,
+        reason: None,
+        cleaned_up: None,
+    }
+}
+
+fn chosen() -> RestoreTestEvent {
+    RestoreTestEvent::PointChosen {
+        recovery_point_arn: arn(POINT),
+        vault_name: "vault".to_owned(),
+        restore_job_id: "restore".to_owned(),
+        incomplete: None,
+        point_age_seconds: Some(100),
+        rpo_seconds: Some(50),
+        rto_seconds: Some(60),
+    }
+}
+
+fn restored() -> RestoreTestEvent {
+    RestoreTestEvent::Restored { created_resource_arn: arn(RESOURCE) }
+}
+
+fn test_event() -> impl Strategy<Value = RestoreTestEvent> {
+    use RestoreTestEvent as E;
+    let fault = prop_oneof![Just(Fault::Data), Just(Fault::Host)];
+    prop_oneof![
+        Just(E::Started),
+        Just(chosen()),
+        Just(restored()),
+        Just(E::Tested(Box::default())),
+        Just(E::Controlled(Box::default())),
+        any::<bool>().prop_map(|ok| E::StepDone(StepRecord {
+            name: "probe".to_owned(),
+            started_at: at(1),
+            millis: 1,
+            ok,
+            detail: String::new(),
+        })),
+        fault.prop_map(|fault| E::Broken(Failure {
+            fault,
+            step: "restore".to_owned(),
+            message: "broken".to_owned(),
+        })),
+        Just(E::Interrupted { reason: "down".to_owned() }),
+        any::<bool>().prop_map(|cleaned_up| E::Reaped { cleaned_up }),
+    ]
+}
+
+fn test_expected(state: RestoreTestState, event: &RestoreTestEvent) -> Option<RestoreTestState> {
+    use RestoreTestEvent as E;
+    use RestoreTestState as S;
+    match (state, event) {
+        (S::Pending, E::Started) => Some(S::Choosing),
+        (S::Choosing, E::PointChosen { .. }) => Some(S::Restoring),
+        (S::Restoring, E::Restored { .. }) => Some(S::Testing),
+        (S::Testing, E::Tested(_)) => Some(S::Controlling),
+        (S::Reaping, E::Reaped { .. }) => Some(S::Finished),
+        (_, E::StepDone(_)) if state != S::Finished => Some(state),
+        (_, E::Broken(_)) if state != S::Finished => Some(S::Reaping),
+        (S::Controlling, E::Controlled(_)) => Some(S::Reaping),
+        (S::Choosing | S::Restoring | S::Testing | S::Controlling, E::Interrupted { .. }) => {
+            Some(S::Pending)
+        }
+        _ => None,
+    }
+}
+
+fn check_test(test: &RestoreTest) {
+    let finished = test.state == RestoreTestState::Finished;
+    assert_eq!(test.completed_at.is_some(), finished);
+    assert_eq!(test.verdict.is_some(), finished);
+    assert_eq!(test.reason.is_some(), finished);
+    assert_eq!(test.cleaned_up.is_some(), finished);
+}
+
+proptest! {
+    #![proptest_config(config())]
+
+    #[test]
+    fn test_pairs(event in test_event()) {
+        for &state in RestoreTestState::ALL {
+            let finished = (state == RestoreTestState::Finished).then_some(());
+            let before = RestoreTest {
+                state,
+                completed_at: finished.map(|()| at(5)),
+                verdict: finished.map(|()| decide(&Findings::default()).0),
+                reason: finished.map(|()| "why".to_owned()),
+                cleaned_up: finished.map(|()| true),
+                vault_name: Some("vault".to_owned()),
+                ..test()
+            };
+            match (test_expected(state, &event), restore_test::step(&before, event.clone(), at(9))) {
+                (Some(expected), Ok((after, effects))) => {
+                    prop_assert_eq!(after.state, expected);
+                    prop_assert_eq!(&after.token, &before.token);
+                    check_test(&after);
+                    let ends = expected == RestoreTestState::Finished;
+                    prop_assert_eq!(notifications(&effects).len(), usize::from(ends));
+                }
+                (None, Err(refused)) => prop_assert_eq!(&refused.state, state.as_str()),
+                (expected, got) => prop_assert!(false, "{state} {event:?}: {expected:?} {got:?}"),
+            }
+        }
+    }
+
+    /// Every life ends with the verdict that its findings give, and a failure is never lost.
+    #[test]
+    fn test_lives(events in prop::collection::vec(test_event(), 0..30)) {
+        let mut current = test();
+        let (mut told, mut broken, mut steps) = (Vec::new(), 0, 0);
+        for (event, n) in events.into_iter().zip(1..) {
+            if let Ok((next, effects)) = restore_test::step(&current, event.clone(), at(n)) {
+                prop_assert!(current.state != RestoreTestState::Finished);
+                broken += usize::from(matches!(event, RestoreTestEvent::Broken(_)));
+                steps += usize::from(matches!(event, RestoreTestEvent::StepDone(_)));
+                if matches!(event, RestoreTestEvent::Interrupted { .. }) {
+                    prop_assert_eq!(broken, 0, "what was found wrong stays found");
+                    // The next attempt is told of alone; the last one is broken off.
+                    if next.state == RestoreTestState::Pending {
+                        steps = 0;
+                    } else {
+                        broken = 1;
+                    }
+                }
+                told.extend(notifications(&effects));
+                current = next;
+            }
+            check_test(&current);
+            prop_assert_eq!(current.findings.failures.len(), broken);
+            prop_assert_eq!(current.steps.len(), steps);
+        }
+        if let Some(verdict) = current.verdict {
+            prop_assert_eq!((verdict, current.reason.unwrap()), decide(&current.findings));
+            // Without a point there is no vault whose topic could be told.
+            let cleaned_up = current.cleaned_up.unwrap();
+            let end = NotificationEvent::RestoreTestEnded { verdict, cleaned_up };
+            let expected: Vec<_> = current.vault_name.map(|_| end).into_iter().collect();
+            prop_assert_eq!(told, expected);
+        } else {
+            prop_assert!(told.is_empty());
+        }
+    }
+}
+
+/// What a test found wrong is not forgotten by beginning anew.
+#[test]
+fn a_test_that_found_damage_is_not_begun_anew() {
+    use RestoreTestEvent as E;
+    let damage = Failure { fault: Fault::Data, step: "probe".into(), message: "bad".into() };
+    let found = Findings { failures: vec![damage], ..Findings::default() };
+    let mut current = test();
+    for event in [E::Started, chosen(), restored(), E::Tested(Box::new(found))] {
+        current = restore_test::step(&current, event, at(1)).unwrap().0;
+    }
+    assert!(!current.is_interruptible());
+    let event = E::Interrupted { reason: "down".to_owned() };
+    restore_test::step(&current, event, at(2)).unwrap_err();
+}
+
+/// The runner's findings know nothing of the targets; the test must not forget them.
+#[test]
+fn the_targets_of_the_choice_stay() {
+    use RestoreTestEvent as E;
+    let mut current = test();
+    let found = || Box::new(Findings { recovery_millis: Some(5), ..Findings::default() });
+    for event in [E::Started, chosen(), restored(), E::Tested(found()), E::Controlled(found())] {
+        current = restore_test::step(&current, event, at(1)).unwrap().0;
+    }
+    assert_eq!(current.findings.point_age_seconds, Some(100));
+    assert_eq!(current.findings.rpo_seconds, Some(50));
+    assert_eq!(current.findings.rto_seconds, Some(60));
+    assert_eq!(current.findings.recovery_millis, Some(5));
+    assert_eq!(at(0) + SignedDuration::from_secs(1), at(1));
+}

@@ -1,0 +1,257 @@
+//! What becomes of running jobs when their server is stopped, and that the next one goes on with them.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::time::Duration;
+
+use jiff::SignedDuration;
+use provault_domain::restore_job::{DeletionStatus, ValidationStatus};
+use provault_domain::*;
+use provault_driver::{
+    CancelFlag, Capture, CaptureReport, Driver, DriverError, RestoreOutcome, RestoreRequest, Sink,
+    Source, WorkContext,
+};
+use provault_driver_filesystem::FilesystemDriver;
+use provault_engine::Running;
+
+use crate::support::World;
+
+const START: &str = "2026-03-01T12:00:00Z";
+const WHY: &str = "The server was stopped";
+
+/// Reads and writes files like the driver for them, but every capture and every restore waits before its
+/// end until it is cancelled, after it has said that it waits.
+struct Held {
+    below: FilesystemDriver,
+    waits: Sender<()>,
+}
+
+struct HeldCapture {
+    below: Box<dyn Capture>,
+    waits: Sender<()>,
+}
+
+fn held() -> (Arc<dyn Driver>, Receiver<()>) {
+    let (waits, seen) = channel();
+    (Arc::new(Held { below: FilesystemDriver::new(), waits }), seen)
+}
+
+fn until_cancelled<T>(waits: &Sender<()>, cancel: &CancelFlag) -> Result<T, DriverError> {
+    let _ = waits.send(());
+    while !cancel.is_raised() {
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    Err(DriverError::Cancelled)
+}
+
+impl Capture for HeldCapture {
+    fn read_into(
+        self: Box<Self>,
+        sink: &mut dyn Sink,
+        context: &WorkContext<'_>,
+    ) -> Result<CaptureReport, DriverError> {
+        self.below.read_into(sink, context)?;
+        until_cancelled(&self.waits, context.cancel)
+    }
+}
+
+impl Driver for Held {
+    fn kind(&self) -> Kind {
+        self.below.kind()
+    }
+    fn check_config(&self, config: &serde_json::Value) -> Result<serde_json::Value, Invalid> {
+        self.below.check_config(config)
+    }
+    fn identity(&self, config: &serde_json::Value) -> String {
+        self.below.identity(config)
+    }
+    fn capture(
+        &self,
+        resource: &Resource,
+        cancel: &CancelFlag,
+    ) -> Result<Box<dyn Capture>, DriverError> {
+        let below = self.below.capture(resource, cancel)?;
+        Ok(Box::new(HeldCapture { below, waits: self.waits.clone() }))
+    }
+    fn restore_metadata(&self, resource: &Resource) -> BTreeMap<String, String> {
+        self.below.restore_metadata(resource)
+    }
+    fn check_restore(&self, metadata: &BTreeMap<String, String>) -> Result<(), Invalid> {
+        self.below.check_restore(metadata)
+    }
+    fn restore(
+        &self,
+        _: &RestoreRequest<'_>,
+        _: &dyn Source,
+        context: &WorkContext<'_>,
+    ) -> Result<RestoreOutcome, DriverError> {
+        until_cancelled(&self.waits, context.cancel)
+    }
+    fn discard_partial(&self, request: &RestoreRequest<'_>) -> Result<(), DriverError> {
+        self.below.discard_partial(request)
+    }
+}
+
+/// Waits until the driver waits, and stops the engine.
+async fn stop_held(running: Running, seen: Receiver<()>) {
+    let waits = tokio::task::spawn_blocking(move || {
+        seen.recv().unwrap();
+        seen
+    });
+    // Kept until the stop is over: the driver may say it again.
+    let seen = waits.await.unwrap();
+    running.stop(WHY).await;
+    drop(seen);
+}
+
+async fn job<J: provault_catalog::Job>(world: &World, id: &str) -> J {
+    world.engine.catalog().job::<J>(&world.account, id).await.unwrap().unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_backup_that_a_stop_interrupts_goes_on_under_the_same_id() {
+    let (driver, seen) = held();
+    let world = World::new(START).await.restarted_with(driver).await;
+    let asked = world.backup_job();
+    world.engine.catalog().insert_job(&asked).await.unwrap();
+    stop_held(world.start().await, seen).await;
+
+    let waiting: BackupJob = job(&world, &asked.id).await;
+    assert_eq!(waiting.state, BackupJobState::Created, "{waiting:?}");
+    assert_eq!(waiting.interruptions, 1);
+    assert_eq!(waiting.started_at, Some(asked.created_at));
+    let message = waiting.status_message.clone().unwrap();
+    assert!(message.starts_with(WHY) && message.contains("goes on"), "{message}");
+    let locks = std::fs::read_dir(world.repository().join("locks")).unwrap().count();
+    assert_eq!(locks, 0, "the lock of the repository is given back");
+    assert!(!crate::care::files_below(&world.repository().join("index")).is_empty());
+
+    // It had started in its start window, which closes now; the completion window does not.
+    world.clock.advance(SignedDuration::from_hours(9));
+    world.engine.look_at_the_time().await.unwrap();
+    assert_eq!(job::<BackupJob>(&world, &asked.id).await, waiting);
+
+    let world = world.restarted().await;
+    let running = world.start().await;
+    let done: BackupJob = world.end_of(&asked.id).await;
+    assert_eq!(done.state, BackupJobState::Completed, "{done:?}");
+    assert_eq!(done.started_at, waiting.started_at);
+    world.assert_restores(&world.point_of(&done).await, "out").await;
+    assert_eq!(world.jobs::<BackupJob>().await.len(), 1, "nothing was made anew for it");
+    running.stop("test over").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_interrupted_backup_ends_with_its_completion_window() {
+    let (driver, seen) = held();
+    let world = World::new(START).await.restarted_with(driver).await;
+    let asked = world.backup_job();
+    world.engine.catalog().insert_job(&asked).await.unwrap();
+    stop_held(world.start().await, seen).await;
+    world.clock.advance(SignedDuration::from_hours(11));
+    world.engine.look_at_the_time().await.unwrap();
+    let ended: BackupJob = job(&world, &asked.id).await;
+    assert_eq!(ended.state, BackupJobState::Aborted, "{ended:?}");
+    assert!(ended.status_message.unwrap().contains("completion window"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_backup_that_never_gets_to_its_end_fails_with_the_reason() {
+    let mut world = World::new(START).await;
+    let asked = world.backup_job();
+    world.engine.catalog().insert_job(&asked).await.unwrap();
+    for attempt in 1..=MOST_ATTEMPTS {
+        let (driver, seen) = held();
+        world = world.restarted_with(driver).await;
+        stop_held(world.start().await, seen).await;
+        let now: BackupJob = job(&world, &asked.id).await;
+        assert_eq!(now.interruptions, attempt);
+        assert_eq!(now.state.is_final(), attempt == MOST_ATTEMPTS, "{now:?}");
+    }
+    let failed: BackupJob = job(&world, &asked.id).await;
+    assert_eq!(failed.state, BackupJobState::Failed);
+    let message = failed.status_message.unwrap();
+    assert!(message.starts_with(WHY) && message.contains("attempt 5"), "{message}");
+    // The next one is free to run.
+    let world = world.restarted().await;
+    let running = world.start().await;
+    assert_eq!(world.back_up().await.state, BackupJobState::Completed);
+    running.stop("test over").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_somebody_stopped_stays_stopped() {
+    let (driver, seen) = held();
+    let world = World::new(START).await.restarted_with(driver).await;
+    let asked = world.backup_job();
+    world.engine.catalog().insert_job(&asked).await.unwrap();
+    let running = world.start().await;
+    let seen = tokio::task::spawn_blocking(move || {
+        seen.recv().unwrap();
+        seen
+    });
+    let _seen = seen.await.unwrap();
+    world.engine.stop_backup_job(&world.account, &asked.id, "not now").await.unwrap();
+    running.stop(WHY).await;
+    let ended: BackupJob = job(&world, &asked.id).await;
+    assert_eq!(ended.state, BackupJobState::Aborted, "{ended:?}");
+    assert_eq!(ended.status_message.as_deref(), Some("not now"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_restore_that_a_stop_interrupts_goes_on() {
+    let world = World::new(START).await;
+    let running = world.start().await;
+    let point = world.point_of(&world.back_up().await).await;
+    running.stop("restart").await;
+    let (driver, seen) = held();
+    let world = world.restarted_with(driver).await;
+    let target = world.directory.path().join("target");
+    let asked = world.restore_job(&point, &target);
+    world.engine.catalog().insert_job(&asked).await.unwrap();
+    stop_held(world.start().await, seen).await;
+    let waiting: RestoreJob = job(&world, &asked.id).await;
+    assert_eq!(waiting.state, RestoreJobState::Pending, "{waiting:?}");
+    assert_eq!((waiting.interruptions, waiting.started_at), (1, Some(asked.created_at)));
+
+    let world = world.restarted().await;
+    let running = world.start().await;
+    let done: RestoreJob = world.end_of(&asked.id).await;
+    assert_eq!(done.state, RestoreJobState::Completed, "{done:?}");
+    crate::support::assert_same(&world.source(), &target);
+    running.stop("test over").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_restore_test_that_a_stop_interrupts_is_begun_anew() {
+    let world = World::new(START).await;
+    let running = world.start().await;
+    world.back_up().await;
+    running.stop("restart").await;
+    let (driver, seen) = held();
+    let world = world.restarted_with(driver).await;
+    let asked = world.engine.new_restore_test(&world.resource, None);
+    world.engine.catalog().insert_job(&asked).await.unwrap();
+    stop_held(world.start().await, seen).await;
+
+    let waiting: RestoreTest = job(&world, &asked.id).await;
+    assert_eq!(waiting.state, RestoreTestState::Pending, "{waiting:?}");
+    assert_eq!((waiting.interruptions, waiting.restore_job_id.as_deref()), (1, None));
+    let copies = world.directory.path().join("restore-tests");
+    assert_eq!(std::fs::read_dir(&copies).unwrap().count(), 0, "its copy is reaped");
+    let restores = world.jobs::<RestoreJob>().await;
+    assert_eq!(restores.len(), 1);
+    assert_eq!(restores[0].state, RestoreJobState::Aborted, "{restores:?}");
+    assert_eq!(restores[0].validation, Some(ValidationStatus::TimedOut));
+    assert_eq!(restores[0].deletion, Some(DeletionStatus::Successful));
+
+    let world = world.restarted().await;
+    let running = world.start().await;
+    let done: RestoreTest = world.end_of(&asked.id).await;
+    assert_eq!(done.verdict, Some(Verdict::Passed), "{done:?}");
+    assert_eq!(world.jobs::<RestoreJob>().await.len(), 2);
+    let evidence = world.engine.catalog().list_evidence(&world.account).await.unwrap();
+    assert_eq!(evidence.len(), 1, "one verdict of one test");
+    running.stop("test over").await;
+}
