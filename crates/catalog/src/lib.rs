@@ -31,6 +31,7 @@ mod access_key;
 mod audit;
 mod care;
 mod change;
+mod death;
 mod delivery;
 mod error;
 mod evidence;
