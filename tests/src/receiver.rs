@@ -2,6 +2,7 @@
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::sync::atomic::{AtomicU16, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -14,6 +15,7 @@ use crate::until;
 pub struct Receiver {
     address: SocketAddr,
     received: Arc<Mutex<Vec<Value>>>,
+    status: Arc<AtomicU16>,
 }
 
 impl Receiver {
@@ -22,16 +24,20 @@ impl Receiver {
         let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
         let address = listener.local_addr().unwrap();
         let received = Arc::new(Mutex::new(Vec::new()));
-        let kept = Arc::clone(&received);
+        let status = Arc::new(AtomicU16::new(200));
+        let (kept, answer) = (Arc::clone(&received), Arc::clone(&status));
         std::thread::spawn(move || {
             for stream in listener.incoming().flatten() {
                 // A sender that was killed in the middle has sent nothing.
-                if let Ok(message) = receive(stream) {
-                    kept.lock().unwrap().push(message);
-                }
+                let _ = receive(stream, answer.load(Ordering::SeqCst), &kept);
             }
         });
-        Self { address, received }
+        Self { address, received, status }
+    }
+
+    /// Answers with this HTTP status from now on. What it does not answer with 200 it does not keep.
+    pub fn answer(&self, status: u16) {
+        self.status.store(status, Ordering::SeqCst);
     }
 
     /// Where to send to.
@@ -55,7 +61,7 @@ impl Receiver {
     }
 }
 
-fn receive(mut stream: TcpStream) -> std::io::Result<Value> {
+fn receive(mut stream: TcpStream, status: u16, kept: &Mutex<Vec<Value>>) -> std::io::Result<()> {
     stream.set_read_timeout(Some(Duration::from_secs(10)))?;
     let mut reader = BufReader::new(stream.try_clone()?);
     let mut length = 0_u64;
@@ -71,6 +77,9 @@ fn receive(mut stream: TcpStream) -> std::io::Result<Value> {
     let mut body = Vec::new();
     reader.take(length).read_to_end(&mut body)?;
     let message = serde_json::from_slice(&body)?;
-    stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\nconnection: close\r\n\r\n")?;
-    Ok(message)
+    if status == 200 {
+        // Before it is answered: whoever has the answer finds the message kept.
+        kept.lock().unwrap().push(message);
+    }
+    write!(stream, "HTTP/1.1 {status} X\r\ncontent-length: 0\r\nconnection: close\r\n\r\n")
 }

@@ -9,7 +9,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::Value;
 
-use crate::{Api, Program, until};
+use crate::{Api, Program, SmallDisk, until};
 
 /// How a server is started.
 #[derive(Debug, Clone, Default)]
@@ -25,13 +25,24 @@ impl Start {
     /// Lets the server stop dead at a place, and write `file` when it is there.
     pub fn paused_at(place: &str, file: &Path) -> Self {
         let file = file.to_str().unwrap().to_owned();
-        Self {
-            args: Vec::new(),
-            environment: vec![
-                ("PROVAULT_PAUSE_AT".to_owned(), place.to_owned()),
-                ("PROVAULT_PAUSE_FILE".to_owned(), file),
-            ],
-        }
+        let environment = vec![
+            ("PROVAULT_PAUSE_AT".to_owned(), place.to_owned()),
+            ("PROVAULT_PAUSE_FILE".to_owned(), file),
+        ];
+        Self { environment, ..Self::default() }
+    }
+
+    /// Lets the server die by SIGKILL right before, or after, its commit of this number; with a file,
+    /// only the commits count that are made while it is there.
+    pub fn killed_at(after: bool, commit: u64, since: Option<&Path>) -> Self {
+        let side = if after { "after" } else { "before" };
+        let mut start = Self::default();
+        let at = ("PROVAULT_KILL_AT_COMMIT".to_owned(), format!("{side}:{commit}"));
+        start.environment.push(at);
+        start.environment.extend(
+            since.map(|file| ("PROVAULT_KILL_SINCE".to_owned(), file.to_str().unwrap().to_owned())),
+        );
+        start
     }
 
     /// The same, and the server goes on when the file `until` appears.
@@ -51,6 +62,7 @@ pub struct TestServer {
     child: Option<Child>,
     endpoint: String,
     api: Option<Api>,
+    disks: Vec<SmallDisk>,
 }
 
 impl TestServer {
@@ -61,14 +73,22 @@ impl TestServer {
 
     /// The same, with options.
     pub fn start_with(data_dir: &Path, start: &Start) -> Self {
-        let mut server = Self {
-            data_dir: data_dir.to_owned(),
-            log: data_dir.with_extension("log"),
-            child: None,
-            endpoint: String::new(),
-            api: None,
-        };
+        let mut server = Self::stopped(data_dir);
         server.launch(start);
+        server
+    }
+
+    /// A server on a directory, not started yet.
+    pub fn stopped(data_dir: &Path) -> Self {
+        let log = data_dir.with_extension("log");
+        let (data_dir, endpoint) = (data_dir.to_owned(), String::new());
+        Self { data_dir, log, child: None, endpoint, api: None, disks: Vec::new() }
+    }
+
+    /// The same, which will have small disks that nobody else sees.
+    pub fn with_disks(data_dir: &Path, disks: Vec<SmallDisk>) -> Self {
+        let mut server = Self::stopped(data_dir);
+        server.disks = disks;
         server
     }
 
@@ -80,6 +100,13 @@ impl TestServer {
     }
 
     fn launch(&mut self, start: &Start) {
+        if let Some(status) = self.try_launch(start) {
+            panic!("the server ended at its start ({status}):\n{}", self.log_tail());
+        }
+    }
+
+    /// Starts it and waits until it answers, or until it has ended: then gives how.
+    fn try_launch(&mut self, start: &Start) -> Option<ExitStatus> {
         assert!(self.child.is_none(), "it runs already");
         let announcement = self.data_dir.join("server.json");
         match fs::remove_file(&announcement) {
@@ -95,17 +122,26 @@ impl TestServer {
             Self::command(&self.data_dir)
         };
         command.args(&start.args).envs(start.environment.iter().cloned());
+        let mut command = SmallDisk::mounted_for(&self.disks, command);
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
         self.child = Some(command.spawn().unwrap());
-        let text = until("the server's start", || {
+        let announced = until("the server's start", || {
             if let Some(status) = self.child.as_mut().and_then(|c| c.try_wait().unwrap()) {
-                panic!("the server ended at its start ({status}):\n{}", self.log_tail());
+                return Some(Err(status));
             }
-            fs::read_to_string(&announcement).ok()
+            fs::read_to_string(&announcement).ok().map(Ok)
         });
+        let text = match announced {
+            Ok(text) => text,
+            Err(status) => {
+                self.child = None;
+                return Some(status);
+            }
+        };
         let announced: Value = serde_json::from_str(&text).unwrap();
         announced["Endpoint"].as_str().unwrap().clone_into(&mut self.endpoint);
         self.api = Some(Api::of_data_dir(&self.data_dir));
+        None
     }
 
     /// Its process.
@@ -177,6 +213,27 @@ impl TestServer {
     /// The same, with options.
     pub fn start_again_with(&mut self, start: &Start) {
         self.launch(start);
+    }
+
+    /// The same, where the server may be killed before it answers; whether it answered.
+    pub fn survives_start_with(&mut self, start: &Start) -> bool {
+        match self.try_launch(start) {
+            None => true,
+            Some(status) => {
+                assert_eq!(status.signal(), Some(9), "{status}\n{}", self.log_tail());
+                false
+            }
+        }
+    }
+
+    /// Whether it is not running, as far as this knows.
+    pub fn is_stopped(&self) -> bool {
+        self.child.is_none()
+    }
+
+    /// Whether its process has ended by itself.
+    pub fn has_ended(&mut self) -> bool {
+        self.child.as_mut().is_none_or(|child| child.try_wait().unwrap().is_some())
     }
 
     /// Stops it in order and starts it with options.

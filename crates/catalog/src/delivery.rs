@@ -74,20 +74,22 @@ impl DeliveryState {
 }
 
 impl Catalog {
-    /// Takes up to `limit` due deliveries that nobody else is trying, oldest first, until
-    /// `lease_until`.
-    pub async fn claim_deliveries(
-        &self,
-        owner: &str,
-        now: Timestamp,
-        lease_until: Timestamp,
-        limit: u32,
-    ) -> Result<Vec<Delivery>> {
-        self.claim(None, owner, now, lease_until, limit).await
+    /// The subscriptions that a delivery is due for which nobody is trying, the one that has waited
+    /// longest first.
+    pub async fn receivers_due(&self, now: Timestamp) -> Result<Vec<String>> {
+        let rows = Select::new("SELECT subscription_id FROM deliveries")
+            .only("state = 'WAITING'")
+            .and("next_attempt_at <=", now)
+            .and("lease_until <=", now)
+            .then("GROUP BY subscription_id ORDER BY MIN(next_attempt_at), subscription_id")
+            .rows(&self.read)
+            .await?;
+        rows.iter().map(|row| Ok(row.try_get("subscription_id")?)).collect()
     }
 
-    /// The same for one receiver, for a digest of all that is due.
-    pub async fn claim_deliveries_of(
+    /// Takes up to `limit` deliveries that are due for a subscription and that nobody else is
+    /// trying, oldest first, until `lease_until`.
+    pub async fn claim_deliveries(
         &self,
         subscription: &str,
         owner: &str,
@@ -95,34 +97,21 @@ impl Catalog {
         lease_until: Timestamp,
         limit: u32,
     ) -> Result<Vec<Delivery>> {
-        self.claim(Some(subscription), owner, now, lease_until, limit).await
-    }
-
-    async fn claim(
-        &self,
-        subscription: Option<&str>,
-        owner: &str,
-        now: Timestamp,
-        lease_until: Timestamp,
-        limit: u32,
-    ) -> Result<Vec<Delivery>> {
-        const ANY: &str = "UPDATE deliveries SET owner = $1, lease_until = $2 WHERE id IN (\
-             SELECT id FROM deliveries WHERE state = 'WAITING' AND next_attempt_at <= $3 \
-             AND lease_until <= $4 ORDER BY next_attempt_at, id LIMIT $5) RETURNING body";
-        const OF_ONE: &str = "UPDATE deliveries SET owner = $1, lease_until = $2 WHERE id IN (\
-             SELECT id FROM deliveries WHERE state = 'WAITING' AND next_attempt_at <= $3 \
-             AND lease_until <= $4 AND subscription_id = $5 \
-             ORDER BY next_attempt_at, id LIMIT $6) RETURNING body";
         let mut taken: Vec<Delivery> = transact!(self, |tx| {
-            let mut query = sqlx::query(if subscription.is_some() { OF_ONE } else { ANY })
-                .bind(owner.to_owned())
-                .bind(micros(lease_until))
-                .bind(micros(now))
-                .bind(micros(now));
-            if let Some(subscription) = subscription {
-                query = query.bind(subscription.to_owned());
-            }
-            let rows = query.bind(i64::from(limit)).fetch_all(&mut *tx).await?;
+            let rows = sqlx::query(
+                "UPDATE deliveries SET owner = $1, lease_until = $2 WHERE id IN (\
+                 SELECT id FROM deliveries WHERE state = 'WAITING' AND next_attempt_at <= $3 \
+                 AND lease_until <= $4 AND subscription_id = $5 \
+                 ORDER BY next_attempt_at, id LIMIT $6) RETURNING body",
+            )
+            .bind(owner.to_owned())
+            .bind(micros(lease_until))
+            .bind(micros(now))
+            .bind(micros(now))
+            .bind(subscription.to_owned())
+            .bind(i64::from(limit))
+            .fetch_all(&mut *tx)
+            .await?;
             rows.iter().map(body).collect::<Result<_>>()
         })?;
         taken.sort_by(|a, b| (a.created_at, &a.id).cmp(&(b.created_at, &b.id)));

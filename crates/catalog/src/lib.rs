@@ -32,6 +32,7 @@ mod audit;
 mod before;
 mod care;
 mod change;
+mod death;
 mod delivery;
 mod error;
 mod evidence;

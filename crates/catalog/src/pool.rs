@@ -15,6 +15,7 @@ use sqlx::any::AnyPoolOptions;
 use sqlx::pool::PoolConnection;
 use sqlx::{Any, AnyConnection, AnyPool, Connection};
 
+use crate::death::Watch;
 use crate::error::{CatalogError, Result};
 use crate::migrate;
 
@@ -234,13 +235,16 @@ impl Attempts {
 pub(crate) struct Writer {
     connection: PoolConnection<Any>,
     clean: bool,
+    watch: Watch,
 }
 
 impl Writer {
     /// Waits for a connection of the catalog's writers and begins a transaction on it.
     pub(crate) async fn begin(catalog: &Catalog) -> Result<Self> {
-        let mut writer = Self { connection: catalog.write.acquire().await?, clean: false };
+        let connection = catalog.write.acquire().await?;
+        let mut writer = Self { connection, clean: false, watch: Watch::OFF };
         sqlx::raw_sql(catalog.begin).execute(writer.connection()).await?;
+        writer.watch = Watch::begin(catalog, writer.connection()).await?;
         Ok(writer)
     }
 
@@ -253,12 +257,12 @@ impl Writer {
     /// too. The error is the first one.
     pub(crate) async fn finish<T>(mut self, outcome: Result<T>) -> Result<T> {
         let outcome = match outcome {
-            Ok(value) => match sqlx::raw_sql("COMMIT").execute(self.connection()).await {
-                Ok(_) => {
+            Ok(value) => match self.commit().await {
+                Ok(()) => {
                     self.clean = true;
                     return Ok(value);
                 }
-                Err(error) => Err(error.into()),
+                Err(error) => Err(error),
             },
             Err(error) => Err(error),
         };
@@ -270,6 +274,13 @@ impl Writer {
             }
         }
         outcome
+    }
+
+    async fn commit(&mut self) -> Result<()> {
+        let number = self.watch.before(&mut self.connection).await?;
+        sqlx::raw_sql("COMMIT").execute(self.connection()).await?;
+        Watch::after(number);
+        Ok(())
     }
 }
 

@@ -74,7 +74,7 @@ pub enum DriverError {
     #[error(transparent)]
     Invalid(#[from] Invalid),
     /// The system refused.
-    #[error("{doing} {}: {source}", path.display())]
+    #[error("{doing} {}: {source}{}", path.display(), advice(source))]
     Io {
         /// What was being done, such as `reading`.
         doing: &'static str,
@@ -94,6 +94,19 @@ pub enum DriverError {
     Cancelled,
 }
 
+/// What to do about the system's answer, where that is plain.
+fn advice(error: &io::Error) -> &'static str {
+    match error.kind() {
+        io::ErrorKind::StorageFull => {
+            "; the file system is full: make room there, or choose another place, and start again"
+        }
+        io::ErrorKind::QuotaExceeded => {
+            "; the quota is used up: raise it, make room, or choose another place, and start again"
+        }
+        _ => "",
+    }
+}
+
 impl DriverError {
     /// Whose fault it is when it happens in a restore test.
     pub fn fault(&self) -> Fault {
@@ -111,5 +124,25 @@ impl DriverError {
                 | Self::Sink(SinkError::Cancelled)
                 | Self::Source(SourceError::Cancelled)
         )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_full_disk_says_what_to_do() {
+        let told = |errno| {
+            let source = io::Error::from_raw_os_error(errno);
+            DriverError::Io { doing: "writing", path: "/target/file".into(), source }.to_string()
+        };
+        // As Linux numbers them.
+        let (no_space, quota, denied) = (28, 122, 13);
+        let full = told(no_space);
+        assert!(full.starts_with("writing /target/file: No space left"), "{full}");
+        assert!(full.ends_with("make room there, or choose another place, and start again"));
+        assert!(told(quota).contains("raise it, make room"));
+        assert!(!told(denied).contains(';'));
     }
 }

@@ -14,12 +14,13 @@ use provault_driver::Driver;
 use tokio::task::JoinSet;
 
 use crate::keyring::Keyring;
+use crate::outbox::Outbox;
 use crate::pause::pause;
 use crate::shared::{Parts, Shared, blocking};
 use crate::vault_place::VaultPlace;
 use crate::{
-    EngineError, Result, absence, backup, care, care_schedule, catalog_backup, expiry, outbox,
-    reconcile, restore, restore_test, schedule, testing_schedule, unsettled,
+    EngineError, Result, absence, backup, care, care_schedule, catalog_backup, expiry, reconcile,
+    restore, restore_test, schedule, testing_schedule, unsettled,
 };
 
 /// How often each loop looks by itself; the bell calls it earlier.
@@ -496,16 +497,17 @@ async fn claim_loop(shared: Arc<Shared>, at_once: usize, turn: fn(Arc<Shared>) -
 }
 
 async fn delivery_loop(shared: Arc<Shared>) {
+    let mut outbox = Outbox::new(&shared);
     loop {
+        // Before looking, so that a bell between looking and waiting is not missed.
         let bell = shared.bell.notified();
-        match outbox::tick(&shared).await {
-            Ok(true) => continue,
-            Ok(false) => {}
-            Err(error) => tracing::error!(%error, "the outbox could not be read; trying again"),
+        if let Err(error) = outbox.send_due().await {
+            tracing::error!(%error, "the outbox could not be read; trying again");
         }
         tokio::select! {
             () = bell => {}
             () = tokio::time::sleep(POLL) => {}
+            () = outbox.sender_done() => {}
         }
     }
 }

@@ -3,50 +3,128 @@
 //! A delivery is leased, sent, and marked; a crash between sending and marking sends it again with
 //! the same message id, so that a receiver can tell.
 //!
+//! **Receivers do not wait for each other.** There are no rounds: whatever is due is sent as soon as
+//! its receiver has room, and each has room of its own. One that lets its senders hang keeps only
+//! them; one that fails is tried by a single sender at a time, until it receives again.
+//!
 //! A receiver that is down for a day fails some hundred times. The log warns when a subscription
 //! begins to fail and tells when it recovers; what comes between stands in the deliveries.
 
-use std::collections::BTreeMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, PoisonError};
 
 use provault_catalog::{CatalogError, Delivery};
 use provault_domain::Subscription;
 use provault_notify::{DeliveryError, DigestPart, Receipt};
+use tokio::task::{Id, JoinError, JoinSet};
 
 use crate::Result;
 use crate::shared::Shared;
 use crate::subscription::carry;
 
-const AT_ONCE: u32 = 16;
+/// Senders at a time, each of which may hold a thread for as long as its receiver hangs.
+const AT_ONCE: usize = 64;
+/// As many of them as may be with receivers whose last delivery failed; the others are for those
+/// that receive.
+const FAILING_AT_ONCE: usize = 32;
+/// Senders at a time to one receiver.
+const TO_ONE: usize = 4;
 /// Notifications that one digest holds at most; more go into the next.
 const LARGEST_DIGEST: u32 = 500;
 
-/// Sends what is due; whether there was anything.
-pub(crate) async fn tick(shared: &Arc<Shared>) -> Result<bool> {
-    let due = shared
-        .catalog
-        .claim_deliveries(&shared.owner, shared.now(), shared.lease_until(), AT_ONCE)
-        .await?;
-    let any = !due.is_empty();
-    let mut receivers: BTreeMap<String, Vec<Delivery>> = BTreeMap::new();
-    for delivery in due {
-        receivers.entry(delivery.subscription_id.clone()).or_default().push(delivery);
+/// The senders at work.
+pub(crate) struct Outbox {
+    shared: Arc<Shared>,
+    sending: JoinSet<()>,
+    /// The subscription that each of them sends to.
+    receivers: HashMap<Id, String>,
+}
+
+impl Outbox {
+    pub(crate) fn new(shared: &Arc<Shared>) -> Self {
+        let shared = Arc::clone(shared);
+        Self { shared, sending: JoinSet::new(), receivers: HashMap::new() }
     }
-    let mut sending = tokio::task::JoinSet::new();
-    for (id, due) in receivers {
-        let receiver = shared.catalog.subscription(&id).await;
-        if let Ok(Some(subscription)) = &receiver
-            && subscription.digest_minutes.is_some()
-        {
-            sending.spawn(send_together(Arc::clone(shared), subscription.clone(), due));
-            continue;
+
+    /// Begins to send what is due, to every receiver that has room.
+    pub(crate) async fn send_due(&mut self) -> Result<()> {
+        let shared = Arc::clone(&self.shared);
+        for id in shared.catalog.receivers_due(shared.now()).await? {
+            let room = self.room(&id);
+            if room == 0 {
+                continue;
+            }
+            let receiver = shared.catalog.subscription(&id).await;
+            let digest =
+                matches!(&receiver, Ok(Some(receiver)) if receiver.digest_minutes.is_some());
+            if digest && self.receivers.values().any(|busy| *busy == id) {
+                // What is due meanwhile goes out together, too.
+                continue;
+            }
+            let limit = if digest { LARGEST_DIGEST } else { u32::try_from(room).unwrap_or(1) };
+            let (now, lease_until) = (shared.now(), shared.lease_until());
+            let due = shared.catalog.claim_deliveries(&id, &shared.owner, now, lease_until, limit);
+            let due = due.await?;
+            if due.is_empty() {
+                // Another server was faster.
+                continue;
+            }
+            match receiver {
+                Ok(Some(receiver)) if digest => {
+                    self.begin(id, send_together(Arc::clone(&shared), receiver, due));
+                }
+                receiver => {
+                    for delivery in due {
+                        let sender = send_alone(Arc::clone(&shared), receiver.clone(), delivery);
+                        self.begin(id.clone(), sender);
+                    }
+                }
+            }
         }
-        for delivery in due {
-            sending.spawn(send_alone(Arc::clone(shared), receiver.clone(), delivery));
-        }
+        Ok(())
     }
-    while sending.join_next().await.is_some() {}
-    Ok(any)
+
+    fn begin(&mut self, receiver: String, sender: impl Future<Output = ()> + Send + 'static) {
+        let task = self.sending.spawn(sender);
+        self.receivers.insert(task.id(), receiver);
+    }
+
+    fn room(&self, receiver: &str) -> usize {
+        let failing = self.shared.failing.lock().unwrap_or_else(PoisonError::into_inner);
+        let busy: Vec<&str> = self.receivers.values().map(String::as_str).collect();
+        room(receiver, &busy, &failing)
+    }
+
+    /// Waits until a sender is done, which may be for ever: then its receiver has room again.
+    pub(crate) async fn sender_done(&mut self) {
+        let Some(ended) = self.sending.join_next_with_id().await else {
+            return std::future::pending().await;
+        };
+        let id = match ended {
+            Ok((id, ())) => id,
+            Err(error) => broke_down(&error),
+        };
+        self.receivers.remove(&id);
+    }
+}
+
+/// Senders that may begin to send to a receiver now, where `busy` has the receiver of each that is
+/// at work.
+fn room(receiver: &str, busy: &[&str], failing: &HashSet<String>) -> usize {
+    let own = busy.iter().filter(|busy| **busy == receiver).count();
+    let free = AT_ONCE.saturating_sub(busy.len());
+    if !failing.contains(receiver) {
+        return free.min(TO_ONE.saturating_sub(own));
+    }
+    let with_failing = busy.iter().filter(|busy| failing.contains(**busy)).count();
+    let free = free.min(FAILING_AT_ONCE.saturating_sub(with_failing));
+    free.min(1_usize.saturating_sub(own))
+}
+
+/// What a sender had leased is sent again when the lease is over.
+fn broke_down(error: &JoinError) -> Id {
+    tracing::error!(%error, "a sender of notifications broke down");
+    error.id()
 }
 
 type Found = std::result::Result<Option<Subscription>, CatalogError>;
@@ -92,24 +170,14 @@ async fn send(
     carry(shared, subscription, delivery.id, delivery.notification.at, message).await
 }
 
-/// Sends a digest of `due` and whatever else is due for the receiver.
+/// Sends a digest of all that is due for a receiver.
 async fn send_together(shared: Arc<Shared>, receiver: Subscription, mut due: Vec<Delivery>) {
     let subscription = receiver.id.clone();
-    let (now, lease_until) = (shared.now(), shared.lease_until());
-    let rest = shared
-        .catalog
-        .claim_deliveries_of(&subscription, &shared.owner, now, lease_until, LARGEST_DIGEST)
-        .await;
-    match rest {
-        Ok(rest) => due.extend(rest),
-        Err(error) => tracing::error!(%error, "a digest goes out without all that is due"),
-    }
     if due.len() == 1
         && let Some(delivery) = due.pop()
     {
         return send_alone(shared, Ok(Some(receiver)), delivery).await;
     }
-    due.sort_by(|a, b| (a.created_at, &a.id).cmp(&(b.created_at, &b.id)));
     let part = |delivery: &Delivery| DigestPart {
         delivery_id: delivery.id.clone(),
         at: delivery.notification.at,
@@ -117,7 +185,7 @@ async fn send_together(shared: Arc<Shared>, receiver: Subscription, mut due: Vec
     };
     let parts: Vec<DigestPart> = due.iter().map(part).collect();
     let (id, message) = provault_notify::digest(&receiver, &parts);
-    let at = parts.iter().map(|part| part.at).max().unwrap_or(now);
+    let at = parts.iter().map(|part| part.at).max().unwrap_or_else(|| shared.now());
     let sent = carry(&shared, receiver, id.clone(), at, message).await;
     let now = shared.now();
     let marked = match sent {
@@ -176,5 +244,34 @@ fn recovered(shared: &Shared, subscription: &str) {
     let mut failing = shared.failing.lock().unwrap_or_else(PoisonError::into_inner);
     if failing.remove(subscription) {
         tracing::info!(subscription, "a subscription that failed receives again");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_receiver_has_room_of_its_own() {
+        let nobody = HashSet::new();
+        assert_eq!(room("a", &[], &nobody), TO_ONE);
+        assert_eq!(room("a", &["a", "b", "a", "b"], &nobody), TO_ONE - 2);
+        assert_eq!(room("a", &["a"; TO_ONE], &nobody), 0);
+        assert_eq!(room("b", &["a"; TO_ONE], &nobody), TO_ONE);
+    }
+
+    #[test]
+    fn those_that_fail_leave_room_for_those_that_receive() {
+        let names: Vec<String> = (0..AT_ONCE).map(|n| format!("dead-{n}")).collect();
+        let failing: HashSet<String> = names.iter().cloned().collect();
+        let busy: Vec<&str> = names.iter().map(String::as_str).collect();
+        assert_eq!(room("dead-0", &[], &failing), 1);
+        assert_eq!(room("dead-0", &["dead-0"], &failing), 0);
+        // What hung before it was known to fail still counts.
+        assert_eq!(room("dead-0", &["dead-0"; TO_ONE], &failing), 0);
+        let crowd = &busy[..FAILING_AT_ONCE];
+        assert_eq!(room(&names[FAILING_AT_ONCE], crowd, &failing), 0);
+        assert_eq!(room("alive", crowd, &failing), TO_ONE);
+        assert_eq!(room("alive", &busy, &failing), 0, "there is an end to it");
     }
 }

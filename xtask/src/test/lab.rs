@@ -18,7 +18,7 @@ const LIMIT: Duration = Duration::from_mins(10);
 /// Builds and runs the lab.
 pub fn run(environment: &Environment) -> Result<Count, Failure> {
     run_command(&mut environment.cargo(&["build", "--release", "--locked"]))?;
-    is_free_of_planted_bugs(&environment.target.join("release/provault"))?;
+    is_free_of_traps(&environment.target.join("release/provault"))?;
     let directory = std::env::temp_dir().join(format!("provault-lab-{}", std::process::id()));
     let result = play(environment, &directory.to_string_lossy());
     let removed = fs::remove_dir_all(&directory);
@@ -27,27 +27,28 @@ pub fn run(environment: &Environment) -> Result<Count, Failure> {
     Ok(Count { passed: 1, ..Count::default() })
 }
 
-/// Tests plant bugs by this variable, in debug builds; what people use must not even know it.
-const PLANTED_BUG: &[u8] = b"PROVAULT_PLANTED_BUG";
+/// By these variables tests plant bugs and let servers die, in debug builds; what people use must not
+/// even know them.
+const TRAPS: [&[u8]; 2] = [b"PROVAULT_PLANTED_BUG", b"PROVAULT_KILL_AT_COMMIT"];
 /// Every build knows this one, so a search that does not find it is no search.
 const KNOWN: &[u8] = b"PROVAULT_PASSWORD_FILE";
 
-/// An error if an executable has bugs that can be planted.
-fn is_free_of_planted_bugs(executable: &Path) -> Result<(), String> {
+/// An error if an executable has bugs that can be planted, or dies when it is told to.
+fn is_free_of_traps(executable: &Path) -> Result<(), String> {
     let shown = executable.display();
     let content = fs::read(executable).map_err(|e| format!("cannot read {shown}: {e}"))?;
     let holds = |text: &[u8]| content.windows(text.len()).any(|window| window == text);
-    if holds(PLANTED_BUG) {
+    if let Some(trap) = TRAPS.into_iter().find(|trap| holds(trap)) {
         return Err(format!(
-            "{shown} knows {}: bugs for tests must not be in a release (look for code that lacks \
-             cfg(debug_assertions))",
-            String::from_utf8_lossy(PLANTED_BUG)
+            "{shown} knows {}: what is there for tests must not be in a release (look for code that \
+             lacks cfg(debug_assertions))",
+            String::from_utf8_lossy(trap)
         ));
     }
     if !holds(KNOWN) {
         return Err(format!("{shown} does not look like provault: it was not searched"));
     }
-    println!("{shown} has no planted bugs");
+    println!("{shown} has no planted bugs, and dies at no commit");
     Ok(())
 }
 
@@ -101,22 +102,22 @@ mod tests {
     use super::*;
 
     #[test]
-    fn planted_bugs_in_an_executable_are_found() {
+    fn traps_in_an_executable_are_found() {
         let directory =
             std::env::temp_dir().join(format!("provault-planted-{}", std::process::id()));
         fs::create_dir_all(&directory).unwrap();
         let file = directory.join("executable");
         let is_free = |parts: &[&[u8]]| {
             fs::write(&file, parts.concat()).unwrap();
-            is_free_of_planted_bugs(&file)
+            is_free_of_traps(&file)
         };
         let good = is_free(&[b"\x7fELF", KNOWN, b"\0\0"]);
-        let bad = is_free(&[b"\x7fELF", KNOWN, b"\xff", PLANTED_BUG]).unwrap_err();
+        let bad = TRAPS.map(|trap| is_free(&[b"\x7fELF", KNOWN, b"\xff", trap]).unwrap_err());
         let other = is_free(&[b"#!/bin/sh"]).unwrap_err();
-        let gone = is_free_of_planted_bugs(&directory.join("gone")).unwrap_err();
+        let gone = is_free_of_traps(&directory.join("gone")).unwrap_err();
         fs::remove_dir_all(&directory).unwrap();
         assert_eq!(good, Ok(()));
-        assert!(bad.contains("must not be in a release"), "{bad}");
+        assert!(bad.iter().all(|told| told.contains("must not be in a release")), "{bad:?}");
         assert!(other.contains("was not searched"), "{other}");
         assert!(gone.contains("cannot read"), "{gone}");
     }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use jiff::{SignedDuration, Timestamp};
-use provault_catalog::Catalog;
+use provault_catalog::{Catalog, Delivery};
 use provault_domain::backup_job::BackupResult;
 use provault_domain::key::KeyWrapper;
 use provault_domain::vault::VaultNotifications;
@@ -30,6 +30,22 @@ impl World {
     pub async fn another(&self) -> Catalog {
         Catalog::open(&self.url).await.unwrap()
     }
+}
+
+/// Claims what is due, as a sender does: for one receiver after the other, up to `limit` in all.
+pub async fn claim_due(
+    c: &Catalog,
+    owner: &str,
+    now: Timestamp,
+    lease_until: Timestamp,
+    limit: u32,
+) -> Vec<Delivery> {
+    let mut claimed = Vec::new();
+    for receiver in c.receivers_due(now).await.unwrap() {
+        let room = limit - u32::try_from(claimed.len()).unwrap();
+        claimed.extend(c.claim_deliveries(&receiver, owner, now, lease_until, room).await.unwrap());
+    }
+    claimed
 }
 
 /// Seconds after the beginning of the tests' time.

@@ -7,6 +7,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod care;
+mod death;
 mod disk;
 mod fixture;
 mod jobs;

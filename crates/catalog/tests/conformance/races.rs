@@ -237,7 +237,7 @@ pub async fn deliveries_are_claimed_once(w: &World) {
     let taken = servers(w, 6, |server, c| async move {
         let (mut mine, owner) = (Vec::new(), format!("sender-{server}"));
         loop {
-            let some = c.claim_deliveries(&owner, at(2), at(60), 4).await.unwrap();
+            let some = claim_due(&c, &owner, at(2), at(60), 4).await;
             if some.is_empty() {
                 return mine;
             }

@@ -204,22 +204,26 @@ pub async fn deliveries_are_claimed_retried_and_given_up(w: &World) {
     let started = BackupJobEvent::Started;
     c.step_job::<BackupJob>(&account(), &uuid(1), None, started, at(10), vec![]).await.unwrap();
 
-    assert_eq!(c.claim_deliveries("w", at(9), at(20), 9).await.unwrap(), [], "not due");
-    assert_eq!(c.claim_deliveries("w", at(10), at(20), 2).await.unwrap().len(), 2);
-    assert_eq!(c.claim_deliveries("x", at(10), at(20), 9).await.unwrap().len(), 1);
-    assert_eq!(c.claim_deliveries("x", at(11), at(20), 9).await.unwrap(), [], "all are leased");
-    let again = c.claim_deliveries("y", at(20), at(30), 9).await.unwrap();
+    assert_eq!(c.receivers_due(at(9)).await.unwrap(), Vec::<String>::new(), "not due");
+    assert_eq!(claim_due(c, "w", at(9), at(20), 9).await, [], "not due");
+    let due = c.receivers_due(at(10)).await.unwrap();
+    assert_eq!(due, [uuid(1), uuid(2), uuid(3)], "each once");
+    assert_eq!(claim_due(c, "w", at(10), at(20), 2).await.len(), 2);
+    assert_eq!(claim_due(c, "x", at(10), at(20), 9).await.len(), 1);
+    assert_eq!(claim_due(c, "x", at(11), at(20), 9).await, [], "all are leased");
+    assert_eq!(c.receivers_due(at(19)).await.unwrap(), Vec::<String>::new(), "all are leased");
+    let again = claim_due(c, "y", at(20), at(30), 9).await;
     assert_eq!(again.len(), 3, "leases ran out");
 
     let by = |n: u32| again.iter().find(|d| d.subscription_id == uuid(n)).unwrap().id.clone();
     c.delivery_succeeded(&by(1), at(21)).await.unwrap();
     c.delivery_failed(&by(2), at(21), Some(at(100)), "connection refused").await.unwrap();
-    assert_eq!(c.claim_deliveries("w", at(99), at(200), 9).await.unwrap().len(), 1, "by(3) alone");
-    assert_eq!(c.claim_deliveries("w", at(100), at(200), 9).await.unwrap().len(), 1);
+    assert_eq!(claim_due(c, "w", at(99), at(200), 9).await.len(), 1, "by(3) alone");
+    assert_eq!(claim_due(c, "w", at(100), at(200), 9).await.len(), 1);
     c.delivery_failed(&by(2), at(101), None, "still refused").await.unwrap();
     c.delete_subscription(&account(), &uuid(3)).await.unwrap();
     c.delivery_failed(&by(1), at(102), Some(at(103)), "late and wrong").await.unwrap();
-    assert_eq!(c.claim_deliveries("w", at(9999), at(99_999), 9).await.unwrap(), []);
+    assert_eq!(claim_due(c, "w", at(9999), at(99_999), 9).await, []);
 
     let end = c.list_deliveries(&account(), Some(&uuid(1)), None).await.unwrap();
     let state = |n: u32| end.iter().find(|d| d.subscription_id == uuid(n)).unwrap();
@@ -244,7 +248,7 @@ pub async fn a_dead_delivery_is_sent_again(w: &World) {
     c.insert_job(&backup_job(1, 1, at(0))).await.unwrap();
     let started = BackupJobEvent::Started;
     c.step_job::<BackupJob>(&account(), &uuid(1), None, started, at(10), vec![]).await.unwrap();
-    let all = c.claim_deliveries("w", at(10), at(20), 9).await.unwrap();
+    let all = claim_due(c, "w", at(10), at(20), 9).await;
     let by = |n: u32| all.iter().find(|d| d.subscription_id == uuid(n)).unwrap().id.clone();
     for n in 1..=2 {
         c.delivery_failed(&by(n), at(11), None, "refused").await.unwrap();
@@ -272,9 +276,9 @@ pub async fn a_dead_delivery_is_sent_again(w: &World) {
     assert_eq!(sent.last_error.as_deref(), Some("refused"), "why it died is not forgotten");
     assert_eq!(c.delivery(&account(), &by(1)).await.unwrap(), Some(sent));
     assert_eq!(c.delivery(&other_account(), &by(1)).await.unwrap(), None);
-    let claimed = c.claim_deliveries("w", at(49), at(60), 9).await.unwrap();
+    let claimed = claim_due(c, "w", at(49), at(60), 9).await;
     assert_eq!(ids(claimed), [by(3)], "its lease ran out; the other is not due yet");
-    let claimed = c.claim_deliveries("w", at(50), at(60), 9).await.unwrap();
+    let claimed = claim_due(c, "w", at(50), at(60), 9).await;
     assert_eq!(ids(claimed), [by(1)]);
     c.delivery_succeeded(&by(1), at(51)).await.unwrap();
     let arrived = c.delivery(&account(), &by(1)).await.unwrap().unwrap();
@@ -441,12 +445,12 @@ pub async fn a_digest_collects_what_is_due_together(w: &World) {
     }
     due.sort();
     assert_eq!(due, [at(600), at(600), at(600), at(1201)]);
-    let nobody = c.claim_deliveries_of("none", "w", at(700), at(800), 9).await.unwrap();
+    let nobody = c.claim_deliveries("none", "w", at(700), at(800), 9).await.unwrap();
     assert_eq!(nobody, []);
     let one = uuid(1);
-    let claimed = c.claim_deliveries_of(&one, "w", at(700), at(800), 2).await.unwrap();
+    let claimed = c.claim_deliveries(&one, "w", at(700), at(800), 2).await.unwrap();
     assert_eq!(claimed.len(), 2, "as many as asked for");
-    let rest = c.claim_deliveries_of(&one, "w", at(700), at(800), 9).await.unwrap();
+    let rest = c.claim_deliveries(&one, "w", at(700), at(800), 9).await.unwrap();
     assert_eq!(rest.len(), 1, "what is not claimed and not too early");
     let ids: Vec<String> = claimed.into_iter().chain(rest).map(|d| d.id).collect();
     c.deliveries_succeeded(&ids, at(701)).await.unwrap();

@@ -12,6 +12,7 @@ mod jobs;
 mod mending;
 mod notifications;
 mod pruning;
+mod receivers;
 mod recovery_kit;
 mod schedule;
 mod simulation;
