@@ -10,6 +10,7 @@
 //! | `GET /server` | `provault:DescribeServer` | → [`ServerInfo`] |
 //! | `GET /status` | `provault:DescribeStatus` | → [`Status`] |
 //! | `GET /doctor` | `provault:DescribeHealth` | → [`Health`] |
+//! | `GET /discoveries?seconds=` | `provault:DiscoverResources` | → [`Discovery`] |
 //! | `POST /resources` | `provault:AddResource` | [`AddResourceInput`] → [`Resource`] |
 //! | `GET /resources` | `provault:ListResources` | → [`ResourceList`] |
 //! | `GET /resources/{name or ARN}` | `provault:DescribeResource` | → [`Resource`] |
@@ -76,12 +77,14 @@ macro_rules! message {
 }
 
 mod care;
+mod discovery;
 mod retention;
 mod status;
 mod topic;
 mod user;
 
 pub use care::*;
+pub use discovery::*;
 pub use retention::*;
 pub use status::*;
 pub use topic::*;
@@ -231,6 +234,10 @@ message! {
         keep_at_most: Option<u32>,
         /// When it was registered.
         creation_date: EpochSeconds,
+        /// Whether it is known from recovery points of an imported vault alone; never backed up from
+        /// here.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        imported: bool,
         /// Capture time of its newest recovery point.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         last_backup_time: Option<EpochSeconds>,

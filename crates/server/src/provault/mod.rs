@@ -1,6 +1,7 @@
 //! Our own operations, under `/provault/v1`; [`provault_wire::provault`] has their table.
 
 mod care;
+mod discovery;
 mod evidence;
 mod job;
 mod named;
@@ -53,6 +54,7 @@ pub(crate) async fn answer(
         Operation::DescribeServer => vault::server(&call).await,
         Operation::DescribeStatus => status::describe(&call).await,
         Operation::DescribeHealth => status::doctor(&call).await,
+        Operation::DiscoverResources => discovery::discover(&call).await,
         Operation::AddResource => resource::add(&call).await,
         Operation::ListResources => resource::list(&call).await,
         Operation::DescribeResource(name) => resource::describe(&call, name).await,
@@ -141,6 +143,7 @@ operations! {
     "GET" ["server"] => DescribeServer;
     "GET" ["status"] => DescribeStatus;
     "GET" ["doctor"] => DescribeHealth;
+    "GET" ["discoveries"] => DiscoverResources;
     "POST" ["resources"] => AddResource;
     "GET" ["resources"] => ListResources;
     "GET" ["resources", name] => DescribeResource(name);
@@ -198,6 +201,7 @@ impl Operation<'_> {
     /// The query keys it takes.
     fn query_keys(self) -> &'static [&'static str] {
         match self {
+            Self::DiscoverResources => &["seconds"],
             Self::ListResources => &["maxResults", "nextToken"],
             Self::ListAuditRecords => &["since", "limit"],
             Self::ListDeliveries => &["jobId", "state"],
