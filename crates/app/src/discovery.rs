@@ -63,7 +63,8 @@ impl App {
             ));
         }
         let deadline = Instant::now() + Duration::from_secs(seconds);
-        let mut resources = self.catalog().list_resources(caller.account(), Page::all()).await?.items;
+        let mut resources =
+            self.catalog().list_resources(caller.account(), Page::all()).await?.items;
         // What is known from imported vaults alone may have lived on another host.
         resources.retain(|resource| !resource.imported);
         let mut exemptions = self.catalog().list_exemptions(caller.account()).await?;

@@ -5,7 +5,9 @@
 )]
 
 mod backup;
+mod declared;
 mod delivery;
+mod discovery;
 mod evidence;
 mod jobs;
 mod named;
@@ -42,6 +44,8 @@ pub(crate) struct Context<'a> {
     pub before_watch: &'a dyn Fn(),
     /// Waits; true as soon as Ctrl-C came.
     pub sleep: &'a dyn Fn(Duration) -> bool,
+    /// Asks a question; nothing where there is no terminal to ask on.
+    pub confirm: &'a dyn Fn(&str) -> Option<bool>,
 }
 
 /// The commands that work over the HTTP API.
@@ -53,6 +57,14 @@ pub enum Command {
     /// Look the server over: disk, clock, permissions, isolation, vaults, receivers
     #[command(after_help = EXIT_CODES_HELP)]
     Doctor(status::DoctorArgs),
+    /// Look over the server's host for what stands there unprotected, and register it
+    #[command(after_help = EXIT_CODES_HELP)]
+    Discover(discovery::DiscoverArgs),
+    /// Write what the server protects and how into one document, without secrets
+    Export(declared::ExportArgs),
+    /// Make the server protect what documents say: shows what is to change, asks, and does it
+    #[command(after_help = EXIT_CODES_HELP)]
+    Apply(declared::ApplyArgs),
     /// Register what is to be protected, show it, tag it, remove it
     #[command(subcommand)]
     Resource(resource::ResourceCommand),
@@ -116,6 +128,9 @@ impl Command {
         match self {
             Self::Status(args) => args.run(context),
             Self::Doctor(args) => args.run(context),
+            Self::Discover(args) => args.run(context),
+            Self::Export(args) => args.run(context),
+            Self::Apply(args) => args.run(context),
             Self::Resource(command) => command.run(context),
             Self::Role(command) => command.run(context),
             Self::User(command) => command.run(context),

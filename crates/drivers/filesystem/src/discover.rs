@@ -17,9 +17,7 @@ use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use provault_driver::{
-    CancelFlag, Coverage, DiscoverRequest, Discovered, Discovery, DriverError,
-};
+use provault_driver::{CancelFlag, Coverage, DiscoverRequest, Discovered, Discovery, DriverError};
 use serde_json::json;
 
 use crate::config::Config;
@@ -107,10 +105,9 @@ fn offer(
     discovery: &mut Discovery,
 ) {
     let Some(location) = path.to_str().filter(|text| !text.contains(char::is_control)) else {
-        discovery.notes.push(format!(
-            "{} cannot be registered: its name is not plain UTF-8.",
-            path.display()
-        ));
+        discovery
+            .notes
+            .push(format!("{} cannot be registered: its name is not plain UTF-8.", path.display()));
         return;
     };
     let config = if known.is_some_and(Known::leaves_caches_out) {

@@ -157,11 +157,15 @@ fn links_and_mounts_of_other_kinds_are_not_followed() {
     let line = |below: &str, kind: &str| {
         format!("1 1 0:1 / {} rw shared:1 - {kind} x rw\n", made.path(below))
     };
-    let text = line("srv/far", "nfs4") + &line("srv/app/far", "fuse.sshfs") + &line("big/far", "tmpfs");
+    let text =
+        line("srv/far", "nfs4") + &line("srv/app/far", "fuse.sshfs") + &line("big/far", "tmpfs");
     fs::write(&made.mounts, text).unwrap();
     let found = discover(&made.driver(), &[]);
     let locations = made.locations(&found);
-    assert!(!locations.iter().any(|path| path.contains("far") || path.contains("link")), "{locations:?}");
+    assert!(
+        !locations.iter().any(|path| path.contains("far") || path.contains("link")),
+        "{locations:?}"
+    );
     assert!(!locations.iter().any(|path| path.starts_with("big")), "{locations:?}");
     assert_eq!(made.find(&found, "srv/app").bytes, 30);
     // The same as a disk's.

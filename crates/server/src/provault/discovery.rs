@@ -8,13 +8,13 @@ use crate::answer::Answer;
 use crate::convert::epoch;
 
 pub(super) async fn discover(call: &Call<'_>) -> Answered {
-    let seconds = match call.query.get("seconds") {
-        None => None,
-        Some(text) => Some(
-            text.parse()
-                .map_err(|_| invalid(&format!("seconds: {text:?} is not a number from 1 to 45.")))?,
-        ),
-    };
+    let seconds =
+        match call.query.get("seconds") {
+            None => None,
+            Some(text) => Some(text.parse().map_err(|_| {
+                invalid(&format!("seconds: {text:?} is not a number from 1 to 45."))
+            })?),
+        };
     let view = Call::done(call.app.discover(call.caller, seconds).await)?;
     Answer::json(&wire::Discovery {
         found: view.found.into_iter().map(discovered).collect(),

@@ -203,11 +203,15 @@ impl<'a> Scan<'a> {
         }
         self.entries += 1;
         if self.entries > self.request.max_entries {
-            self.cut = Some("too many files: not all of them were counted, and large directories may be missing.");
+            self.cut = Some(
+                "too many files: not all of them were counted, and large directories may be missing.",
+            );
         } else if self.entries % 64 == 1 {
             check(self.cancel)?;
             if Instant::now() >= self.request.deadline {
-                self.cut = Some("the time was over: not everything was counted, and large directories may be missing. Give it more time.");
+                self.cut = Some(
+                    "the time was over: not everything was counted, and large directories may be missing. Give it more time.",
+                );
             }
         }
         Ok(self.cut.is_none())
