@@ -22,6 +22,7 @@ mod bootstrap;
 mod caller;
 mod care;
 mod delivery;
+mod discovery;
 mod error;
 mod evidence;
 mod job_log;
@@ -69,6 +70,7 @@ pub use bootstrap::{
 pub use caller::Caller;
 pub use care::{CareUpdate, ImportVault, VaultCareReport};
 pub use delivery::DeliveryView;
+pub use discovery::{DiscoveredView, DiscoveryView};
 pub use error::{AppError, ErrorKind, Result};
 pub use evidence::EvidenceChain;
 pub use job_log::{JobLog, JobType};
@@ -95,6 +97,7 @@ pub use vault::{NewVault, VaultView};
 
 // What the methods hand out that belongs to the rooms below.
 pub use provault_catalog::{AuditRecord, Delivery, DeliveryState, JobEvent, ProtectedResource};
+pub use provault_driver::Coverage;
 pub use provault_engine::{Finding, Level, SubscriptionTest};
 
 /// Limits and habits that an operator may set; the defaults are AWS's.

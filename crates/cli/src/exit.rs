@@ -10,7 +10,8 @@ Exit codes:
        chain of evidence is broken; the status is not well; doctor found a failure; a test message
        did not arrive; upgrade-check found what stands in the way
   2    the command line, or a file it names, is wrong; nothing was sent
-  3    a watched backup is PARTIAL: its recovery point lacks some paths
+  3    a watched backup is PARTIAL: its recovery point lacks some paths; apply --dry-run would
+       change something
   4    a watched restore test is INCONCLUSIVE: the test itself could not tell
   5    the server cannot be found or reached, or the connection broke
   130  Ctrl-C: watching stopped, the job goes on";
@@ -26,6 +27,8 @@ pub(crate) enum Exit {
     Usage,
     /// A backup that lacks some paths.
     Partial,
+    /// What stands is not what a document says.
+    Differs,
     /// A restore test that could not tell.
     Inconclusive,
     /// No server.
@@ -40,7 +43,7 @@ impl Exit {
             Self::Done => 0,
             Self::Failed => 1,
             Self::Usage => 2,
-            Self::Partial => 3,
+            Self::Partial | Self::Differs => 3,
             Self::Inconclusive => 4,
             Self::Unreachable => 5,
             Self::Interrupted => 130,
@@ -94,6 +97,7 @@ mod tests {
             Exit::Failed,
             Exit::Usage,
             Exit::Partial,
+            Exit::Differs,
             Exit::Inconclusive,
             Exit::Unreachable,
             Exit::Interrupted,
@@ -105,7 +109,7 @@ mod tests {
         assert_eq!(
             EXIT_CODES_HELP.lines().count(),
             all.len() + 3,
-            "a heading and two lines that go on"
+            "a heading and three lines that go on, and two ends with one code"
         );
     }
 

@@ -1,4 +1,4 @@
-//! JSON files given to a command: plans and selections.
+//! Files given to a command: plans and selections in JSON, documents, secrets.
 
 use std::fs;
 use std::io::Read as _;
@@ -10,30 +10,28 @@ use serde_json::Value;
 
 use crate::error::CliError;
 
-/// Reads a JSON file, or standard input for `-`.
-pub(crate) fn load(path: &Path) -> Result<Value, CliError> {
-    let shown = path.display();
+/// Reads a file, or standard input for `-`.
+pub(crate) fn text(path: &Path) -> Result<String, CliError> {
     let text = if path.as_os_str() == "-" {
         let mut text = String::new();
         std::io::stdin().read_to_string(&mut text).map(|_| text)
     } else {
         fs::read_to_string(path)
     };
-    let text = text.map_err(|e| CliError::usage(format!("cannot read {shown}: {e}")))?;
+    text.map_err(|e| CliError::usage(format!("cannot read {}: {e}", path.display())))
+}
+
+/// Reads a JSON file, or standard input for `-`.
+pub(crate) fn load(path: &Path) -> Result<Value, CliError> {
+    let shown = path.display();
+    let text = text(path)?;
     serde_json::from_str(&text).map_err(|e| CliError::usage(format!("{shown} is not JSON: {e}")))
 }
 
 /// The first line of a file that holds a secret, or of standard input for `-`.
 pub(crate) fn first_line(path: &Path) -> Result<String, CliError> {
     let shown = path.display();
-    let text = if path.as_os_str() == "-" {
-        let mut text = String::new();
-        std::io::stdin().read_to_string(&mut text).map(|_| text)
-    } else {
-        fs::read_to_string(path)
-    };
-    let text = text.map_err(|e| CliError::usage(format!("cannot read {shown}: {e}")))?;
-    match text.lines().next() {
+    match text(path)?.lines().next() {
         Some(line) if !line.is_empty() => Ok(line.to_owned()),
         _ => Err(CliError::usage(format!("{shown} is empty; its first line is taken"))),
     }

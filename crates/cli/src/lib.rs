@@ -104,10 +104,25 @@ fn with_server(
                 interrupt.get_or_init(Interrupt::install);
             },
             sleep: &|time| interrupt.get_or_init(Interrupt::install).sleep(time),
+            confirm: &confirm,
         };
         work(&context)
     });
     finish(result, &out).into()
+}
+
+/// Asks on the terminal; nothing but a plain yes is one. Nothing where there is no terminal.
+fn confirm(question: &str) -> Option<bool> {
+    use std::io::{IsTerminal as _, Write as _};
+
+    if !std::io::stdin().is_terminal() || !std::io::stderr().is_terminal() {
+        return None;
+    }
+    let mut answer = String::new();
+    let mut error = std::io::stderr();
+    error.write_all(question.as_bytes()).and_then(|()| error.flush()).ok()?;
+    std::io::stdin().read_line(&mut answer).ok()?;
+    Some(matches!(answer.trim().to_lowercase().as_str(), "y" | "yes"))
 }
 
 /// Reports an error, if it is one.

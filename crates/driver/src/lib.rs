@@ -17,12 +17,14 @@
 
 pub mod cancel;
 pub mod conformance;
+pub mod discovery;
 pub mod entry;
 pub mod error;
 pub mod memory;
 pub mod port;
 
 pub use cancel::CancelFlag;
+pub use discovery::{Coverage, DiscoverRequest, Discovered, Discovery};
 pub use entry::{Chunk, Entry, Metadata, NodeKind};
 pub use error::{DriverError, SinkError, SourceError};
 pub use port::{

@@ -7,7 +7,10 @@ use jiff::Timestamp;
 use provault_domain::backup_job::SkippedPath;
 use provault_domain::{Invalid, Kind, Resource};
 
-use crate::{CancelFlag, DriverError, Entry, Metadata, NodeKind, SinkError, SourceError};
+use crate::{
+    CancelFlag, DiscoverRequest, Discovery, DriverError, Entry, Metadata, NodeKind, SinkError,
+    SourceError,
+};
 
 /// Code that captures and restores one kind of resource.
 pub trait Driver: Send + Sync {
@@ -49,6 +52,17 @@ pub trait Driver: Send + Sync {
     /// Removes what a restore left that died with its process. Touches only what bears the job's
     /// id; to do it twice is to do it once.
     fn discard_partial(&self, request: &RestoreRequest<'_>) -> Result<(), DriverError>;
+
+    /// Looks for what stands on the host and could be registered. Only looks, keeps to the limits of
+    /// the request, and never offers the server's own data. A driver that cannot look finds nothing.
+    fn discover(
+        &self,
+        request: &DiscoverRequest<'_>,
+        cancel: &CancelFlag,
+    ) -> Result<Discovery, DriverError> {
+        let _ = (request, cancel);
+        Ok(Discovery::default())
+    }
 }
 
 /// What a job gives its driver while it works.

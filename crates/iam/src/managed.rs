@@ -76,7 +76,7 @@ const OPERATOR: &str = r#"{"Statement":{"Effect":"Allow","Resource":"*","Action"
     "backup:PutRestoreValidationResult",
     "backup:TagResource","backup:UntagResource",
     "provault:Describe*","provault:List*","provault:Get*",
-    "provault:AddResource","provault:TagResource","provault:RemoveResource",
+    "provault:DiscoverResources","provault:AddResource","provault:TagResource","provault:RemoveResource",
     "provault:ExemptResource","provault:EndExemption",
     "provault:UpdateRetention","provault:AcceptRecoveryPoint",
     "provault:AddTopic","provault:RemoveTopic","provault:Subscribe","provault:Unsubscribe",

@@ -14,6 +14,7 @@
 //! | `POST /server/reload` | `provault:ReloadSettings` | → [`ReloadedSettings`] |
 //! | `GET /status` | `provault:DescribeStatus` | → [`Status`] |
 //! | `GET /doctor` | `provault:DescribeHealth` | → [`Health`] |
+//! | `GET /discoveries?seconds=` | `provault:DiscoverResources` | → [`Discovery`] |
 //! | `POST /resources` | `provault:AddResource` | [`AddResourceInput`] → [`Resource`] |
 //! | `GET /resources?maxResults=&nextToken=` | `provault:ListResources` | → [`ResourceList`] |
 //! | `GET /resources/{name or ARN}` | `provault:DescribeResource` | → [`Resource`] |
@@ -91,6 +92,7 @@ mod care;
 #[cfg(test)]
 mod openapi;
 mod evidence;
+mod discovery;
 mod retention;
 mod status;
 mod topic;
@@ -98,6 +100,7 @@ mod user;
 
 pub use care::*;
 pub use evidence::*;
+pub use discovery::*;
 pub use retention::*;
 pub use status::*;
 pub use topic::*;
@@ -276,6 +279,10 @@ message! {
         keep_at_most: Option<u32>,
         /// When it was registered.
         creation_date: EpochSeconds,
+        /// Whether it is known from recovery points of an imported vault alone; never backed up from
+        /// here.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        imported: bool,
         /// Capture time of its newest recovery point.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         last_backup_time: Option<EpochSeconds>,

@@ -5,8 +5,10 @@
 )]
 
 mod backup;
+mod declared;
 mod delivery;
 pub(crate) mod evidence;
+mod discovery;
 mod jobs;
 mod named;
 mod plan;
@@ -43,6 +45,8 @@ pub(crate) struct Context<'a> {
     pub before_watch: &'a dyn Fn(),
     /// Waits; true as soon as Ctrl-C came.
     pub sleep: &'a dyn Fn(Duration) -> bool,
+    /// Asks a question; nothing where there is no terminal to ask on.
+    pub confirm: &'a dyn Fn(&str) -> Option<bool>,
 }
 
 /// The commands that work over the HTTP API.
@@ -57,6 +61,14 @@ pub enum Command {
     /// Have the server read its file of settings again; running jobs go on
     #[command(after_help = EXIT_CODES_HELP)]
     Reload(reload::ReloadArgs),
+    /// Look over the server's host for what stands there unprotected, and register it
+    #[command(after_help = EXIT_CODES_HELP)]
+    Discover(discovery::DiscoverArgs),
+    /// Write what the server protects and how into one document, without secrets
+    Export(declared::ExportArgs),
+    /// Make the server protect what documents say: shows what is to change, asks, and does it
+    #[command(after_help = EXIT_CODES_HELP)]
+    Apply(declared::ApplyArgs),
     /// Register what is to be protected, show it, tag it, remove it
     #[command(subcommand)]
     Resource(resource::ResourceCommand),
@@ -118,6 +130,9 @@ impl Command {
             Self::Status(args) => args.run(context),
             Self::Doctor(args) => args.run(context),
             Self::Reload(args) => args.run(context),
+            Self::Discover(args) => args.run(context),
+            Self::Export(args) => args.run(context),
+            Self::Apply(args) => args.run(context),
             Self::Resource(command) => command.run(context),
             Self::Role(command) => command.run(context),
             Self::User(command) => command.run(context),

@@ -58,6 +58,20 @@ impl Ran {
 
 /// Runs a command line; `ctrl_c_after` waits between two looks Ctrl-C comes.
 fn run_until(server: &Server, line: &[&str], ctrl_c_after: Option<u32>) -> Ran {
+    run_with(server, line, ctrl_c_after, None)
+}
+
+/// Runs a command line on a terminal where somebody answers so.
+pub(super) fn run_answering(server: &Server, line: &[&str], answer: bool) -> Ran {
+    run_with(server, line, None, Some(answer))
+}
+
+fn run_with(
+    server: &Server,
+    line: &[&str],
+    ctrl_c_after: Option<u32>,
+    answer: Option<bool>,
+) -> Ran {
     let cli = Cli::try_parse_from([&["provault"], line].concat()).unwrap_or_else(|e| panic!("{e}"));
     with_context(server, cli.options.json, ctrl_c_after, |context| cli.command.run(context))
 }
@@ -83,6 +97,7 @@ pub(super) fn with_context(
             waits.set(waits.get() + 1);
             Some(waits.get()) == ctrl_c_after
         },
+        confirm: &|_| answer,
     };
     let exit = crate::finish(work(&context), &output);
     Ran { exit, out: out.text(), err: err.text() }

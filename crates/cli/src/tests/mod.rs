@@ -2,6 +2,8 @@
 
 mod client;
 mod commands;
+mod declared;
+mod discovered;
 mod discovery;
 mod evidence;
 mod receivers;

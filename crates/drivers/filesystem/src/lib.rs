@@ -22,6 +22,8 @@
 //! * What a restore makes bears its job's id until it is complete, and is then renamed in place.
 //! * The server's own data directories (see [`FilesystemDriver::reserving`]) never get into a
 //!   backup, and nobody may ask for a restore into them.
+//! * A discovery only looks, and at nothing but the directories and mounts of disks: a mount of a server
+//!   that is gone cannot hold it up.
 //! * Every name of a file counts as a file; its bytes count once, however many names it has. The
 //!   report of a capture and the outcome of its restore are equal.
 //!
@@ -44,6 +46,7 @@ mod at;
 mod capture;
 mod config;
 mod content;
+mod discover;
 mod estimate;
 mod guard;
 mod inodes;
@@ -63,11 +66,13 @@ use std::path::PathBuf;
 
 use provault_domain::{Invalid, Kind, Resource};
 use provault_driver::{
-    CancelFlag, Capture, Driver, DriverError, RestoreOutcome, RestoreRequest, Source, WorkContext,
+    CancelFlag, Capture, DiscoverRequest, Discovery, Driver, DriverError, RestoreOutcome,
+    RestoreRequest, Source, WorkContext,
 };
 
 use crate::capture::TreeCapture;
 use crate::config::Config;
+use crate::discover::Host;
 use crate::order::Order;
 use crate::reserved::Reserved;
 
@@ -75,12 +80,13 @@ use crate::reserved::Reserved;
 #[derive(Debug, Clone, Default)]
 pub struct FilesystemDriver {
     reserved: Reserved,
+    host: Host,
 }
 
 impl FilesystemDriver {
     /// A driver that reserves nothing.
     pub fn new() -> Self {
-        Self { reserved: Reserved::none() }
+        Self { reserved: Reserved::none(), host: Host::this() }
     }
 
     /// A driver that keeps out of the server's own data directories, which need not exist yet:
@@ -95,7 +101,7 @@ impl FilesystemDriver {
     /// They are told by device and inode as well as by name. A bind mount of a part of one, made
     /// elsewhere, is not recognised.
     pub fn reserving(directories: Vec<PathBuf>) -> Self {
-        Self { reserved: Reserved::new(directories) }
+        Self { reserved: Reserved::new(directories), host: Host::this() }
     }
 
     /// The same for directories on other disks, which are told by their names alone and never looked
@@ -109,6 +115,14 @@ impl FilesystemDriver {
     /// The same for a driver at work, and all its clones: it holds for what begins from now on.
     pub fn reserve_by_name(&self, directories: Vec<PathBuf>) {
         self.reserved.by_name(directories);
+    }
+
+    /// The same, but [`Driver::discover`] takes `root` for the root of the host, and `mounts` for the
+    /// list of its mounts, as in `/proc/self/mountinfo`: for tests.
+    #[must_use]
+    pub fn discovering(mut self, root: PathBuf, mounts: PathBuf) -> Self {
+        self.host = Host::at(root, mounts);
+        self
     }
 }
 
@@ -166,5 +180,13 @@ impl Driver for FilesystemDriver {
         let order = Order::parse(request.metadata)?;
         let job = order::job_id(request)?;
         staging::discard(&order.target(job)?, job)
+    }
+
+    fn discover(
+        &self,
+        request: &DiscoverRequest<'_>,
+        cancel: &CancelFlag,
+    ) -> Result<Discovery, DriverError> {
+        discover::run(&self.host, &self.reserved, request, cancel)
     }
 }

@@ -66,6 +66,13 @@ impl Reserved {
         known.or_else(|| self.names().iter().find(|name| real.starts_with(name)).cloned())
     }
 
+    /// Whether the directory at `path`, which is written without links, is a reserved one.
+    pub fn is(&self, path: &Path, found: &std::fs::Metadata) -> bool {
+        let here = Some((found.dev(), found.ino()));
+        self.names.iter().any(|name| name == path)
+            || self.directories.iter().any(|known| known == path || identity(known) == here)
+    }
+
     /// Refuses a source that is a reserved directory or lies in one.
     pub fn refuse_source(&self, path: &Path) -> Result<(), Invalid> {
         let Some(directory) = self.holding(path) else { return Ok(()) };

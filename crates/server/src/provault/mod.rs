@@ -1,6 +1,7 @@
 //! Our own operations, under `/provault/v1`; [`provault_wire::provault`] has their table.
 
 mod care;
+mod discovery;
 mod evidence;
 mod job;
 mod named;
@@ -57,6 +58,7 @@ pub(crate) async fn answer(
         Operation::ReloadSettings => vault::reload(&call).await,
         Operation::DescribeStatus => status::describe(&call).await,
         Operation::DescribeHealth => status::doctor(&call).await,
+        Operation::DiscoverResources => discovery::discover(&call).await,
         Operation::AddResource => resource::add(&call).await,
         Operation::ListResources => resource::list(&call).await,
         Operation::DescribeResource(name) => resource::describe(&call, name).await,
@@ -151,6 +153,7 @@ operations! {
     "POST" ["server", "reload"] => ReloadSettings;
     "GET" ["status"] => DescribeStatus;
     "GET" ["doctor"] => DescribeHealth;
+    "GET" ["discoveries"] => DiscoverResources;
     "POST" ["resources"] => AddResource;
     "GET" ["resources"] => ListResources;
     "GET" ["resources", name] => DescribeResource(name);
@@ -224,6 +227,7 @@ impl Operation<'_> {
     /// The query keys it takes.
     fn query_keys(self) -> &'static [&'static str] {
         match self {
+            Self::DiscoverResources => &["seconds"],
             Self::ListResources => &["maxResults", "nextToken"],
             Self::ListAuditRecords => &["since", "limit"],
             Self::ListDeliveries => &["jobId", "state"],

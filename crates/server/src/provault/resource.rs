@@ -92,6 +92,7 @@ pub(super) fn resource(view: ResourceView) -> wire::Resource {
         shrink_alarm_percent: resource.retention.shrink_alarm_percent,
         keep_at_most: resource.retention.keep_at_most,
         creation_date: epoch(resource.created_at),
+        imported: resource.imported,
         last_backup_time: view.last_backup_at.map(epoch),
         verdict: view.verdict.map(|verdict| verdict.to_string()),
         protection: view.protection.to_string(),

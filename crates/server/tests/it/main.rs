@@ -7,6 +7,7 @@
 mod auth;
 mod bad_input;
 mod bootstrap;
+mod discovery;
 mod metrics;
 mod own_operations;
 mod paging;

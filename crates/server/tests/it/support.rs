@@ -39,6 +39,13 @@ pub async fn engine(directory: &Path) -> Engine {
     engine_that(directory, false).await
 }
 
+/// A driver that takes the directory `host` for the host, and keeps out of `host/srv/server`.
+fn driver(directory: &Path) -> FilesystemDriver {
+    let host = directory.join("host");
+    let mounts = directory.join("no mounts");
+    FilesystemDriver::reserving(vec![host.join("srv/server")]).discovering(host, mounts)
+}
+
 /// The same; whether subscriptions may run commands.
 async fn engine_that(directory: &Path, command_subscriptions: bool) -> Engine {
     let url = format!("sqlite:{}", directory.join("catalog.db").display());
@@ -46,7 +53,7 @@ async fn engine_that(directory: &Path, command_subscriptions: bool) -> Engine {
         catalog: Catalog::open(&url).await.unwrap(),
         data_dir: directory.to_owned(),
         clock: Arc::new(SystemClock(Instant::now())),
-        drivers: vec![Arc::new(FilesystemDriver::new())],
+        drivers: vec![Arc::new(driver(directory))],
         helper: HelperCommand::new("/nonexistent/helper", ["none"]),
         hostname: "test".to_owned(),
         storage: StorageOptions::default(),

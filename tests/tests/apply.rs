@@ -1,0 +1,209 @@
+//! Documents against a real server: made, exported, applied again, beside AWS's own clients.
+#![allow(clippy::unwrap_used, reason = "a test panics where an error surprises it")]
+
+use std::fs;
+use std::path::PathBuf;
+
+use provault_tests::clients::aws;
+use provault_tests::{DEFAULT_ROLE, Program, Sandbox, TestServer, write_tree};
+
+/// The exit code of a dry run that would change something.
+const DIFFERS: i32 = 3;
+
+struct Scene {
+    server: TestServer,
+    cli: Program,
+    sandbox: Sandbox,
+}
+
+impl Scene {
+    fn new() -> Self {
+        let sandbox = Sandbox::new();
+        let server = TestServer::start(&sandbox.path("server"));
+        write_tree(&sandbox.path("files"));
+        Self { cli: server.program(), server, sandbox }
+    }
+
+    fn write(&self, name: &str, text: &str) -> String {
+        let path: PathBuf = self.sandbox.path(name);
+        fs::write(&path, text).unwrap();
+        path.to_str().unwrap().to_owned()
+    }
+
+    /// A document of everything there is.
+    fn document(&self) -> String {
+        let files = self.sandbox.path("files");
+        let secret = self.write("secret", "a secret of sixteen letters\n");
+        format!(
+            r#"
+[[Vaults]]
+BackupVaultName = "archive"
+Tags = {{ tier = "cold" }}
+Care = {{ PruneEveryDays = 3 }}
+[Vaults.Notifications]
+SNSTopicArn = "ops"
+BackupVaultEvents = ["BACKUP_JOB_FAILED", "BACKUP_JOB_COMPLETED"]
+
+[[Topics]]
+Name = "ops"
+[[Topics.Subscriptions]]
+Webhook = "http://127.0.0.1:9/hook"
+Secret = {{ FromFile = "{secret}" }}
+[[Topics.Subscriptions]]
+Smtp = {{ Server = "127.0.0.1", Port = 9, Tls = "none", From = "a@example.org", To = "b@example.org" }}
+Events = ["BACKUP_JOB_FAILED"]
+
+[[Resources]]
+Name = "files"
+Config = {{ path = "{files}", exclude = ["**/*.tmp"] }}
+Tags = {{ backup = "daily" }}
+RpoSeconds = 86400
+KeepAtMost = 10
+Probes = [{{ Type = "Files" }}]
+Exemption = {{ Reason = "made again", Owner = "ann", Until = "{until}" }}
+
+[[Plans]]
+BackupPlanName = "daily"
+Tags = {{ team = "ops" }}
+[[Plans.Rules]]
+RuleName = "night"
+TargetBackupVaultName = "archive"
+ScheduleExpression = "cron(30 2 ? * * *)"
+Lifecycle = {{ DeleteAfterDays = 35 }}
+[[Plans.Rules]]
+RuleName = "defaults"
+TargetBackupVaultName = "Default"
+[[Plans.Selections]]
+SelectionName = "tagged"
+IamRoleArn = "DEFAULT"
+ListOfTags = [{{ ConditionType = "STRINGEQUALS", ConditionKey = "backup", ConditionValue = "daily" }}]
+[[Plans.Selections]]
+SelectionName = "named"
+IamRoleArn = "{DEFAULT_ROLE}"
+Resources = ["files"]
+
+[[RestoreTestingPlans]]
+RestoreTestingPlanName = "weekly"
+ScheduleExpression = "cron(0 9 ? * SUN *)"
+[RestoreTestingPlans.RecoveryPointSelection]
+Algorithm = "LATEST_WITHIN_WINDOW"
+IncludeVaults = ["archive"]
+RecoveryPointTypes = ["SNAPSHOT"]
+[[RestoreTestingPlans.Selections]]
+RestoreTestingSelectionName = "files"
+IamRoleArn = "DEFAULT"
+ProtectedResourceType = "EFS"
+ProtectedResourceArns = ["files"]
+"#,
+            files = files.display(),
+            until =
+                jiff::Timestamp::from_second(jiff::Timestamp::now().as_second() + 864_000).unwrap(),
+        )
+    }
+
+    fn plan(&self) -> (String, usize) {
+        let plans = aws(&self.server, &["list-backup-plans"]);
+        let id = plans["BackupPlansList"][0]["BackupPlanId"].as_str().unwrap().to_owned();
+        let versions = aws(&self.server, &["list-backup-plan-versions", "--backup-plan-id", &id]);
+        (id, versions["BackupPlanVersionsList"].as_array().unwrap().len())
+    }
+}
+
+#[test]
+fn a_document_is_made_once_and_exported_as_it_is() {
+    let scene = Scene::new();
+    let file = scene.write("all.toml", &scene.document());
+    let refused = scene.cli.run(2, &["apply", "-f", &file]);
+    assert!(refused.stderr.contains("--yes"), "{refused}");
+    scene.cli.run(DIFFERS, &["apply", "-f", &file, "--dry-run"]);
+    let made = scene.cli.run(0, &["apply", "-f", &file, "--yes"]);
+    assert!(
+        made.stdout.contains("+ plan 'daily'") && made.stdout.contains("changes made"),
+        "{made}"
+    );
+
+    let again = scene.cli.run(0, &["apply", "-f", &file, "--yes"]);
+    assert!(again.stdout.contains("nothing to change"), "{again}");
+    assert_eq!(scene.plan().1, 1, "versions of the plan do not grow");
+
+    let exported = scene.cli.run(0, &["export"]);
+    assert!(!exported.stdout.contains("sixteen letters"), "{exported}");
+    assert!(exported.stdout.contains("PROVAULT_OPS_"), "{exported}");
+    assert_eq!(scene.cli.run(0, &["export"]).stdout, exported.stdout, "fit for git");
+    let file = scene.write("exported.toml", &exported.stdout);
+    let same = scene.cli.run(0, &["apply", "-f", &file, "--dry-run"]);
+    assert!(same.stdout.contains("nothing to change"), "{same}");
+    let json = scene.cli.json(&["export"]);
+    let file = scene.write("exported.json", &json.to_string());
+    scene.cli.run(0, &["apply", "-f", &file, "--dry-run"]);
+}
+
+#[test]
+fn what_aws_clients_change_is_seen_exported_and_taken_back() {
+    let scene = Scene::new();
+    let file = scene.write("all.toml", &scene.document());
+    scene.cli.run(0, &["apply", "-f", &file, "--yes"]);
+    let (id, _) = scene.plan();
+    let mut plan =
+        aws(&scene.server, &["get-backup-plan", "--backup-plan-id", &id])["BackupPlan"].take();
+    for rule in plan["Rules"].as_array_mut().unwrap() {
+        rule.as_object_mut().unwrap().remove("RuleId");
+        if rule["RuleName"] == "night" {
+            rule["Lifecycle"]["DeleteAfterDays"] = 7.into();
+        }
+    }
+    let plan = plan.to_string();
+    aws(&scene.server, &["update-backup-plan", "--backup-plan-id", &id, "--backup-plan", &plan]);
+    aws(
+        &scene.server,
+        &["create-backup-vault", "--backup-vault-name", "byhand", "--backup-vault-tags", "a=b"],
+    );
+
+    let differs = scene.cli.run(DIFFERS, &["apply", "-f", &file, "--dry-run"]);
+    assert!(
+        differs.stdout.contains("Rules[night].Lifecycle.DeleteAfterDays: 7 -> 35"),
+        "{differs}"
+    );
+    assert!(!differs.stdout.contains("byhand"), "only --prune removes: {differs}");
+    let exported = scene.write("exported.toml", &scene.cli.run(0, &["export"]).stdout);
+    scene.cli.run(0, &["apply", "-f", &exported, "--dry-run"]);
+
+    let applied = scene.cli.run(0, &["apply", "-f", &file, "--yes", "--prune"]);
+    assert!(applied.stdout.contains("- vault 'byhand'"), "{applied}");
+    assert!(!applied.stdout.contains("- vault 'Default'"), "{applied}");
+    let plan = aws(&scene.server, &["get-backup-plan", "--backup-plan-id", &id]);
+    assert!(plan.to_string().contains("\"DeleteAfterDays\":35"), "{plan}");
+    scene.cli.run(0, &["apply", "-f", &file, "--dry-run"]);
+}
+
+#[test]
+fn a_vault_with_recovery_points_is_never_pruned_and_mistakes_change_nothing() {
+    let scene = Scene::new();
+    let document = scene.document();
+    let file = scene.write("all.toml", &document);
+    scene.cli.run(0, &["apply", "-f", &file, "--yes"]);
+    scene.cli.run(0, &["backup", "files", "--vault", "archive"]);
+    let before = scene.cli.run(0, &["export"]).stdout;
+
+    let wrong = scene.write("wrong.toml", &document.replace("cron(30 2 ? * * *)", "cron(30 2)"));
+    let refused = scene.cli.run(1, &["apply", "-f", &wrong, "--yes"]);
+    assert!(refused.stderr.contains("0 of 1 changes were made"), "{refused}");
+    let wrong = scene.write("wrong.toml", &document.replace("RuleName", "RuleNmae"));
+    let refused = scene.cli.run(2, &["apply", "-f", &wrong, "--yes"]);
+    assert!(refused.stderr.contains("did you mean RuleName?"), "{refused}");
+    assert_eq!(scene.cli.run(0, &["export"]).stdout, before);
+
+    let nothing = scene.write("nothing.toml", "");
+    let pruned = scene.cli.run(0, &["apply", "-f", &nothing, "--yes", "--prune"]);
+    assert!(
+        pruned.stdout.contains("vault 'archive' is kept: it holds 1 recovery points"),
+        "{pruned}"
+    );
+    let vaults = aws(&scene.server, &["list-backup-vaults"]);
+    assert_eq!(vaults["BackupVaultList"].as_array().unwrap().len(), 2);
+    // And all of it comes back, but for the resource's recovery points' ARN.
+    scene.cli.run(0, &["apply", "-f", &file, "--yes"]);
+    assert!(
+        scene.cli.run(0, &["apply", "-f", &file, "--yes"]).stdout.contains("nothing to change")
+    );
+}
