@@ -149,6 +149,7 @@ impl Job for BackupJob {
                 result.skipped.len()
             )),
             E::Failed { message } => EventNote::text(format!("failed: {message}")),
+            E::PutOff { reason } => EventNote::text(format!("not started yet: {reason}")),
             E::StartWindowClosed => EventNote::text("start window closed"),
             E::Missed { occurrences, first, last } => EventNote::text(format!(
                 "missed: {occurrences} scheduled backups, from {first} to {last}"

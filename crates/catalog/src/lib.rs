@@ -55,6 +55,7 @@ mod schedule;
 mod selection;
 mod setting;
 mod tag;
+mod tested;
 mod topic;
 mod unsettled;
 mod user;

@@ -168,6 +168,11 @@ pub enum BackupJobEvent {
         /// Why and what to do.
         message: String,
     },
+    /// It could not begin yet, and another try may help.
+    PutOff {
+        /// Why.
+        reason: String,
+    },
     /// It was not started in time.
     StartWindowClosed,
     /// It stands for scheduled backups that nobody was there to start, too many to make up for.
@@ -249,6 +254,9 @@ impl BackupJob {
 
 type Stepped = (BackupJob, Vec<Effect>);
 
+/// How the message of a job begins that was put off.
+const NOT_STARTED: &str = "Not started yet: ";
+
 /// The one way a backup job changes: the new job and the effects that belong to the change.
 pub fn step(
     job: &BackupJob,
@@ -266,9 +274,10 @@ pub fn step(
         })
     };
     match (job.state, event) {
-        (S::Created | S::Pending, E::Started) => {
+        (S::Created | S::Pending, E::Started) if now < job.start_by => {
             job.state = S::Running;
             job.started_at = Some(now);
+            job.status_message = None;
             let effects = job.notify(NotificationEvent::BackupJobStarted, now);
             Ok((job, effects))
         }
@@ -334,10 +343,19 @@ pub fn step(
         }
         (_, E::Failed { .. }) => refuse("failed"),
 
-        (S::Created, E::StartWindowClosed) => {
+        (S::Created, E::PutOff { reason }) => {
+            job.status_message = Some(format!("{NOT_STARTED}{reason}"));
+            Ok((job, Vec::new()))
+        }
+        (_, E::PutOff { .. }) => refuse("put off"),
+
+        (S::Created | S::Pending, E::StartWindowClosed) => {
+            let why = job.status_message.as_deref().and_then(|told| told.strip_prefix(NOT_STARTED));
+            let why = why.map(|why| format!(" It was tried, the last time in vain: {why}"));
             let message = format!(
-                "The job did not start before its start window closed at {}.",
-                job.start_by
+                "The job did not start before its start window closed at {}.{}",
+                job.start_by,
+                why.unwrap_or_default()
             );
             Ok(job.end(S::Expired, Some(message), now))
         }

@@ -82,8 +82,8 @@ impl Trial {
         }
         match service {
             None => Ok(Some(vec![files])),
-            Some(service) => match self.ask(copy.to_owned(), service).await {
-                Ok(report) => Ok(Some(report.probes)),
+            Some(service) => match self.ask_broken(copy, service).await {
+                Ok(answers) => Ok(Some(answers)),
                 Err(failure) => Err(failure.message),
             },
         }

@@ -9,6 +9,7 @@ use provault_domain::verdict::{
 };
 use provault_domain::{RecoveryPoint, Resource, ServiceSpec, StepRecord};
 use provault_driver::{CancelFlag, RestoreRequest, WorkContext};
+use provault_proof::probe::{only_out_of_time, ran_out_of_time};
 use provault_proof::{IsolationReport, IsolationRequest, Mutant, ProofError, TestArea};
 
 use crate::older_state;
@@ -19,7 +20,8 @@ use crate::shared::{Shared, blocking};
 /// A fresh copy for each of the negative controls that are only a score costs a restore each; of
 /// larger points they are left out, and the evidence says so.
 pub(crate) const LARGEST_SCORED_BYTES: u64 = 256 << 20;
-/// What a broken copy gets to answer: some times what the real one took, and at least this.
+/// What a broken copy gets to answer at first: some times what the real one took, and at least this. One
+/// that has not answered by then gets all the time that the real one had.
 const LEAST_PATIENCE_SECONDS: u64 = 5;
 
 /// Everything the questions need.
@@ -174,8 +176,10 @@ impl Trial {
         let detail = format!("{killed} of {tried} broken copies were noticed");
         let sound = findings.mutants.iter().all(|m| !m.required || m.killed == Some(true));
         controls.steps.push(self.shared.step_record("negative control", began, sound, detail));
-        // Only a complete proof that the probes can fail is worth remembering.
-        if sound {
+        // Only a complete proof that the probes can fail is worth remembering, and one that a slow
+        // host gave is none.
+        let slow = |m: &MutantResult| m.killed == Some(true) && ran_out_of_time(&m.detail);
+        if sound && !findings.mutants.iter().any(slow) {
             controls.cache = Some(self.remembered(real, findings));
         }
         Ok(controls)
@@ -235,7 +239,7 @@ impl Trial {
         // With an application, its probes have to notice by themselves: that files differ from
         // the manifest is known of any broken copy and says nothing of the probes.
         let answers = match service {
-            Some(service) => self.ask(copy.clone(), service).await.map(|report| report.probes),
+            Some(service) => self.ask_broken(&copy, service).await,
             None => self.compare(&copy).await.map(|answer| vec![answer]),
         };
         if !mutant.required() {
@@ -341,6 +345,25 @@ impl Trial {
             .await
             .map_err(|error| host("isolate", &error.to_string()))?
             .map_err(|error| failed("isolate", &error))
+    }
+
+    /// The answers of a broken copy. Silence counts only when it lasts as long as the real copy may have
+    /// taken: on a host that is busy for a moment any copy is slow.
+    pub(crate) async fn ask_broken(
+        &self,
+        copy: &Path,
+        service: &ServiceSpec,
+    ) -> Result<Vec<ProbeResult>, Failure> {
+        let answers = self.ask(copy.to_owned(), service).await?.probes;
+        match &self.resource.service {
+            Some(patient)
+                if patient.start_timeout_seconds > service.start_timeout_seconds
+                    && only_out_of_time(&answers) =>
+            {
+                Ok(self.ask(copy.to_owned(), patient).await?.probes)
+            }
+            _ => Ok(answers),
+        }
     }
 
     /// Chosen without looking at the probes: the token is random.

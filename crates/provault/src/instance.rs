@@ -45,6 +45,8 @@ pub struct InstanceOptions {
     pub vault_storage: Option<VaultPlace>,
     /// See `serve --allow-command-subscriptions`.
     pub command_subscriptions: bool,
+    /// See `serve --trust-the-clock`.
+    pub trust_the_clock: bool,
     /// What HTTPS is spoken with; without it plain HTTP.
     pub tls: Option<TlsOptions>,
 }
@@ -134,6 +136,10 @@ impl Instance {
             .await
             .map_err(|error| StartError::new(&options.listen.to_string(), error))?;
         let endpoint = endpoint(server.local_addr(), certificate.as_ref());
+        if options.trust_the_clock {
+            let trusted = engine.trust_the_clock().await;
+            trusted.map_err(|error| StartError::new("the clock", error))?;
+        }
         let running =
             engine.start(true).await.map_err(|error| StartError::new("the engine", error))?;
         let file = ServerFile {

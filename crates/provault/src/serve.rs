@@ -76,6 +76,10 @@ pub struct ServeArgs {
     /// access key
     #[arg(long)]
     allow_command_subscriptions: bool,
+    /// The time of day is right, though it leapt or the server was off for long: what retention ends may
+    /// expire at once instead of after a steady day. For one start; not a setting of the file
+    #[arg(long)]
+    trust_the_clock: bool,
 }
 
 impl ServeArgs {
@@ -134,6 +138,7 @@ pub fn run(args: &ServeArgs, global: &GlobalOptions) -> ExitCode {
         vault_storage,
         tls,
         command_subscriptions: args.allow_command_subscriptions,
+        trust_the_clock: args.trust_the_clock,
     };
     let runtime = match tokio::runtime::Runtime::new() {
         Ok(runtime) => runtime,

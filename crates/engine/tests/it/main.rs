@@ -19,3 +19,4 @@ mod support;
 mod testing_plans;
 mod tests_of_restores;
 mod verification;
+mod windows;
