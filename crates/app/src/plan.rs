@@ -98,6 +98,7 @@ impl App {
                 last_execution_at: None,
             };
             plan.validate()?;
+            plan.check_it_comes(plan.created_at)?;
             if let Some(request_id) = &plan.creator_request_id
                 && let Some(existing) = self.plan_of_request(caller, request_id).await?
             {
@@ -187,7 +188,7 @@ impl App {
             self.permit(caller, ACTION, &arn)?;
             let old = self.live_plan(caller, id).await?;
             let now = self.now();
-            let plan = BackupPlan {
+            let mut plan = BackupPlan {
                 name: document.name.clone(),
                 version_id: new_id(),
                 rules: document.rules(&old.rules)?,
@@ -195,6 +196,8 @@ impl App {
                 ..old.clone()
             };
             plan.validate()?;
+            plan.check_it_comes(now)?;
+            plan.goes_on_from(&old);
             // What came due under the old version is the old version's to make.
             self.engine().settle_schedule(&old, now).await?;
             self.catalog().update_plan(&plan).await?;

@@ -66,6 +66,7 @@ impl RuleDocument {
                 .unwrap_or(DEFAULT_COMPLETION_WINDOW_MINUTES),
             lifecycle: self.lifecycle,
             recovery_point_tags: self.recovery_point_tags.clone(),
+            since: None,
         })
     }
 }
@@ -79,9 +80,9 @@ pub(crate) fn sentence(why: &impl std::fmt::Display) -> String {
     text
 }
 
-/// Whether two sets of rules say the same; ids do not count.
+/// Whether two sets of rules say the same; ids and dates do not count.
 pub(crate) fn same_rules(left: &[BackupRule], right: &[BackupRule]) -> bool {
-    let bare = |rule: &BackupRule| BackupRule { id: String::new(), ..rule.clone() };
+    let bare = |rule: &BackupRule| BackupRule { id: String::new(), since: None, ..rule.clone() };
     left.len() == right.len() && left.iter().zip(right).all(|(a, b)| bare(a) == bare(b))
 }
 

@@ -68,7 +68,8 @@ impl App {
             ..PointFilter::default()
         };
         let points = self.catalog().list_recovery_points(&filter, Page::all()).await?.items;
-        let good = points.iter().filter(|point| point.is_good());
+        let now = self.now();
+        let good = points.iter().filter(|p| p.is_good() && !p.is_from_the_future(now));
         Ok(good.max_by_key(|point| point.captured_at).map(told))
     }
 

@@ -33,15 +33,16 @@ impl App {
                     let resource = self.resource_named(caller, name).await?;
                     let newest = self
                         .catalog()
-                        .newest_recovery_point(caller.account(), &resource.arn)
+                        .newest_recovery_point(caller.account(), &resource.arn, self.now())
                         .await?;
-                    if newest.is_none() {
+                    let Some(newest) = newest else {
                         return Err(AppError::refused(format!(
                             "Resource '{}' has no recovery point to test; back it up first.",
                             resource.name
                         )));
-                    }
-                    self.engine().new_restore_test(&resource, None)
+                    };
+                    let test = self.engine().new_restore_test(&resource, None);
+                    RestoreTest { vault_name: Some(newest.vault_name), ..test }
                 }
                 TestTarget::RecoveryPoint(arn) => {
                     let point = self.point(caller, arn).await?;
@@ -53,7 +54,8 @@ impl App {
                     }
                     // The resource says how to start and ask the application.
                     let resource = self.registered(caller, point.resource_arn.as_str()).await?;
-                    self.engine().new_restore_test(&resource, Some(point.arn))
+                    let test = self.engine().new_restore_test(&resource, Some(point.arn));
+                    RestoreTest { vault_name: Some(point.vault_name), ..test }
                 }
             };
             self.catalog().insert_job(&test).await?;

@@ -191,6 +191,7 @@ impl App {
                 creator_request_id: new.creator_request_id.clone(),
                 created_at: self.now(),
                 updated_at: None,
+                scheduled_since: None,
                 last_execution_at: None,
             };
             self.check_testing_plan(&plan)?;
@@ -287,16 +288,22 @@ impl App {
             self.permit(caller, ACTION, &resource)?;
             let old = self.testing_plan_named(caller, name).await?;
             let new_schedule = document.schedule.as_deref().map(schedule).transpose()?;
-            let plan = RestoreTestingPlan {
+            let now = self.now();
+            let mut plan = RestoreTestingPlan {
                 schedule: new_schedule.unwrap_or_else(|| old.schedule.clone()),
                 timezone: document.timezone.clone().unwrap_or_else(|| old.timezone.clone()),
                 start_window_hours: document.start_window_hours.unwrap_or(old.start_window_hours),
                 points: document.points.changed(&old.points)?,
-                updated_at: Some(self.now()),
+                updated_at: Some(now),
                 ..old.clone()
             };
             self.check_testing_plan(&plan)?;
-            self.catalog().update_restore_testing_plan(&old, &plan, self.now()).await?;
+            if old.schedule != plan.schedule || old.timezone != plan.timezone {
+                plan.scheduled_since = Some(now);
+            }
+            // What came due under the old schedule is the old schedule's to make.
+            self.engine().settle_restore_testing(&old, now).await?;
+            self.catalog().update_restore_testing_plan(&old, &plan, now).await?;
             Ok(plan)
         })
         .await

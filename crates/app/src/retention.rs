@@ -37,9 +37,11 @@ impl App {
         self.audited(caller, ACTION, name, async {
             self.permit(caller, ACTION, "*")?;
             let resource = self.resource_named(caller, name).await?;
-            let settings = update.applied_to(resource.retention);
-            settings.validate()?;
-            let resource = self.catalog().set_retention(&resource.arn, settings).await?;
+            let change = |settings| {
+                let settings = update.applied_to(settings);
+                settings.validate().map(|()| settings)
+            };
+            let resource = self.catalog().set_retention(&resource.arn, change).await??;
             self.resource_view(resource).await
         })
         .await

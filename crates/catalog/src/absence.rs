@@ -1,6 +1,6 @@
 //! What is absent: alarms about resources, and the exemptions of those that need no backup.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
 use provault_domain::{
@@ -71,7 +71,8 @@ impl Catalog {
     }
 
     /// Lets the alarms about a resource be these, each with its reason. Those that newly stand are told to the
-    /// topics of `vaults`, each topic once; answers with them.
+    /// topics of `vaults`, each topic once; answers with them. One that nobody was there to hear of is told as
+    /// soon as somebody is.
     pub async fn set_resource_alarms(
         &self,
         resource: &Resource,
@@ -81,13 +82,26 @@ impl Catalog {
     ) -> Result<Vec<ResourceTrouble>> {
         // Mostly nothing changes, and then no writer need be held up.
         let stood = alarms(&self.read, &resource.arn).await?;
-        if stood.len() == troubles.len() && troubles.iter().all(|(t, _)| stood.contains(t.as_str()))
-        {
-            return Ok(Vec::new());
+        let same = stood.len() == troubles.len()
+            && troubles.iter().all(|(trouble, _)| stood.contains_key(trouble.as_str()));
+        if same {
+            let untold = |(trouble, _): &&(ResourceTrouble, String)| {
+                stood.get(trouble.as_str()) == Some(&false)
+            };
+            let mut heard = false;
+            for (trouble, why) in troubles.iter().filter(untold) {
+                for vault in vaults {
+                    let news = notification(resource, *trouble, why, vault, now);
+                    heard = heard || delivery::is_heard(self, &news).await?;
+                }
+            }
+            if !heard {
+                return Ok(Vec::new());
+            }
         }
         transact!(self, |tx| {
             let stood = alarms(&mut *tx, &resource.arn).await?;
-            for gone in stood.iter().filter(|s| !troubles.iter().any(|(t, _)| t.as_str() == *s)) {
+            for gone in stood.keys().filter(|s| !troubles.iter().any(|(t, _)| t.as_str() == *s)) {
                 sqlx::query("DELETE FROM resource_alarms WHERE resource_arn = $1 AND trouble = $2")
                     .bind(resource.arn.to_string())
                     .bind(gone.clone())
@@ -96,22 +110,29 @@ impl Catalog {
             }
             let mut raised = Vec::new();
             for (trouble, why) in troubles {
-                if stood.contains(trouble.as_str()) {
+                let before = stood.get(trouble.as_str());
+                if before == Some(&true) {
+                    continue;
+                }
+                let (mut topics, mut told) = (BTreeSet::new(), 0);
+                for vault in vaults {
+                    let news = notification(resource, *trouble, why, vault, now);
+                    told += delivery::enqueue_once(tx, &news, now, &mut topics).await?;
+                }
+                if before.is_some() && told == 0 {
                     continue;
                 }
                 sqlx::query(
-                    "INSERT INTO resource_alarms (resource_arn, trouble, since) VALUES ($1, $2, $3)",
+                    "INSERT INTO resource_alarms (resource_arn, trouble, since, told) \
+                     VALUES ($1, $2, $3, $4) \
+                     ON CONFLICT (resource_arn, trouble) DO UPDATE SET told = excluded.told",
                 )
                 .bind(resource.arn.to_string())
                 .bind(trouble.as_str())
                 .bind(micros(now))
+                .bind(i64::from(told > 0))
                 .execute(&mut *tx)
                 .await?;
-                let mut told = BTreeSet::new();
-                for vault in vaults {
-                    let notification = notification(resource, *trouble, why, vault, now);
-                    delivery::enqueue_once(tx, &notification, now, &mut told).await?;
-                }
                 raised.push(*trouble);
             }
             Ok(raised)
@@ -119,15 +140,18 @@ impl Catalog {
     }
 }
 
-async fn alarms<'e, E>(executor: E, resource: &Arn) -> Result<BTreeSet<String>>
+/// The alarms about a resource, and whether anybody was told of each.
+async fn alarms<'e, E>(executor: E, resource: &Arn) -> Result<BTreeMap<String, bool>>
 where
     E: sqlx::Executor<'e, Database = sqlx::Any>,
 {
-    let rows = Select::new("SELECT trouble FROM resource_alarms")
+    let rows = Select::new("SELECT trouble, told FROM resource_alarms")
         .and("resource_arn =", resource)
         .rows(executor)
         .await?;
-    rows.iter().map(|row| Ok(row.try_get("trouble")?)).collect()
+    rows.iter()
+        .map(|row| Ok((row.try_get("trouble")?, row.try_get::<i64, _>("told")? != 0)))
+        .collect()
 }
 
 /// What is forgotten together with a resource.

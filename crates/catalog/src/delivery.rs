@@ -73,17 +73,28 @@ impl DeliveryState {
     }
 }
 
+/// No delivery waits longer for its next attempt, whether after a failure or for a digest.
+const LONGEST_WAIT: SignedDuration = SignedDuration::from_hours(7 * 24);
+/// No sender holds a delivery for longer than the one who asks wants to, by more than this.
+const LONGEST_HOLD: SignedDuration = SignedDuration::from_hours(1);
+
 impl Catalog {
     /// The subscriptions that a delivery is due for which nobody is trying, the one that has waited
-    /// longest first.
+    /// longest first. What is due later, or held longer, than can be was written by a clock that was
+    /// ahead: it is due now.
     pub async fn receivers_due(&self, now: Timestamp) -> Result<Vec<String>> {
-        let rows = Select::new("SELECT subscription_id FROM deliveries")
-            .only("state = 'WAITING'")
-            .and("next_attempt_at <=", now)
-            .and("lease_until <=", now)
-            .then("GROUP BY subscription_id ORDER BY MIN(next_attempt_at), subscription_id")
-            .rows(&self.read)
-            .await?;
+        let rows = sqlx::query(
+            "SELECT subscription_id FROM deliveries WHERE state = 'WAITING' \
+             AND (next_attempt_at <= $1 OR next_attempt_at > $2) \
+             AND (lease_until <= $3 OR lease_until > $4) \
+             GROUP BY subscription_id ORDER BY MIN(next_attempt_at), subscription_id",
+        )
+        .bind(micros(now))
+        .bind(micros(now.checked_add(LONGEST_WAIT).unwrap_or(Timestamp::MAX)))
+        .bind(micros(now))
+        .bind(micros(now.checked_add(LONGEST_HOLD).unwrap_or(Timestamp::MAX)))
+        .fetch_all(&self.read)
+        .await?;
         rows.iter().map(|row| Ok(row.try_get("subscription_id")?)).collect()
     }
 
@@ -100,14 +111,17 @@ impl Catalog {
         let mut taken: Vec<Delivery> = transact!(self, |tx| {
             let rows = sqlx::query(
                 "UPDATE deliveries SET owner = $1, lease_until = $2 WHERE id IN (\
-                 SELECT id FROM deliveries WHERE state = 'WAITING' AND next_attempt_at <= $3 \
-                 AND lease_until <= $4 AND subscription_id = $5 \
-                 ORDER BY next_attempt_at, id LIMIT $6) RETURNING body",
+                 SELECT id FROM deliveries WHERE state = 'WAITING' \
+                 AND (next_attempt_at <= $3 OR next_attempt_at > $4) \
+                 AND (lease_until <= $5 OR lease_until > $6) AND subscription_id = $7 \
+                 ORDER BY next_attempt_at, id LIMIT $8) RETURNING body",
             )
             .bind(owner.to_owned())
             .bind(micros(lease_until))
             .bind(micros(now))
+            .bind(micros(now.checked_add(LONGEST_WAIT).unwrap_or(Timestamp::MAX)))
             .bind(micros(now))
+            .bind(micros(now.checked_add(LONGEST_HOLD).unwrap_or(Timestamp::MAX)))
             .bind(subscription.to_owned())
             .bind(i64::from(limit))
             .fetch_all(&mut *tx)
@@ -224,24 +238,39 @@ pub(crate) async fn enqueue(
     notification: &Notification,
     now: Timestamp,
 ) -> Result<()> {
-    enqueue_once(tx, notification, now, &mut BTreeSet::new()).await
+    enqueue_once(tx, notification, now, &mut BTreeSet::new()).await?;
+    Ok(())
 }
 
-/// The same, but not for a topic among `told`, to which it adds the one that is told.
+/// Whether [`enqueue`] would find anybody to tell.
+pub(crate) async fn is_heard(catalog: &Catalog, notification: &Notification) -> Result<bool> {
+    let read = &catalog.read;
+    let vault = vault::by_name(read, &notification.account, &notification.vault_name).await?;
+    let Some(setting) = vault.and_then(|vault| vault.notifications) else { return Ok(false) };
+    if !notification.event.wanted_by(&setting.events) {
+        return Ok(false);
+    }
+    let subscriptions = topic::subscriptions(read, &setting.topic_arn).await?;
+    Ok(subscriptions.iter().any(|subscription| subscription.wants(notification.event)))
+}
+
+/// The same, but not for a topic among `told`, to which it adds the one that is told. Answers with the
+/// number of those who hear of it.
 pub(crate) async fn enqueue_once(
     tx: &mut AnyConnection,
     notification: &Notification,
     now: Timestamp,
     told: &mut BTreeSet<Arn>,
-) -> Result<()> {
+) -> Result<u64> {
     let vault = vault::by_name(&mut *tx, &notification.account, &notification.vault_name).await?;
-    let Some(setting) = vault.and_then(|vault| vault.notifications) else { return Ok(()) };
+    let Some(setting) = vault.and_then(|vault| vault.notifications) else { return Ok(0) };
     if !notification.event.wanted_by(&setting.events) {
-        return Ok(());
+        return Ok(0);
     }
     if !told.insert(setting.topic_arn.clone()) {
-        return Ok(());
+        return Ok(0);
     }
+    let mut heard = 0;
     for subscription in topic::subscriptions(&mut *tx, &setting.topic_arn).await? {
         if !subscription.wants(notification.event) {
             continue;
@@ -276,8 +305,9 @@ pub(crate) async fn enqueue_once(
         .bind(to_body(&delivery)?)
         .execute(&mut *tx)
         .await?;
+        heard += 1;
     }
-    Ok(())
+    Ok(heard)
 }
 
 /// When a new delivery is due: now, or together with what a digest has collected already.

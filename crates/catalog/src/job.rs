@@ -150,6 +150,7 @@ impl Job for BackupJob {
             )),
             E::Failed { message } => EventNote::text(format!("failed: {message}")),
             E::Interrupted { reason } => EventNote::text(format!("interrupted: {reason}")),
+            E::PutOff { reason } => EventNote::text(format!("not started yet: {reason}")),
             E::StartWindowClosed => EventNote::text("start window closed"),
             E::Missed { occurrences, first, last } => EventNote::text(format!(
                 "missed: {occurrences} scheduled backups, from {first} to {last}"

@@ -38,7 +38,8 @@ pub struct JobFilter {
 
 impl Catalog {
     /// Adds a job. Its id must be new, and so must its idempotency token among the account's
-    /// jobs of its type.
+    /// jobs of its type. [`CatalogError::Conflict`] when it reads a recovery point that is being
+    /// deleted.
     pub async fn insert_job<J: Job>(&self, job: &J) -> Result<()> {
         transact!(self, |tx| { insert(tx, job).await })
     }
@@ -100,6 +101,13 @@ pub(crate) fn slot<J: Job>(job: &J) -> Option<String> {
 }
 
 pub(crate) async fn insert<J: Job>(tx: &mut AnyConnection, job: &J) -> Result<()> {
+    // Who reads a point protects it from deletion, but not from one that has begun.
+    if let Some(point) = job.recovery_point_arn().filter(|_| !job.is_final()) {
+        let going = "SELECT 1 FROM recovery_points WHERE arn = $1 AND status = 'DELETING'";
+        if any(tx, going, &[point.as_str()]).await? {
+            return Err(CatalogError::conflict(format!("recovery point {point}")));
+        }
+    }
     if any(tx, "SELECT 1 FROM jobs WHERE id = $1", &[job.id()]).await? {
         return Err(CatalogError::exists(format!("{} {}", J::NAME, job.id())));
     }

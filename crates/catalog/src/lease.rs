@@ -6,10 +6,12 @@
 //! still touches other things is for the effects themselves to bear.
 
 use jiff::Timestamp;
+use provault_domain::AccountId;
 use serde::{Deserialize, Serialize};
 use sqlx::any::AnyRow;
 use sqlx::{AnyConnection, Row};
 
+use crate::change;
 use crate::error::{CatalogError, Result};
 use crate::job::Job;
 use crate::page::{Select, body, micros};
@@ -128,6 +130,31 @@ impl Catalog {
                 return Err(CatalogError::Fenced { job_id: claim.job_id.clone() });
             }
             Ok(())
+        })
+    }
+
+    /// Lets `event` happen to a job that waits and gives it back: nobody may claim it before `until`.
+    /// Its resource is free for other jobs meanwhile.
+    pub async fn put_off<J: Job>(
+        &self,
+        account: &AccountId,
+        claim: &Claim,
+        event: J::Event,
+        now: Timestamp,
+        until: Timestamp,
+    ) -> Result<J> {
+        transact!(self, |tx| {
+            let id = claim.job_id.as_str();
+            let job: J = change::step(tx, account, id, Some(claim), event.clone(), now).await?;
+            sqlx::query(
+                "UPDATE jobs SET owner = NULL, slot = NULL, lease_until = $1, \
+                 generation = generation + 1 WHERE id = $2 AND done = 0",
+            )
+            .bind(micros(until))
+            .bind(id.to_owned())
+            .execute(&mut *tx)
+            .await?;
+            Ok(job)
         })
     }
 

@@ -59,6 +59,7 @@ mod selection;
 mod setting;
 mod sole_use;
 mod tag;
+mod tested;
 mod topic;
 mod unsettled;
 mod user;

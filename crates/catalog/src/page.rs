@@ -94,6 +94,18 @@ pub(crate) fn body_of<T: DeserializeOwned>(row: Option<&AnyRow>) -> Result<Optio
     row.map(body).transpose()
 }
 
+/// What the rows say, without those that cannot be read: what looks after everything as time passes
+/// must not stop for one of them.
+pub(crate) fn readable<T>(
+    rows: &[AnyRow],
+    what: &'static str,
+    read: impl Fn(&AnyRow) -> Result<T>,
+) -> Vec<T> {
+    let told =
+        |error: &CatalogError| tracing::error!(%error, "{what} cannot be read and is passed over");
+    rows.iter().filter_map(|row| read(row).inspect_err(told).ok()).collect()
+}
+
 /// A parameter.
 #[derive(Debug, Clone)]
 pub(crate) enum Arg {

@@ -6,7 +6,7 @@ use sqlx::any::AnyRow;
 use sqlx::{AnyConnection, Row};
 
 use crate::error::{CatalogError, Result};
-use crate::page::{Listed, Page, Select, body, micros, moment, to_body};
+use crate::page::{Listed, Page, Select, body, micros, moment, readable, to_body};
 use crate::pool::{Catalog, any, transact};
 use crate::{schedule, tag};
 
@@ -173,14 +173,14 @@ impl Catalog {
     }
 
     /// The newest version of every plan of every account that is not deleted: what the scheduler
-    /// goes through.
+    /// goes through. One that cannot be read is told of and does not hold up the others.
     pub async fn all_active_plans(&self) -> Result<Vec<BackupPlan>> {
         let rows = Select::new(NEWEST)
             .only("deleted_at IS NULL")
             .then("ORDER BY created_at, id")
             .rows(&self.read)
             .await?;
-        rows.iter().map(newest).collect()
+        Ok(readable(&rows, "a backup plan", newest))
     }
 }
 
@@ -209,4 +209,33 @@ async fn insert_version(tx: &mut AnyConnection, plan: &BackupPlan) -> Result<()>
     .execute(tx)
     .await?;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_row_that_cannot_be_read_holds_up_no_other() {
+        let dir = tempfile::tempdir().unwrap();
+        let url = format!("sqlite:{}", dir.path().join("catalog.db").display());
+        let catalog = Catalog::open(&url).await.unwrap();
+        let written: Result<()> = transact!(&catalog, |tx| {
+            for sql in [
+                "INSERT INTO plans (id, account, created_at, body) VALUES ('p', '1', 0, '{')",
+                "INSERT INTO restore_testing_plans (arn, account, name, created_at, mark, body) \
+                 VALUES ('a', '1', 'n', 0, 0, '{')",
+                "INSERT INTO resources (arn, account, name, kind, identity, created_at, version, \
+                 body) VALUES ('a', '111122223333', 'n', 'k', 'i', 0, 1, '{')",
+            ] {
+                sqlx::query(sql).execute(&mut *tx).await?;
+            }
+            Ok(())
+        });
+        written.unwrap();
+        assert_eq!(catalog.all_active_plans().await.unwrap(), []);
+        assert_eq!(catalog.all_restore_testing_plans().await.unwrap(), []);
+        let account: AccountId = "111122223333".parse().unwrap();
+        assert_eq!(catalog.readable_resources(&account).await.unwrap(), []);
+    }
 }

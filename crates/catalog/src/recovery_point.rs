@@ -1,6 +1,7 @@
 //! Recovery points.
 
 use jiff::Timestamp;
+use provault_domain::recovery_point::present;
 use provault_domain::{AccountId, Arn, Kind, RecoveryPoint, RecoveryPointStatus, Tags};
 use sqlx::AnyConnection;
 
@@ -67,13 +68,34 @@ impl Catalog {
         query.page("arn", &page).listed(&self.read, &page).await
     }
 
-    /// The resource's restorable recovery point whose data is newest.
+    /// The resource's restorable recovery point whose data is newest at `now`. One from the future is
+    /// the answer only where there is no other.
     pub async fn newest_recovery_point(
         &self,
         account: &AccountId,
         resource_arn: &Arn,
+        now: Timestamp,
     ) -> Result<Option<RecoveryPoint>> {
-        newest(&self.read, account, resource_arn).await
+        let query = restorable_of(account, resource_arn).and("captured_at <=", present(now));
+        match query.then(NEWEST_FIRST).one(&self.read).await? {
+            Some(point) => Ok(Some(point)),
+            None => newest(&self.read, account, resource_arn).await,
+        }
+    }
+
+    /// The resource's restorable recovery point that says to be captured last, when that is yet to
+    /// come at `now`.
+    pub async fn future_recovery_point(
+        &self,
+        account: &AccountId,
+        resource_arn: &Arn,
+        now: Timestamp,
+    ) -> Result<Option<RecoveryPoint>> {
+        restorable_of(account, resource_arn)
+            .and("captured_at >", present(now))
+            .then(NEWEST_FIRST)
+            .one(&self.read)
+            .await
     }
 
     /// Sets where a recovery point stands, and why. Whatever held it is over with that.
@@ -139,13 +161,16 @@ pub(crate) async fn newest<'e, E>(
 where
     E: sqlx::Executor<'e, Database = sqlx::Any>,
 {
+    restorable_of(account, resource_arn).then(NEWEST_FIRST).one(executor).await
+}
+
+const NEWEST_FIRST: &str = "ORDER BY captured_at DESC, arn DESC LIMIT 1";
+
+fn restorable_of(account: &AccountId, resource_arn: &Arn) -> Select {
     Select::new("SELECT body FROM recovery_points")
         .and("account =", account)
         .and("resource_arn =", resource_arn)
         .only(RESTORABLE)
-        .then("ORDER BY captured_at DESC, arn DESC LIMIT 1")
-        .one(executor)
-        .await
 }
 
 pub(crate) async fn insert(

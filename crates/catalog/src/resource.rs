@@ -5,7 +5,7 @@ use sqlx::{AnyConnection, Row};
 
 use crate::absence;
 use crate::error::{CatalogError, Result};
-use crate::page::{Listed, Page, Select, body, micros, to_body};
+use crate::page::{Listed, Page, Select, body, micros, readable, to_body};
 use crate::pool::{Catalog, any, transact};
 
 impl Catalog {
@@ -45,6 +45,17 @@ impl Catalog {
             .page("arn", &page)
             .listed(&self.read, &page)
             .await
+    }
+
+    /// The same for what looks after all of them as time passes: one that cannot be read is told of and
+    /// does not hold up the others.
+    pub async fn readable_resources(&self, account: &AccountId) -> Result<Vec<Resource>> {
+        let rows = Select::new("SELECT body FROM resources")
+            .and("account =", account)
+            .then("ORDER BY created_at, arn")
+            .rows(&self.read)
+            .await?;
+        Ok(readable(&rows, "a resource", body))
     }
 
     /// Forgets a resource, unless an unfinished job works on it. Its recovery points stay.

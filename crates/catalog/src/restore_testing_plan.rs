@@ -7,7 +7,7 @@ use sqlx::any::AnyRow;
 
 use crate::error::{CatalogError, Result};
 use crate::job_store;
-use crate::page::{Listed, Page, Select, body, micros, moment, to_body};
+use crate::page::{Listed, Page, Select, body, micros, moment, readable, to_body};
 use crate::pool::{Catalog, any, transact};
 use crate::tag;
 
@@ -156,11 +156,19 @@ impl Catalog {
     }
 
     /// Every account's plans, each with the moment up to which it has been carried out: what the
-    /// scheduler goes through.
+    /// scheduler goes through. One that cannot be read is told of and does not hold up the others.
     pub async fn all_restore_testing_plans(&self) -> Result<Vec<(RestoreTestingPlan, Timestamp)>> {
         let rows =
             Select::new(HEAD).then("ORDER BY created_at, name, arn").rows(&self.read).await?;
-        rows.iter().map(|row| Ok((plan_of(row)?, moment(row.try_get("mark")?)?))).collect()
+        let plan = |row: &AnyRow| Ok((plan_of(row)?, moment(row.try_get("mark")?)?));
+        Ok(readable(&rows, "a restore testing plan", plan))
+    }
+
+    /// The moment up to which a plan has been carried out; `None` when there is no such plan.
+    pub async fn restore_testing_mark(&self, plan_arn: &Arn) -> Result<Option<Timestamp>> {
+        let query = Select::new("SELECT mark FROM restore_testing_plans").and("arn =", plan_arn);
+        let row = query.row(&self.read).await?;
+        row.map(|row| moment(row.try_get("mark")?)).transpose()
     }
 
     /// Moves a plan's mark from `from` to `to` and inserts the tests that became due in between,

@@ -8,8 +8,8 @@
 use jiff::Timestamp;
 use provault_domain::retention::{self, Hold, RetentionSettings};
 use provault_domain::{
-    AccountId, Arn, Notification, NotificationEvent, RecoveryPoint, RecoveryPointStatus, Resource,
-    Tags,
+    AccountId, Arn, Invalid, Notification, NotificationEvent, RecoveryPoint, RecoveryPointStatus,
+    Resource, Tags,
 };
 use sqlx::{AnyConnection, Row};
 
@@ -95,6 +95,24 @@ impl Catalog {
         })
     }
 
+    /// Lets a point be DELETING because somebody asked, unless an unfinished restore or restore test
+    /// reads it: then [`CatalogError::NotEmpty`].
+    pub async fn begin_deletion(&self, account: &AccountId, arn: &Arn) -> Result<()> {
+        transact!(self, |tx| {
+            let what = format!("recovery point {arn}");
+            if is_read(tx, account, arn).await? {
+                return Err(CatalogError::in_use(what, "a restore or a restore test reads it."));
+            }
+            let changed = recovery_point::alter(tx, arn, |point| {
+                point.status = RecoveryPointStatus::Deleting;
+                point.status_message = None;
+                point.hold = None;
+            });
+            let Some(point) = changed.await? else { return Err(CatalogError::not_found(what)) };
+            protected_resource::refresh(tx, &point.account, &point.resource_arn).await
+        })
+    }
+
     /// Notes that the snapshot of a DELETING point could not be deleted. Answers whether that is
     /// news; a point that is gone or not DELETING is passed over.
     pub async fn deletion_failed(&self, arn: &Arn, why: &str, now: Timestamp) -> Result<bool> {
@@ -152,17 +170,24 @@ impl Catalog {
         })
     }
 
-    /// Changes how the points of a resource are kept; points that are marked as shrunk are compared
-    /// anew.
+    /// Changes how the points of a resource are kept, from what it is to what `change` says, in one
+    /// transaction: of two that change different settings at once neither undoes the other. What
+    /// `change` refuses is not written. Points that are marked as shrunk are compared anew.
     pub async fn set_retention(
         &self,
         resource_arn: &Arn,
-        settings: RetentionSettings,
-    ) -> Result<Resource> {
+        change: impl Fn(RetentionSettings) -> std::result::Result<RetentionSettings, Invalid>
+        + Send
+        + Sync,
+    ) -> Result<std::result::Result<Resource, Invalid>> {
         transact!(self, |tx| {
             let query = Select::new("SELECT body FROM resources").and("arn =", resource_arn);
             let Some(mut resource): Option<Resource> = query.one(&mut *tx).await? else {
                 return Err(CatalogError::not_found(format!("resource {resource_arn}")));
+            };
+            let settings = match change(resource.retention) {
+                Ok(settings) => settings,
+                Err(invalid) => return Ok(Err(invalid)),
             };
             resource.retention = settings;
             sqlx::query(
@@ -183,7 +208,7 @@ impl Catalog {
                     recovery_point::write(tx, &RecoveryPoint { hold: None, ..point }).await?;
                 }
             }
-            Ok(resource)
+            Ok(Ok(resource))
         })
     }
 }

@@ -176,6 +176,11 @@ pub enum BackupJobEvent {
         /// Why and what to do.
         message: String,
     },
+    /// It could not begin yet, and another try may help.
+    PutOff {
+        /// Why.
+        reason: String,
+    },
     /// It was not started in time.
     StartWindowClosed,
     /// It stands for scheduled backups that nobody was there to start, too many to make up for.
@@ -263,6 +268,9 @@ impl BackupJob {
 
 type Stepped = (BackupJob, Vec<Effect>);
 
+/// How the message of a job begins that was put off.
+const NOT_STARTED: &str = "Not started yet: ";
+
 /// The one way a backup job changes: the new job and the effects that belong to the change.
 pub fn step(
     job: &BackupJob,
@@ -280,7 +288,10 @@ pub fn step(
         })
     };
     match (job.state, event) {
-        (S::Created | S::Pending, E::Started) => {
+        (S::Created | S::Pending, E::Started)
+            // One that goes on after an interruption started within its window.
+            if now < job.start_by || job.started_at.is_some() =>
+        {
             job.state = S::Running;
             if job.started_at.is_some() {
                 // Another attempt of what was told of as started: it counts its bytes anew.
@@ -289,6 +300,7 @@ pub fn step(
                 return Ok((job, Vec::new()));
             }
             job.started_at = Some(now);
+            job.status_message = None;
             let effects = job.notify(NotificationEvent::BackupJobStarted, now);
             Ok((job, effects))
         }
@@ -375,10 +387,19 @@ pub fn step(
         }
         (_, E::Failed { .. }) => refuse("failed"),
 
-        (S::Created, E::StartWindowClosed) if job.started_at.is_none() => {
+        (S::Created, E::PutOff { reason }) => {
+            job.status_message = Some(format!("{NOT_STARTED}{reason}"));
+            Ok((job, Vec::new()))
+        }
+        (_, E::PutOff { .. }) => refuse("put off"),
+
+        (S::Created | S::Pending, E::StartWindowClosed) if job.started_at.is_none() => {
+            let why = job.status_message.as_deref().and_then(|told| told.strip_prefix(NOT_STARTED));
+            let why = why.map(|why| format!(" It was tried, the last time in vain: {why}"));
             let message = format!(
-                "The job did not start before its start window closed at {}.",
-                job.start_by
+                "The job did not start before its start window closed at {}.{}",
+                job.start_by,
+                why.unwrap_or_default()
             );
             Ok(job.end(S::Expired, Some(message), now))
         }

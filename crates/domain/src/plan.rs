@@ -69,6 +69,9 @@ pub struct BackupRule {
     pub lifecycle: Lifecycle,
     /// Tags put on the recovery points, beside those of the resource.
     pub recovery_point_tags: Tags,
+    /// Since when it has had its schedule; `None` for since its plan's version was made.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub since: Option<Timestamp>,
 }
 
 impl BackupPlan {
@@ -102,7 +105,43 @@ impl BackupPlan {
     }
 }
 
+impl BackupPlan {
+    /// Refuses a rule that never comes due after `now`: it would be a promise that nothing keeps.
+    pub fn check_it_comes(&self, now: Timestamp) -> Result<(), Invalid> {
+        for (index, rule) in self.rules.iter().enumerate() {
+            if !rule.comes_after(now)? {
+                return Err(Invalid::new(
+                    format!("BackupPlan.Rules[{index}].ScheduleExpression"),
+                    "it never comes due again, so nothing would ever be backed up. Change it, or \
+                     leave the rule out.",
+                ));
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes over since when its rules have had their schedules from the version before it: a new
+    /// version of a rule that keeps its schedule owes what the old one owed.
+    pub fn goes_on_from(&mut self, old: &Self) {
+        for rule in &mut self.rules {
+            let same = |other: &&BackupRule| {
+                (&other.id, &other.schedule, &other.timezone)
+                    == (&rule.id, &rule.schedule, &rule.timezone)
+            };
+            let before = old.rules.iter().find(same);
+            rule.since = before.map(|before| before.since.unwrap_or(old.created_at));
+        }
+    }
+}
+
 impl BackupRule {
+    /// Whether it comes due after `now`.
+    pub fn comes_after(&self, now: Timestamp) -> Result<bool, Invalid> {
+        let zone = ScheduleTimezone::parse(&self.timezone)
+            .map_err(|e| Invalid::new("ScheduleExpressionTimezone", format!("{e}.")))?;
+        Ok(self.schedule.next_after(now, zone.zone()).is_some())
+    }
+
     /// Checks everything that does not need the catalog.
     pub fn validate(&self) -> Result<(), Invalid> {
         let name_ok = (1..=50).contains(&self.name.len())

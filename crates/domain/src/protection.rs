@@ -6,17 +6,18 @@
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
-use crate::cron::ScheduleTimezone;
+use crate::cron::{CronExpression, ScheduleTimezone};
 use crate::plan::add_minutes;
+use crate::recovery_point::{PointVerdict, present};
 use crate::step::state_names;
 use crate::verdict::duration;
 use crate::{
-    AccountId, Arn, BackupPlan, BackupRule, BackupSelection, Invalid, RecoveryPoint, Resource,
-    Verdict,
+    AccountId, Arn, BackupPlan, BackupSelection, Invalid, RecoveryPoint, Resource,
+    RestoreTestingPlan, RestoreTestingSelection, Verdict,
 };
 
-/// How long after its backup a restore test that runs by itself may take to give its verdict: one
-/// waits for others and for the day's backups.
+/// How long after its backup, or after the start window of its restore testing plan, a restore test
+/// that runs by itself may take to give its verdict: one waits for others and for the day's backups.
 pub const TEST_WITHIN: SignedDuration = SignedDuration::from_hours(24);
 
 /// Where the backups of a resource stand.
@@ -48,14 +49,16 @@ pub enum ResourceTrouble {
     Overdue,
     /// Nothing promises a backup.
     Unprotected,
-    /// The newest recovery point should have been tested by now.
+    /// A restore test should have given its verdict by now.
     NotTested,
-    /// The restore test of the newest recovery point did not pass.
+    /// The newest restore test did not pass.
     TestFailed,
     /// The newest recovery point is damaged, or its snapshot is gone.
     Damaged,
     /// The newest recovery point is PARTIAL, or marked as shrunk.
     NotGood,
+    /// The resource, or a recovery point of it, was made at a moment that is yet to come.
+    ClockWrong,
 }
 state_names!(ResourceTrouble {
     Overdue = "OVERDUE",
@@ -64,12 +67,18 @@ state_names!(ResourceTrouble {
     TestFailed = "TEST_FAILED",
     Damaged = "DAMAGED",
     NotGood = "NOT_GOOD",
+    ClockWrong = "CLOCK_WRONG",
 });
 
 impl ResourceTrouble {
-    /// What comes about by time passing alone: no event tells of it, so an alarm does. The others
-    /// are told by the events that bring them, or by nothing but a decision that was never made.
-    pub const BY_ABSENCE: [Self; 2] = [Self::Overdue, Self::NotTested];
+    /// What comes about by time passing alone, or by a clock: no event tells of it, so an alarm does.
+    /// The others are told by the events that bring them, or by nothing but a decision that was never
+    /// made.
+    pub const ALARMS: [Self; 3] = [Self::Overdue, Self::NotTested, Self::ClockWrong];
+
+    /// What is there no more once somebody has said that the resource needs no backup: that one, or a
+    /// test of one, is absent. What is wrong with those there are stays wrong.
+    const EXEMPTED: [Self; 3] = [Self::Overdue, Self::Unprotected, Self::NotTested];
 }
 
 /// The longest that a resource may be exempt at a time, in days: what nobody has looked at for a year is
@@ -128,6 +137,15 @@ pub struct Due {
     pub rule: String,
 }
 
+/// A restore test that a restore testing plan has promised and that should have ended by now.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DueTest {
+    /// When it was scheduled.
+    pub at: Timestamp,
+    /// The plan's name.
+    pub plan: String,
+}
+
 /// What is known of a resource.
 #[derive(Debug, Clone, Copy)]
 pub struct Observed<'a> {
@@ -135,12 +153,20 @@ pub struct Observed<'a> {
     pub selected: bool,
     /// The newest backup that should have begun by now.
     pub due: Option<&'a Due>,
-    /// Its newest recovery point.
+    /// Its newest recovery point of those that are not from the future.
     pub newest: Option<&'a RecoveryPoint>,
+    /// A recovery point from the future, if there is one.
+    pub future: Option<&'a RecoveryPoint>,
     /// When the newest backup job that is at work was created.
     pub backing_up_since: Option<Timestamp>,
-    /// Whether a restore test of it waits or is at work.
+    /// Whether a restore test of it is at work, for less than [`TEST_WITHIN`].
     pub testing: bool,
+    /// The newest verdict of a restore test of it, on whatever recovery point, if on any.
+    pub last_test: Option<&'a PointVerdict>,
+    /// When the first backup after that verdict was completed.
+    pub untested_since: Option<Timestamp>,
+    /// The newest restore test of a restore testing plan that should have ended by now.
+    pub test_due: Option<&'a DueTest>,
     /// Why it needs no backup.
     pub exemption: Option<&'a Exemption>,
 }
@@ -161,28 +187,55 @@ pub fn assess(resource: &Resource, observed: &Observed<'_>, now: Timestamp) -> A
     let verdict = observed
         .newest
         .map(|point| point.last_verdict.as_ref().map_or(Verdict::NotTested, |last| last.verdict));
-    if observed.exemption.is_some_and(|exemption| exemption.until > now) {
-        return Assessment { protection: Protection::Exempt, verdict, troubles: Vec::new() };
-    }
-    let (protection, trouble) = backups(resource, observed, now);
+    let (mut protection, trouble) = backups(resource, observed, now);
     let mut troubles = Vec::from_iter(trouble);
-    if let Some(point) = observed.newest {
-        if let Some(condition) = &point.condition {
-            let what = format!(
-                "its newest recovery point is {}: {}",
-                condition.trouble, condition.message
-            );
-            troubles.push((ResourceTrouble::Damaged, what));
-        } else if !point.is_good() {
-            // A backup came, and is not one to rely on: a status that said nothing would be untrue.
-            let why = point.shrunk_message().filter(|_| point.is_shrunk());
-            let why = why.or_else(|| point.status_message.clone()).unwrap_or_default();
-            let what = format!("its newest recovery point is {}: {why}", point.status);
-            troubles.push((ResourceTrouble::NotGood, what.trim_end_matches([':', ' ']).to_owned()));
-        }
-        troubles.extend(test_trouble(resource, observed, point, now));
+    troubles.extend(observed.newest.and_then(point_trouble));
+    troubles.extend(test_troubles(resource, observed, now));
+    troubles.extend(clock_trouble(resource, observed, now));
+    if observed.exemption.is_some_and(|exemption| exemption.until > now) {
+        protection = Protection::Exempt;
+        troubles.retain(|(trouble, _)| !ResourceTrouble::EXEMPTED.contains(trouble));
     }
     Assessment { protection, verdict, troubles }
+}
+
+/// What is wrong with the newest point itself.
+fn point_trouble(point: &RecoveryPoint) -> Option<(ResourceTrouble, String)> {
+    if let Some(condition) = &point.condition {
+        let what =
+            format!("its newest recovery point is {}: {}", condition.trouble, condition.message);
+        return Some((ResourceTrouble::Damaged, what));
+    }
+    // A backup came, and is not one to rely on: a status that said nothing would be untrue.
+    (!point.is_good()).then(|| {
+        let why = point.shrunk_message().filter(|_| point.is_shrunk());
+        let why = why.or_else(|| point.status_message.clone()).unwrap_or_default();
+        let what = format!("its newest recovery point is {}: {why}", point.status);
+        (ResourceTrouble::NotGood, what.trim_end_matches([':', ' ']).to_owned())
+    })
+}
+
+/// What nobody can judge because a clock was wrong, or is.
+fn clock_trouble(
+    resource: &Resource,
+    observed: &Observed<'_>,
+    now: Timestamp,
+) -> Option<(ResourceTrouble, String)> {
+    let (what, at) = match observed.future {
+        Some(point) => {
+            (format!("its recovery point {} was captured", point.arn), point.captured_at)
+        }
+        None if resource.created_at > present(now) => {
+            ("it was registered".to_owned(), resource.created_at)
+        }
+        None => return None,
+    };
+    let what = format!(
+        "{what} at {at}, and it is {now}: the clock was ahead then, or is behind now. Set it right; see \
+         `provault doctor`. A point from the future counts for nothing until its time has come: where \
+         the clock was ahead, delete it by hand."
+    );
+    Some((ResourceTrouble::ClockWrong, what))
 }
 
 fn backups(
@@ -228,59 +281,107 @@ fn backups(
     (protection, None)
 }
 
-/// What is wrong with the test of the newest point, or with its absence.
-fn test_trouble(
+/// What is wrong with the newest test, or with the absence of one.
+fn test_troubles(
     resource: &Resource,
     observed: &Observed<'_>,
-    point: &RecoveryPoint,
     now: Timestamp,
-) -> Option<(ResourceTrouble, String)> {
-    match &point.last_verdict {
-        Some(last) => (last.verdict != Verdict::Passed).then(|| {
-            let what = format!("the restore test of its newest recovery point: {}.", last.verdict);
-            (ResourceTrouble::TestFailed, what)
-        }),
-        None if resource.test_after_backup && !observed.testing => {
-            let age = now.duration_since(point.completed_at);
-            let what = "its newest recovery point was never tested, although a restore test should \
-                        follow every backup.";
-            (age > TEST_WITHIN).then(|| (ResourceTrouble::NotTested, what.to_owned()))
-        }
-        None => None,
+) -> Vec<(ResourceTrouble, String)> {
+    let of_newest = observed.newest.and_then(|point| point.last_verdict.as_ref());
+    let last = [observed.last_test, of_newest].into_iter().flatten().max_by_key(|last| last.at);
+    let mut troubles = Vec::new();
+    // Until a test passes: that a newer point is there does not make it one that can be restored.
+    if let Some(last) = last.filter(|last| last.verdict != Verdict::Passed) {
+        let of = if of_newest == Some(last) {
+            "the restore test of its newest recovery point"
+        } else {
+            "its newest restore test"
+        };
+        let what = format!("{of}: {}.", last.verdict);
+        troubles.push((ResourceTrouble::TestFailed, what));
     }
+    if observed.testing {
+        return troubles;
+    }
+    let tested = last.map(|last| last.at);
+    if let Some(due) = observed.test_due
+        && tested.is_none_or(|tested| tested < due.at)
+    {
+        let what = format!(
+            "the restore test of restore testing plan {} that was due at {} has given no verdict; see \
+             `provault restore-test list`.",
+            due.plan, due.at
+        );
+        troubles.push((ResourceTrouble::NotTested, what));
+    } else if resource.test_after_backup {
+        let newest = observed.newest.filter(|point| point.last_verdict.is_none());
+        let newest = newest.map(|point| point.completed_at);
+        let newest = newest.filter(|at| tested.is_none_or(|tested| tested < *at));
+        let since = observed.untested_since.or(newest);
+        if since.is_some_and(|since| now.duration_since(since) > TEST_WITHIN) {
+            let what = match tested {
+                Some(tested) => format!(
+                    "its recovery points were not tested since {tested}, although a restore test \
+                     should follow every backup."
+                ),
+                None => "its recovery points were never tested, although a restore test should \
+                         follow every backup."
+                    .to_owned(),
+            };
+            troubles.push((ResourceTrouble::NotTested, what));
+        }
+    }
+    troubles
 }
 
-/// The newest occurrence of a rule after `since` whose start window has closed at `now`: its backup has
-/// begun, or never will.
-fn newest_closed(
-    rule: &BackupRule,
+/// The newest moment of a schedule after `since` and up to `until`.
+fn newest_moment(
+    schedule: &CronExpression,
+    timezone: &str,
     since: Timestamp,
-    now: Timestamp,
+    until: Timestamp,
 ) -> Result<Option<Timestamp>, Invalid> {
-    let zone = ScheduleTimezone::parse(&rule.timezone)
-        .map_err(|error| Invalid::new("ScheduleExpressionTimezone", error))?;
-    let until = add_minutes(now, -rule.start_window_minutes);
+    let zone = zone(timezone)?;
     // Most schedules are daily; to walk through years of them for the last one would be waste.
     for days in [2, 40, 400] {
         let from = add_minutes(until, -days * 24 * 60);
         if from <= since {
             break;
         }
-        if let Some(found) = rule.schedule.occurrences_between(from, until, zone.zone()).last() {
+        if let Some(found) = schedule.occurrences_between(from, until, zone.zone()).last() {
             return Ok(Some(found));
         }
     }
-    Ok(rule.schedule.occurrences_between(since, until, zone.zone()).last())
+    Ok(schedule.occurrences_between(since, until, zone.zone()).last())
 }
 
-/// The newest backup of a resource that should have begun by now, of all the plans that select it.
-/// What was due before the resource, the plan's version or the selection was made is nobody's debt.
+fn zone(timezone: &str) -> Result<ScheduleTimezone, Invalid> {
+    ScheduleTimezone::parse(timezone)
+        .map_err(|error| Invalid::new("ScheduleExpressionTimezone", error))
+}
+
+/// Since when all of these are there, as far as that is known: what says that it was made at a moment
+/// that is yet to come was there already.
+fn since(all: &[Timestamp], now: Timestamp) -> Timestamp {
+    // Between two leap days may lie eight years.
+    const LONG_AGO_DAYS: i64 = 9 * 366;
+    let known = all.iter().copied().filter(|at| *at <= present(now));
+    known.max().unwrap_or_else(|| add_minutes(now, -LONG_AGO_DAYS * 24 * 60))
+}
+
+/// Whether a plan that is still to run selects a resource, and the newest backup of it that should
+/// have begun by now, of all the plans that select it. `newest` is its newest recovery point.
+///
+/// What was due before the resource, the rule's schedule or the selection was made is nobody's debt.
+/// A selection that took the place of another, by whose plan the resource was backed up already, is no
+/// excuse.
 pub fn newest_due(
     resource: &Resource,
+    newest: Option<&RecoveryPoint>,
     plans: &[(BackupPlan, Vec<BackupSelection>)],
     now: Timestamp,
 ) -> Result<(bool, Option<Due>), Invalid> {
-    let (mut selected, mut newest) = (false, None::<Due>);
+    let (mut selected, mut due) = (false, None::<Due>);
     // One that is known from an imported vault alone is never backed up from here.
     if resource.imported {
         return Ok((false, None));
@@ -290,15 +391,59 @@ pub fn newest_due(
         else {
             continue;
         };
-        selected = true;
-        let since = plan.created_at.max(selection.created_at).max(resource.created_at);
+        let by_plan = |point: &&RecoveryPoint| {
+            point.created_by.as_ref().is_some_and(|by| by.plan_id == plan.id)
+        };
+        let before = newest.filter(by_plan).map(|point| point.created_at);
+        let chosen = before.map_or(selection.created_at, |at| at.min(selection.created_at));
         for rule in &plan.rules {
-            if let Some(at) = newest_closed(rule, since, now)?
-                && newest.as_ref().is_none_or(|known| known.at < at)
+            // A rule that never comes again promises nothing any more; what it owes it owes.
+            selected |= rule.comes_after(now)?;
+            let began = rule.since.unwrap_or(plan.created_at);
+            let since = since(&[began, chosen, resource.created_at], now);
+            // Its start window has closed: the backup has begun, or never will.
+            let until = add_minutes(now, -rule.start_window_minutes);
+            if let Some(at) = newest_moment(&rule.schedule, &rule.timezone, since, until)?
+                && due.as_ref().is_none_or(|known| known.at < at)
             {
-                newest = Some(Due { at, plan: plan.name.clone(), rule: rule.name.clone() });
+                due = Some(Due { at, plan: plan.name.clone(), rule: rule.name.clone() });
             }
         }
     }
-    Ok((selected, newest))
+    Ok((selected, due))
+}
+
+/// The newest restore test of a resource that should have ended by now, of all the restore testing
+/// plans that test it. `first_backup` is when its first recovery point was completed: before that
+/// there was nothing to test for a plan that does not name it.
+pub fn newest_due_test(
+    resource: &Resource,
+    newest: Option<&RecoveryPoint>,
+    first_backup: Option<Timestamp>,
+    plans: &[(RestoreTestingPlan, Vec<RestoreTestingSelection>)],
+    now: Timestamp,
+) -> Result<Option<DueTest>, Invalid> {
+    let mut due = None::<DueTest>;
+    for (plan, selections) in plans {
+        let mut matching =
+            selections.iter().filter(|s| s.matches(&resource.arn, resource.kind, &resource.tags));
+        let Some(selection) = matching.next() else { continue };
+        let mut all = vec![
+            plan.scheduled_since.unwrap_or(plan.created_at),
+            selection.created_at,
+            resource.created_at,
+        ];
+        if selection.is_wildcard() {
+            let looked_at = newest.is_some_and(|point| plan.points.looks_at(&point.vault_arn));
+            let Some(first) = first_backup.filter(|_| looked_at) else { continue };
+            all.push(first);
+        }
+        let until = add_minutes(now, -plan.start_window_hours * 60);
+        let until = until.checked_sub(TEST_WITHIN).unwrap_or(Timestamp::MIN);
+        let at = newest_moment(&plan.schedule, &plan.timezone, since(&all, now), until)?;
+        if let Some(at) = at.filter(|at| due.as_ref().is_none_or(|known| known.at < *at)) {
+            due = Some(DueTest { at, plan: plan.name.clone() });
+        }
+    }
+    Ok(due)
 }

@@ -2,13 +2,22 @@
 
 use std::collections::BTreeMap;
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use crate::backup_job::CreatedBy;
 use crate::retention::{Hold, Shrunk};
 use crate::step::state_names;
 use crate::{AccountId, Arn, Kind, Lifecycle, Region, Verdict};
+
+/// A point that is captured later than now by no more than this was made by a clock that is kept right.
+pub const CLOCK_SLACK: SignedDuration = SignedDuration::from_mins(1);
+
+/// The latest moment that may be called the present at `now`. What bears a later one was made by a clock
+/// that was ahead, or the clock is behind now.
+pub fn present(now: Timestamp) -> Timestamp {
+    now.checked_add(CLOCK_SLACK).unwrap_or(Timestamp::MAX)
+}
 
 /// A state of a resource that can be restored.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -82,6 +91,10 @@ pub struct PointCondition {
     pub since: Timestamp,
     /// What is wrong, for people.
     pub message: String,
+    /// The restore test that noticed it, if one did. Only a look at every byte knows better: a check of
+    /// all data, or another test of the point.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub restore_test_id: Option<String>,
 }
 
 /// Kinds of trouble with a recovery point.
@@ -146,6 +159,12 @@ impl RecoveryPoint {
     /// Whether it may be restored.
     pub fn is_restorable(&self) -> bool {
         self.status != RecoveryPointStatus::Deleting
+    }
+
+    /// Whether it says that it was captured at a moment that is yet to come. Nobody knows how old it
+    /// is, so it is never taken for the newest where another one is.
+    pub fn is_from_the_future(&self, now: Timestamp) -> bool {
+        self.captured_at > present(now)
     }
 
     /// The status that clients see.

@@ -84,6 +84,43 @@ pub struct PlannedTest {
     pub role_arn: Arn,
     /// Restore metadata that goes before the recovery point's own.
     pub metadata_overrides: BTreeMap<String, String>,
+    /// The occurrences that the test stands for, where it stands for those that nobody was there to
+    /// carry out, too many to make up for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub missed: Option<MissedTests>,
+}
+
+/// Occurrences of a restore testing plan that are not made up for.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MissedTests {
+    /// How many.
+    pub occurrences: u64,
+    /// When the first of them was due.
+    pub first: Timestamp,
+    /// When the last of them was due.
+    pub last: Timestamp,
+}
+
+impl PlannedTest {
+    /// Why a test that is too late was not done.
+    pub fn late_message(&self) -> String {
+        let Some(missed) = &self.missed else {
+            return format!(
+                "the start window of restore testing plan {} closed at {} before the test could start.",
+                self.plan_name, self.start_by
+            );
+        };
+        let MissedTests { occurrences, first, last } = missed;
+        format!(
+            "{occurrences} occurrence{} of restore testing plan {}, due from {first} to {last}, {} \
+             missed: no server was there to carry {} out, or its clock jumped ahead. Only the newest \
+             are made up for.",
+            if *occurrences == 1 { "" } else { "s" },
+            self.plan_name,
+            if *occurrences == 1 { "was" } else { "were" },
+            if *occurrences == 1 { "it" } else { "them" },
+        )
+    }
 }
 
 /// Where a restore test stands.

@@ -47,6 +47,9 @@ pub struct RestoreTestingPlan {
     pub created_at: Timestamp,
     /// When it was last changed.
     pub updated_at: Option<Timestamp>,
+    /// Since when it has had its schedule; `None` for since it was made.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub scheduled_since: Option<Timestamp>,
     /// When tests were last made by it.
     pub last_execution_at: Option<Timestamp>,
 }
@@ -187,7 +190,7 @@ impl PointSelection {
     /// gives the same point, in whatever order the points come.
     ///
     /// A point that is known to be damaged stays eligible: that it cannot be restored is what a
-    /// test has to tell.
+    /// test has to tell. One from the future is eligible only where no other is.
     pub fn choose<'a>(
         &self,
         points: &'a [RecoveryPoint],
@@ -204,6 +207,9 @@ impl PointSelection {
                     && self.types.contains(&PointType::Snapshot)
             })
             .collect();
+        if eligible.iter().any(|point| !point.is_from_the_future(at)) {
+            eligible.retain(|point| !point.is_from_the_future(at));
+        }
         eligible.sort_by(|a, b| (a.captured_at, &a.arn).cmp(&(b.captured_at, &b.arn)));
         match self.algorithm {
             PointAlgorithm::Latest => eligible.pop(),

@@ -212,6 +212,9 @@ impl Decision<'_> {
 /// resource, in any order; those that are being deleted already are passed over. At most one of
 /// those that are to go stays.
 ///
+/// A point from the future neither goes, nor counts, nor is the best: its clock was wrong or this one
+/// is, and in neither case may another go for it. When its moment has come it is judged like any.
+///
 /// By count the newest of those that do not go otherwise are kept: so many that are whole or PARTIAL,
 /// and beside them as many that are shrunk or hurt, so that bad points neither push good ones out nor grow
 /// without end.
@@ -220,7 +223,8 @@ pub fn decide<'a>(
     settings: &RetentionSettings,
     now: Timestamp,
 ) -> Vec<Decision<'a>> {
-    let mut there: Vec<&RecoveryPoint> = points.iter().filter(|p| p.is_restorable()).collect();
+    let mut there: Vec<&RecoveryPoint> =
+        points.iter().filter(|p| p.is_restorable() && !p.is_from_the_future(now)).collect();
     there.sort_by(|a, b| b.age().cmp(&a.age()));
     let most =
         there.iter().map(|point| point.worth()).max().filter(|worth| *worth > Worth::Nothing);
@@ -338,11 +342,17 @@ pub fn is_news(points: &[RecoveryPoint], marked: &RecoveryPoint) -> bool {
 /// Looks anew at the marks of a resource's points, after one was accepted or the share changed: each
 /// is compared as [`judge`] would. An accepted mark stays. Points without a mark get none, unless
 /// `also_unmarked`. Gives the places of those that changed.
+///
+/// Without a share nothing changes: to switch the alarm off accepts no point that it has marked, or
+/// the last good one would go for a shrunk one at once.
 pub fn judge_anew(
     points: &mut [RecoveryPoint],
     percent: Option<u32>,
     also_unmarked: bool,
 ) -> Vec<usize> {
+    if percent.is_none() {
+        return Vec::new();
+    }
     let mut order: Vec<usize> = (0..points.len()).collect();
     order.sort_by(|a, b| points[*a].age().cmp(&points[*b].age()));
     let mut changed = Vec::new();

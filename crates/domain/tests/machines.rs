@@ -113,12 +113,35 @@ fn backup_event() -> impl Strategy<Value = BackupJobEvent> {
         }),
         Just(E::Failed { message: "broken".to_owned() }),
         Just(E::StartWindowClosed),
+        Just(E::PutOff { reason: "the disk is away.".to_owned() }),
         (1..u64::MAX).prop_map(|occurrences| E::Missed {
             occurrences,
             first: at(-9),
             last: at(-3)
         }),
     ]
+}
+
+#[test]
+fn a_job_is_not_started_after_its_start_window() {
+    let job = backup();
+    let step = |job: &BackupJob, event, second| backup_job::step(job, event, at(second));
+    step(&job, BackupJobEvent::Started, 3600).unwrap_err();
+    let (started, _) = step(&job, BackupJobEvent::Started, 3599).unwrap();
+    assert_eq!(started.state, BackupJobState::Running);
+}
+
+#[test]
+fn a_job_that_was_put_off_says_why_until_its_window_closes() {
+    let put_off = BackupJobEvent::PutOff { reason: "the disk is away.".to_owned() };
+    let (job, effects) = backup_job::step(&backup(), put_off, at(5)).unwrap();
+    assert_eq!((job.state, effects.len()), (BackupJobState::Created, 0));
+    assert_eq!(job.status_message.as_deref(), Some("Not started yet: the disk is away."));
+    let (started, _) = backup_job::step(&job, BackupJobEvent::Started, at(9)).unwrap();
+    assert_eq!(started.status_message, None, "that is over");
+    let (ended, _) = backup_job::step(&job, BackupJobEvent::StartWindowClosed, at(3600)).unwrap();
+    let message = ended.status_message.unwrap();
+    assert!(message.contains("start window closed") && message.contains("the disk is away."));
 }
 
 /// The whole machine, written down a second time, for a job that was not interrupted before.
@@ -140,7 +163,9 @@ fn backup_expected(state: BackupJobState, event: &BackupJobEvent) -> Option<Back
             Some(if result.skipped.is_empty() { S::Completed } else { S::Partial })
         }
         E::Failed { .. } if waiting || working => Some(S::Failed),
-        E::StartWindowClosed | E::Missed { .. } if state == S::Created => Some(S::Expired),
+        E::PutOff { .. } if state == S::Created => Some(state),
+        E::StartWindowClosed if waiting => Some(S::Expired),
+        E::Missed { .. } if state == S::Created => Some(S::Expired),
         _ => None,
     }
 }

@@ -22,6 +22,7 @@ fn rule(name: &str) -> BackupRule {
         completion_window_minutes: DEFAULT_COMPLETION_WINDOW_MINUTES,
         lifecycle: Lifecycle::default(),
         recovery_point_tags: Tags::new(),
+        since: None,
     }
 }
 
@@ -129,4 +130,41 @@ proptest! {
         let from = Timestamp::UNIX_EPOCH;
         prop_assert_eq!(add_minutes(from, start) >= from, start >= 0);
     }
+}
+
+/// The first of January of a year, five in the morning.
+fn new_year(year: i16) -> Timestamp {
+    format!("{year}-01-01T05:00:00Z").parse().unwrap()
+}
+
+#[test]
+fn a_rule_that_never_comes_again_is_refused() {
+    let once = BackupRule {
+        schedule: CronExpression::parse("cron(0 5 1 1 ? 2030)").unwrap(),
+        ..rule("once")
+    };
+    let plan = plan(vec![rule("a"), once]);
+    plan.check_it_comes(new_year(2029)).unwrap();
+    let refused = plan.check_it_comes(new_year(2030)).unwrap_err();
+    assert_eq!(refused.member, "BackupPlan.Rules[1].ScheduleExpression");
+}
+
+#[test]
+fn a_rule_that_keeps_its_schedule_keeps_its_beginning() {
+    let first = BackupPlan { created_at: new_year(2026), ..plan(vec![rule("a")]) };
+    let next = |rules: Vec<BackupRule>, old: &BackupPlan, year| {
+        let mut plan = BackupPlan { rules, created_at: new_year(year), ..first.clone() };
+        plan.goes_on_from(old);
+        plan
+    };
+    // The same once more, and another lifecycle: neither is a new promise.
+    let mut longer = first.rules.clone();
+    longer[0].lifecycle.delete_after_days = Some(99);
+    let second = next(longer.clone(), &first, 2027);
+    assert_eq!(second.rules[0].since, Some(new_year(2026)));
+    let third = next(longer.clone(), &second, 2028);
+    assert_eq!(third.rules[0].since, Some(new_year(2026)));
+    let mut later = longer;
+    later[0].schedule = CronExpression::parse("cron(0 6 ? * * *)").unwrap();
+    assert_eq!(next(later, &third, 2029).rules[0].since, None);
 }

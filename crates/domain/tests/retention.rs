@@ -69,7 +69,12 @@ fn sized(n: usize, captured: i64, bytes: u64, files: u64) -> RecoveryPoint {
 
 #[allow(clippy::unnecessary_wraps)] // A point's member is an Option.
 fn hurt(trouble: PointTrouble) -> Option<PointCondition> {
-    Some(PointCondition { trouble, since: at(0), message: "HURT".to_owned() })
+    Some(PointCondition {
+        trouble,
+        since: at(0),
+        message: "HURT".to_owned(),
+        restore_test_id: None,
+    })
 }
 
 #[allow(clippy::unnecessary_wraps)] // A point's member is an Option.
@@ -121,6 +126,23 @@ fn the_newest_good_point_stays() {
     assert_eq!(fates(default, &partial, 99), [(0, true)], "nothing better is left");
 }
 
+/// A clock that was ahead for an hour, and an hour of backups under it.
+#[test]
+fn a_point_from_the_future_takes_no_place_and_is_taken_none() {
+    let year = 365 * 24;
+    let one = RetentionSettings { keep_at_most: Some(1), ..RetentionSettings::default() };
+    for settings in [RetentionSettings::default(), one] {
+        let points = [point(1, 0), point(2, 1), point(3, year)];
+        assert_eq!(fates(settings, &points, 99), [(0, false), (1, true)]);
+        // The other way round: the clock is behind now, and the good points bear the right time.
+        let points = [point(1, year), point(2, year + 1)];
+        assert!(fates(settings, &points, 99).is_empty());
+    }
+    // When its time has come it is judged like any other.
+    let points = [point(2, 1), point(3, year)];
+    assert_eq!(fates(one, &points, year), [(0, false)]);
+}
+
 #[test]
 fn bad_points_neither_push_good_ones_out_nor_grow_without_end() {
     let two = RetentionSettings { keep_at_most: Some(2), ..RetentionSettings::default() };
@@ -132,12 +154,12 @@ fn bad_points_neither_push_good_ones_out_nor_grow_without_end() {
         bad.shrunk = mark(false);
     }
     // Good are 0, 1, 2 and 7, shrunk 3 to 6.
-    let gone: Vec<_> = fates(two, &points, 0);
+    let gone: Vec<_> = fates(two, &points, 9);
     assert_eq!(gone, [(0, false), (1, false), (3, false), (4, false)]);
     points[7].shrunk = mark(false);
-    let decisions = decide(&points, &two, at(0));
+    let decisions = decide(&points, &two, at(9));
     assert!(decisions.iter().all(|decision| decision.due == Due::Count(2)));
-    assert_eq!(fates(two, &points, 0), [(0, false), (3, false), (4, false), (5, false)]);
+    assert_eq!(fates(two, &points, 9), [(0, false), (3, false), (4, false), (5, false)]);
 }
 
 #[test]
@@ -216,7 +238,9 @@ fn an_accepted_point_is_the_measure_of_those_after_it() {
     let good: Vec<bool> = points.iter().map(RecoveryPoint::is_good).collect();
     assert_eq!(good, [true, false, true, false, true]);
     assert_eq!(points[3].shrunk.as_ref().unwrap().before, points[2].arn);
-    assert_eq!(judge_anew(&mut points, None, false), [1, 3]);
+    let marked = points.clone();
+    assert!(judge_anew(&mut points, None, false).is_empty(), "no share accepts nothing");
+    assert_eq!(points, marked);
     assert!(points[2].shrunk.is_some(), "what was accepted stays on record");
 }
 
@@ -282,7 +306,8 @@ proptest! {
     ) {
         let settings = RetentionSettings { keep_at_most: limit, ..RetentionSettings::default() };
         let decisions = decide(&points, &settings, at(now));
-        let there: Vec<_> = points.iter().filter(|p| p.is_restorable()).collect();
+        let judged = |p: &RecoveryPoint| p.is_restorable() && !p.is_from_the_future(at(now));
+        let there: Vec<_> = points.iter().filter(|p| judged(p)).collect();
         let key = |p: &RecoveryPoint| (p.worth(), p.captured_at, p.arn.clone());
         let best = there.iter().map(|p| key(p)).max().filter(|best| best.0 > Worth::Nothing);
         for point in &points {
@@ -298,7 +323,7 @@ proptest! {
                     && (other.captured_at, &other.arn) > (point.captured_at, &point.arn)
             });
             let over = limit.is_some_and(|limit| newer.count() >= usize::try_from(limit).unwrap());
-            let due = point.is_restorable() && (ended || over);
+            let due = judged(point) && (ended || over);
             prop_assert_eq!(decision.is_some(), due);
             if let Some(decision) = decision {
                 prop_assert_eq!(decision.stays, best.as_ref() == Some(&key(point)));

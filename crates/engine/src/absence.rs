@@ -6,10 +6,13 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 use provault_catalog::{JobFilter, Page};
-use provault_domain::protection::{Assessment, Observed, assess, newest_due};
+use provault_domain::protection::{
+    Assessment, Observed, TEST_WITHIN, assess, newest_due, newest_due_test,
+};
 use provault_domain::{
     AccountId, Arn, BackupJob, BackupJobState, BackupPlan, BackupSelection, Exemption,
-    RecoveryPoint, Resource, ResourceTrouble, RestoreTest,
+    RecoveryPoint, Resource, ResourceTrouble, RestoreTest, RestoreTestState, RestoreTestingPlan,
+    RestoreTestingSelection,
 };
 
 use crate::shared::Shared;
@@ -21,8 +24,9 @@ pub struct Promises {
     plans: Vec<(BackupPlan, Vec<BackupSelection>)>,
     /// When the newest backup job at work was created, by resource.
     backing_up: HashMap<Arn, Timestamp>,
-    /// Resources of which a restore test waits or is at work.
+    /// Resources of which a restore test is at work, and has not been for too long.
     testing: HashSet<Arn>,
+    testing_plans: Vec<(RestoreTestingPlan, Vec<RestoreTestingSelection>)>,
     exemptions: HashMap<Arn, Exemption>,
 }
 
@@ -57,7 +61,9 @@ impl Engine {
 async fn promises(shared: &Shared, account: &AccountId) -> Result<Promises> {
     let catalog = &shared.catalog;
     let mut plans = Vec::new();
-    for plan in catalog.list_plans(account, false, Page::all()).await?.items {
+    // A plan that cannot be read promises nothing; what no other selects is UNPROTECTED then.
+    let mine = |plan: &BackupPlan| plan.account == *account;
+    for plan in catalog.all_active_plans().await?.into_iter().filter(mine) {
         let selections = catalog.list_selections(account, &plan.id, Page::all()).await?.items;
         plans.push((plan, selections));
     }
@@ -72,23 +78,56 @@ async fn promises(shared: &Shared, account: &AccountId) -> Result<Promises> {
         }
     }
     let tests = catalog.list_jobs::<RestoreTest>(&open, Page::all()).await?.items;
-    let testing = tests.into_iter().map(|test| test.resource_arn).collect();
+    let now = shared.now();
+    let at_work = |test: &RestoreTest| {
+        // One that waits for its turn may wait in vain, and so may one that does not come to its end.
+        test.state != RestoreTestState::Pending
+            && test.started_at.is_some_and(|at| now.duration_since(at) < TEST_WITHIN)
+    };
+    let testing = tests.into_iter().filter(at_work).map(|test| test.resource_arn).collect();
+    let mut testing_plans = Vec::new();
+    for (plan, _) in catalog.all_restore_testing_plans().await? {
+        if plan.account == *account {
+            let page = Page::all();
+            let selections = catalog.list_restore_testing_selections(&plan.arn, page).await?.items;
+            testing_plans.push((plan, selections));
+        }
+    }
     let exemptions = catalog.list_exemptions(account).await?;
     let exemptions = exemptions.into_iter().map(|e| (e.resource_arn.clone(), e)).collect();
-    Ok(Promises { plans, backing_up, testing, exemptions })
+    Ok(Promises { plans, backing_up, testing, testing_plans, exemptions })
 }
 
 async fn standing(shared: &Shared, promises: &Promises, resource: &Resource) -> Result<Standing> {
-    let newest = shared.catalog.newest_recovery_point(&resource.account, &resource.arn).await?;
-    let now = shared.now();
-    let (selected, due) = newest_due(resource, &promises.plans, now)?;
-    let exemption = promises.exemptions.get(&resource.arn).cloned();
+    let (account, arn, now) = (&resource.account, &resource.arn, shared.now());
+    let catalog = &shared.catalog;
+    let newest = catalog.newest_recovery_point(account, arn, now).await?;
+    let newest = newest.filter(|point| !point.is_from_the_future(now));
+    let future = catalog.future_recovery_point(account, arn, now).await?;
+    let last_test = catalog.newest_verdict(account, arn, now).await?;
+    let untested_since = if resource.test_after_backup {
+        catalog.first_backup(account, arn, last_test.as_ref().map(|last| last.at)).await?
+    } else {
+        None
+    };
+    let test_due = if promises.testing_plans.is_empty() {
+        None
+    } else {
+        let first = catalog.first_backup(account, arn, None).await?;
+        newest_due_test(resource, newest.as_ref(), first, &promises.testing_plans, now)?
+    };
+    let (selected, due) = newest_due(resource, newest.as_ref(), &promises.plans, now)?;
+    let exemption = promises.exemptions.get(arn).cloned();
     let observed = Observed {
         selected,
         due: due.as_ref(),
         newest: newest.as_ref(),
-        backing_up_since: promises.backing_up.get(&resource.arn).copied(),
-        testing: promises.testing.contains(&resource.arn),
+        future: future.as_ref(),
+        backing_up_since: promises.backing_up.get(arn).copied(),
+        testing: promises.testing.contains(arn),
+        last_test: last_test.as_ref(),
+        untested_since,
+        test_due: test_due.as_ref(),
         exemption: exemption.as_ref(),
     };
     let assessment = assess(resource, &observed, now);
@@ -109,8 +148,15 @@ fn vaults_of(promises: &Promises, resource: &Resource, standing: &Standing) -> V
 /// One round through all resources.
 pub(crate) async fn tick(shared: &Arc<Shared>) -> Result<()> {
     for account in shared.catalog.accounts_with_resources().await? {
-        let promises = promises(shared, &account).await?;
-        for resource in shared.catalog.list_resources(&account, Page::all()).await?.items {
+        let promises = match promises(shared, &account).await {
+            Ok(promises) => promises,
+            // The other accounts are not to suffer for it.
+            Err(error) => {
+                tracing::error!(%account, %error, "what an account is promised could not be read; trying again");
+                continue;
+            }
+        };
+        for resource in shared.catalog.readable_resources(&account).await? {
             if resource.imported {
                 continue;
             }
@@ -125,7 +171,7 @@ pub(crate) async fn tick(shared: &Arc<Shared>) -> Result<()> {
 async fn look_at(shared: &Arc<Shared>, promises: &Promises, resource: &Resource) -> Result<()> {
     let standing = standing(shared, promises, resource).await?;
     let absent =
-        |(trouble, _): &&(ResourceTrouble, String)| ResourceTrouble::BY_ABSENCE.contains(trouble);
+        |(trouble, _): &&(ResourceTrouble, String)| ResourceTrouble::ALARMS.contains(trouble);
     let troubles: Vec<_> = standing.assessment.troubles.iter().filter(absent).cloned().collect();
     let vaults = vaults_of(promises, resource, &standing);
     let now = shared.now();

@@ -9,8 +9,8 @@
 
 use std::sync::Arc;
 
-use jiff::Timestamp;
-use provault_catalog::{Change, Claim, Claimed};
+use jiff::{SignedDuration, Timestamp};
+use provault_catalog::{CatalogError, Change, Claim, Claimed};
 use provault_domain::backup_job::{BackupResult, SkippedPath};
 use provault_domain::recovery_point::Payload;
 use provault_domain::{
@@ -53,7 +53,15 @@ pub(crate) fn job_tag(job_id: &str) -> String {
     format!("provault-job-{job_id}")
 }
 
+/// Seconds between two tries of a job that cannot begin: the first, and the longest.
+const LEAST_PAUSE: i64 = 15;
+const LONGEST_PAUSE: i64 = 600;
+
 enum Failure {
+    /// Nothing was begun, and another try may help.
+    NotYet(String),
+    /// Nothing was begun, and its start window has closed meanwhile.
+    TooLate,
     /// Nothing was committed.
     Before(String),
     /// Stopped, and nothing was committed.
@@ -82,6 +90,11 @@ pub(crate) async fn run(shared: &Arc<Shared>, claimed: Claimed<BackupJob>) {
     let interruption = shared.interruption(&job.id);
     let event = match outcome {
         Ok(()) => return,
+        Err(Failure::NotYet(reason)) => {
+            put_off(shared, &job, &claim, reason).await;
+            return;
+        }
+        Err(Failure::TooLate) => BackupJobEvent::StartWindowClosed,
         Err(Failure::After(error)) => {
             tracing::error!(job = job.id, %error, "the backup is stored but not yet entered; it will be adopted");
             return;
@@ -124,33 +137,34 @@ async fn attempt(
     claim: &Claim,
     cancel: &CancelFlag,
 ) -> std::result::Result<(), Failure> {
-    let job = shared
+    let progress = Arc::new(Progress::default());
+    let _beat = Heartbeat::start::<BackupJob>(shared, &job.account, claim, cancel, &progress);
+    // Before the start: what is not there yet may come within the start window.
+    let ready = get_ready(shared, job, cancel).await;
+    let now = shared.now();
+    // One that goes on after an interruption started within its window.
+    if job.started_at.is_none() && job.start_by <= now {
+        return Err(Failure::TooLate);
+    }
+    let Ready { resource, vault, repository } = ready?;
+    let started = shared
         .catalog
         .step_job::<BackupJob>(
             &job.account,
             &job.id,
             Some(claim),
             BackupJobEvent::Started,
-            shared.now(),
+            now,
             Vec::new(),
         )
-        .await?;
-    let progress = Arc::new(Progress::default());
-    let _beat = Heartbeat::start::<BackupJob>(shared, &job.account, claim, cancel, &progress);
+        .await;
+    let job = match started {
+        // It was stopped while it waited for its vault.
+        Err(CatalogError::Illegal(_) | CatalogError::Fenced { .. }) => return Ok(()),
+        started => started?,
+    };
     blocking(|| pause("backup:started")).await?;
 
-    let resource = shared.catalog.resource(&job.resource_arn).await?.ok_or_else(|| {
-        Failure::Before(format!(
-            "The resource {} is no longer registered; register it again with 'provault resource add'.",
-            job.resource_arn
-        ))
-    })?;
-    let vault = shared.catalog.vault(&job.account, &job.vault_name).await?.ok_or_else(|| {
-        Failure::Before(format!(
-            "The vault {} does not exist; make it with 'provault vault create {}' and run the backup again.",
-            job.vault_name, job.vault_name
-        ))
-    })?;
     if job.interruptions > 0 {
         // An earlier attempt may have come further than it was told: no job makes two snapshots.
         match reconcile::find_committed(shared, &vault, &job.id).await? {
@@ -170,7 +184,6 @@ async fn attempt(
         }
     }
     let parent = parent_of(shared, &job).await?;
-    let repository = shared.repository(&vault).await?;
 
     let began = shared.begin();
     let captured = {
@@ -203,8 +216,88 @@ async fn attempt(
         .map_err(Failure::After)
 }
 
+/// What a backup begins with.
+struct Ready {
+    resource: Resource,
+    vault: BackupVault,
+    repository: Repository,
+}
+
+/// Looks whether everything is there that a backup needs: resource, vault, key, storage, source.
+async fn get_ready(
+    shared: &Arc<Shared>,
+    job: &BackupJob,
+    cancel: &CancelFlag,
+) -> std::result::Result<Ready, Failure> {
+    let resource = shared.catalog.resource(&job.resource_arn).await?.ok_or_else(|| {
+        Failure::Before(format!(
+            "The resource {} is no longer registered; register it again with 'provault resource add'.",
+            job.resource_arn
+        ))
+    })?;
+    let vault = shared.catalog.vault(&job.account, &job.vault_name).await?.ok_or_else(|| {
+        Failure::Before(format!(
+            "The vault {} does not exist; make it with 'provault vault create {}' and run the backup again.",
+            job.vault_name, job.vault_name
+        ))
+    })?;
+    // Of a job that somebody asked for that one hears at once, and asks again.
+    let is_planned = job.created_by.is_some();
+    let failure = |message: String, may_help: bool| {
+        if is_planned && may_help { Failure::NotYet(message) } else { Failure::Before(message) }
+    };
+    let repository = shared.repository(&vault).await.map_err(|error| {
+        let may_help = may_help(&error);
+        failure(error.to_string(), may_help)
+    })?;
+    if is_planned {
+        let driver = shared.driver(resource.kind)?;
+        let (source, cancel) = (resource.clone(), cancel.clone());
+        let looked = blocking(move || driver.capture(&source, &cancel).map(drop)).await?;
+        if let Err(error) = looked
+            && !error.is_cancelled()
+        {
+            let wrong = matches!(error, DriverError::Invalid(_));
+            return Err(failure(error.to_string(), !wrong));
+        }
+    }
+    Ok(Ready { resource, vault, repository })
+}
+
+/// Whether what keeps a vault from being opened may be over by itself.
+fn may_help(error: &EngineError) -> bool {
+    use provault_repository::Error as R;
+    match error {
+        EngineError::Repository { source, .. } => {
+            matches!(**source, R::Storage(_) | R::NotARepository | R::Locked { .. })
+        }
+        // Its file may lie on a disk that is not mounted yet.
+        EngineError::Key { .. } | EngineError::Catalog(_) => true,
+        EngineError::Invalid(_) | EngineError::Refused(_) | EngineError::Internal(_) => false,
+    }
+}
+
+/// Gives a job back that could not begin. It is tried again until its start window closes, the less
+/// often the longer that lasts.
+async fn put_off(shared: &Arc<Shared>, job: &BackupJob, claim: &Claim, reason: String) {
+    let now = shared.now();
+    let waited = now.duration_since(job.created_at).as_secs();
+    let pause = SignedDuration::from_secs((waited / 4).clamp(LEAST_PAUSE, LONGEST_PAUSE));
+    let until = now.checked_add(pause).unwrap_or(Timestamp::MAX);
+    tracing::warn!(job = job.id, reason, %until, "the backup could not begin; it is tried again");
+    let event = BackupJobEvent::PutOff { reason };
+    let put = shared.catalog.put_off::<BackupJob>(&job.account, claim, event, now, until).await;
+    match put {
+        // Illegal or fenced: it was stopped, or its window closed, in the same moment.
+        Ok(_) | Err(CatalogError::Illegal(_) | CatalogError::Fenced { .. }) => {}
+        Err(error) => {
+            tracing::error!(job = job.id, %error, "the job was not given back; it is tried again when its lease ends");
+        }
+    }
+}
+
 /// The newest snapshot of the same resource in the same vault: its unchanged files are not read
-/// again.
+/// again. Not one from the future: when it was made nobody knows.
 async fn parent_of(shared: &Shared, job: &BackupJob) -> Result<Option<String>> {
     let filter = provault_catalog::PointFilter {
         account: Some(job.account.clone()),
@@ -215,7 +308,9 @@ async fn parent_of(shared: &Shared, job: &BackupJob) -> Result<Option<String>> {
     };
     let points =
         shared.catalog.list_recovery_points(&filter, provault_catalog::Page::all()).await?;
-    let newest = points.items.into_iter().max_by_key(|point| point.captured_at);
+    let now = shared.now();
+    let present = points.items.into_iter().filter(|point| !point.is_from_the_future(now));
+    let newest = present.max_by_key(|point| point.captured_at);
     Ok(newest.map(|point| match point.payload {
         Payload::Stored { snapshot_id, .. } => snapshot_id,
     }))
@@ -339,12 +434,10 @@ pub(crate) async fn enter(
         changes.push(Change::InsertRecoveryPoint(Box::new(point), tags));
     }
     if record.resource.test_after_backup && !known {
-        changes.push(Change::InsertRestoreTest(Box::new(new_test(
-            &record.resource,
-            Some(arn.clone()),
-            Some(job.id.clone()),
-            now,
-        ))));
+        let test = new_test(&record.resource, Some(arn.clone()), Some(job.id.clone()), now);
+        // Who is told, however early the test ends.
+        let test = RestoreTest { vault_name: Some(vault.name.clone()), ..test };
+        changes.push(Change::InsertRestoreTest(Box::new(test)));
     }
     let result = BackupResult {
         recovery_point_arn: arn,

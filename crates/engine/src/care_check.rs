@@ -47,7 +47,7 @@ pub(crate) async fn check(work: &Work) -> Result<Done> {
     let missing = gone(shared, &work.vault, &repository, &points).await?;
     let hurt = hurt(&found, &points, &missing);
     let report = of_check(&found, hurt, read_data);
-    let changes = findings(work, &points, &found, &report, !missing.is_empty());
+    let changes = findings(work, &points, &found, &report, !missing.is_empty(), read_data);
     Ok((report, changes))
 }
 
@@ -59,8 +59,9 @@ pub(crate) fn findings(
     found: &CheckReport,
     report: &CareReport,
     any_missing: bool,
+    read_data: bool,
 ) -> Vec<Change> {
-    let mut changes: Vec<Change> = conditions(points, &report.hurt, work.shared.now())
+    let mut changes: Vec<Change> = conditions(points, &report.hurt, read_data, work.shared.now())
         .into_iter()
         .map(|(arn, condition)| Change::PointCondition(arn, condition))
         .collect();

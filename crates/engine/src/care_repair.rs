@@ -53,7 +53,7 @@ pub(crate) async fn repair(work: &Work) -> Result<Done> {
     let missing = gone(shared, &work.vault, &repository, &points).await?;
     let hurt = hurt(&mended.check, &points, &missing);
     let checked = of_check(&mended.check, hurt, false);
-    let changes = findings(work, &points, &mended.check, &checked, !missing.is_empty());
+    let changes = findings(work, &points, &mended.check, &checked, !missing.is_empty(), false);
     Ok((of_repair(&mended, checked), changes))
 }
 

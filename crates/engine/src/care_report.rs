@@ -138,10 +138,12 @@ pub(crate) fn count(n: u64, noun: &str) -> String {
 }
 
 /// What each point's condition is to be, where it is another than it was. All points that are not
-/// among the hurt are well.
+/// among the hurt are well, but for those that a restore test could not read, while not all data was
+/// read.
 pub(crate) fn conditions(
     points: &[RecoveryPoint],
     hurt: &[HurtPoint],
+    read_data: bool,
     now: Timestamp,
 ) -> Vec<(Arn, Option<PointCondition>)> {
     let by_snapshot: HashMap<&str, &HurtPoint> =
@@ -154,7 +156,8 @@ pub(crate) fn conditions(
             (Some(old), Some(new)) => old.trouble == new.trouble && old.message == new.message,
             _ => false,
         };
-        if same {
+        let only_tested = point.condition.as_ref().is_some_and(|old| old.restore_test_id.is_some());
+        if same || (found.is_none() && only_tested && !read_data) {
             continue;
         }
         // The trouble is as old as it was first seen.
@@ -177,6 +180,7 @@ fn condition(hurt: &HurtPoint, now: Timestamp) -> PointCondition {
             "DAMAGED: {} cannot be restored{first}. Restore another point.",
             count(hurt.files_total, "file")
         ),
+        restore_test_id: None,
     }
 }
 
@@ -190,5 +194,6 @@ pub(crate) fn missing(snapshot_id: &str, now: Timestamp) -> PointCondition {
              of it can be restored. It was removed by another program, such as restic forget, or \
              lost with its storage; delete the recovery point, or put the snapshot back."
         ),
+        restore_test_id: None,
     }
 }

@@ -8,7 +8,8 @@ use jiff::Timestamp;
 pub trait Clock: Send + Sync {
     /// The time of day.
     fn now(&self) -> Timestamp;
-    /// Time since some fixed moment; never goes back, whatever happens to the time of day.
+    /// Time since some fixed moment; never goes back, whatever happens to the time of day, and goes on
+    /// while the machine sleeps.
     fn monotonic(&self) -> Duration;
 }
 

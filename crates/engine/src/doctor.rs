@@ -124,12 +124,17 @@ impl Engine {
                 ),
             ));
         }
-        if !self.shared.trusts_the_clock() {
+        let owed = self.shared.clock_is_owed().await?;
+        if !owed.is_zero() {
+            let hours = owed.as_secs().div_ceil(3600);
             return Ok(Finding::new(
                 "clock",
                 Level::Warning,
-                "it jumped ahead: nothing expires until it has been steady for a day, or the server is \
-                 started again",
+                format_args!(
+                    "it is {now}: it jumped ahead, or the server was off for more than a day. Nothing \
+                     expires until it has run steadily for {hours} h more. If the time is right, start \
+                     the server once with --trust-the-clock"
+                ),
             ));
         }
         Ok(Finding::new("clock", Level::Fine, now))

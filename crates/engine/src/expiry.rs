@@ -9,9 +9,6 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Duration;
-
-use jiff::{SignedDuration, Timestamp};
 
 use provault_catalog::{CatalogError, JobFilter, Page};
 use provault_domain::recovery_point::Payload;
@@ -19,47 +16,13 @@ use provault_domain::{
     AccountId, Arn, RecoveryPoint, RecoveryPointStatus, RestoreJob, RestoreTest,
 };
 
-use crate::clock::Clock;
 use crate::pause::pause;
 use crate::shared::{Shared, blocking};
 use crate::{EngineError, Result};
 
-/// A jump of the time of day by more than this, while the machine ran, is no correction.
-const JUMP: SignedDuration = SignedDuration::from_hours(1);
-/// How long the clock has to run steadily before a jump is believed.
-const STEADY: Duration = Duration::from_hours(24);
-
-/// Watches the time of day against the monotonic clock: a clock that jumps ahead for a moment
-/// would end the retention of everything at once. A jump across a restart cannot be seen.
-#[derive(Debug, Default)]
-pub(crate) struct Watch {
-    last: Option<(Timestamp, Duration)>,
-    held_until: Option<Duration>,
-}
-
-impl Watch {
-    /// Whether the time of day may delete.
-    pub(crate) fn trusts(&mut self, clock: &dyn Clock) -> bool {
-        let (wall, monotonic) = (clock.now(), clock.monotonic());
-        if let Some((last_wall, last_monotonic)) = self.last.replace((wall, monotonic)) {
-            let ran = SignedDuration::try_from(monotonic.saturating_sub(last_monotonic))
-                .unwrap_or(SignedDuration::MAX);
-            if wall.duration_since(last_wall).saturating_sub(ran) > JUMP {
-                tracing::error!(
-                    from = %last_wall, to = %wall,
-                    "the clock jumped ahead; nothing expires until it has been steady for a day, \
-                     or the server is started again"
-                );
-                self.held_until = Some(monotonic + STEADY);
-            }
-        }
-        self.held_until.is_none_or(|until| monotonic >= until)
-    }
-}
-
 /// Carries out what retention says, for every resource that a recovery point is due to go of.
 pub(crate) async fn tick(shared: &Arc<Shared>) -> Result<()> {
-    if !shared.trusts_the_clock() {
+    if !shared.trusts_the_clock().await? {
         return Ok(());
     }
     for (account, resource) in shared.catalog.resources_with_due_points(shared.now()).await? {
@@ -88,13 +51,15 @@ pub(crate) async fn delete(shared: &Arc<Shared>, account: &AccountId, arn: &Arn)
     let Some(point) = shared.catalog.recovery_point(account, arn).await? else {
         return Err(EngineError::Refused(format!("the recovery point {arn} does not exist.")));
     };
-    if let Some(user) = user_of(shared, account, arn).await? {
-        return Err(EngineError::Refused(format!(
-            "the recovery point {arn} is being read by {user}; wait for it to end or stop it, then \
-             delete again."
-        )));
+    if let Err(error) = shared.catalog.begin_deletion(account, arn).await {
+        return Err(match (error, user_of(shared, account, arn).await?) {
+            (CatalogError::NotEmpty { .. }, Some(user)) => EngineError::Refused(format!(
+                "the recovery point {arn} is being read by {user}; wait for it to end or stop it, then \
+                 delete again."
+            )),
+            (error, _) => error.into(),
+        });
     }
-    shared.catalog.set_point_status(arn, RecoveryPointStatus::Deleting, None).await?;
     blocking(|| pause("expiry:deleting")).await?;
     let finished = finish(shared, &point).await;
     if let Err(error) = &finished {
@@ -203,47 +168,4 @@ async fn user_of(shared: &Shared, account: &AccountId, arn: &Arn) -> Result<Opti
     }
     let test = shared.catalog.list_jobs::<RestoreTest>(&filter, one).await?.items.pop();
     Ok(test.map(|test| format!("restore test {}", test.id)))
-}
-
-#[cfg(test)]
-mod tests {
-    use std::sync::Mutex;
-
-    use super::*;
-
-    struct Hands(Mutex<(Timestamp, Duration)>);
-
-    impl Hands {
-        fn advance(&self, wall_hours: i64, monotonic_hours: u64) {
-            let mut hands = self.0.lock().unwrap();
-            hands.0 += SignedDuration::from_hours(wall_hours);
-            hands.1 += Duration::from_hours(monotonic_hours);
-        }
-    }
-
-    impl Clock for Hands {
-        fn now(&self) -> Timestamp {
-            self.0.lock().unwrap().0
-        }
-        fn monotonic(&self) -> Duration {
-            self.0.lock().unwrap().1
-        }
-    }
-
-    #[test]
-    fn a_jump_ahead_is_not_believed_for_a_day() {
-        let clock = Hands(Mutex::new((Timestamp::UNIX_EPOCH, Duration::ZERO)));
-        let mut watch = Watch::default();
-        assert!(watch.trusts(&clock));
-        clock.advance(48, 48);
-        assert!(watch.trusts(&clock), "two quiet days are no jump");
-        clock.advance(-30, 1);
-        assert!(watch.trusts(&clock), "back is harmless: nothing is due earlier");
-        clock.advance(960, 1);
-        assert!(!watch.trusts(&clock));
-        clock.advance(23, 23);
-        assert!(!watch.trusts(&clock));
-        clock.advance(1, 1);
-        assert!(watch.trusts(&clock));
-    }
 }

@@ -54,6 +54,7 @@ mod vault_care;
 mod vault_place;
 mod vaults;
 mod verification;
+mod watch;
 
 pub use absence::{Promises, Standing};
 pub use clock::Clock;

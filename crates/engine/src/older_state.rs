@@ -79,8 +79,8 @@ impl Trial {
         if questions.probes.is_empty() {
             return Ok(Some(vec![files]));
         }
-        match self.ask(copy.to_owned(), questions).await {
-            Ok(report) => Ok(Some(report.probes)),
+        match self.ask_broken(copy, questions).await {
+            Ok(answers) => Ok(Some(answers)),
             Err(failure) => Err(failure.message),
         }
     }

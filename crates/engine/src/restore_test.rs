@@ -9,13 +9,14 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use provault_catalog::{Change, Claim, Claimed};
-use provault_domain::recovery_point::PointVerdict;
+use provault_domain::recovery_point::{PointCondition, PointTrouble, PointVerdict};
 use provault_domain::restore_job::{DeletionStatus, ValidationStatus};
 use provault_domain::restore_test::{interrupted, step};
 use provault_domain::verdict::{Failure, Fault};
 use provault_domain::{
-    Arn, BackupJob, RecoveryPoint, RecoveryPointStatus, Resource, RestoreJob, RestoreJobEvent,
-    RestoreJobState, RestoreTest, RestoreTestEvent, RestoreTestState, StepRecord, Verdict,
+    Arn, BackupJob, PlannedTest, RecoveryPoint, RecoveryPointStatus, Resource, RestoreJob,
+    RestoreJobEvent, RestoreJobState, RestoreTest, RestoreTestEvent, RestoreTestState, StepRecord,
+    Verdict,
 };
 use provault_driver::CancelFlag;
 use provault_proof::TestArea;
@@ -198,7 +199,10 @@ impl Run {
                 return Err(broken(Fault::Data, message));
             }
             (None, None) => {
-                shared.catalog.newest_recovery_point(&test.account, &test.resource_arn).await?
+                shared
+                    .catalog
+                    .newest_recovery_point(&test.account, &test.resource_arn, shared.now())
+                    .await?
             }
         };
         let point = point.filter(RecoveryPoint::is_restorable).ok_or_else(|| {
@@ -265,7 +269,9 @@ impl Run {
     /// What a point lacks: one that is known to be hurt, or a PARTIAL one, whose backup job has the
     /// list.
     async fn incomplete(&self, point: &RecoveryPoint) -> Step<Option<String>> {
-        if let Some(condition) = &point.condition {
+        // What a restore test could not read this one will try to read again.
+        let known = point.condition.as_ref().filter(|known| known.restore_test_id.is_none());
+        if let Some(condition) = known {
             return Ok(Some(condition.message.clone()));
         }
         if point.status != RecoveryPointStatus::Partial {
@@ -380,7 +386,8 @@ impl Run {
         let (finished, _) = step(&self.test, event.clone(), now).map_err(|illegal| {
             Broken::Lost(provault_catalog::CatalogError::Illegal(illegal).into())
         })?;
-        let changes = closing(&finished, trouble, now)?;
+        let mut changes = closing(&finished, trouble, now)?;
+        changes.extend(self.condition(&finished, now).await?);
         self.event(event, changes).await
     }
 
@@ -426,6 +433,42 @@ impl Run {
         self.event(RestoreTestEvent::Interrupted { reason }, changes).await?;
         // After the last attempt it is broken off instead.
         if self.test.state == RestoreTestState::Reaping { self.end().await } else { Ok(()) }
+    }
+
+    /// What the test says about the point itself: one that it could not read is no good point any more,
+    /// whatever retention thought of it; one that passes after all is.
+    async fn condition(
+        &self,
+        finished: &RestoreTest,
+        now: jiff::Timestamp,
+    ) -> Step<Option<Change>> {
+        let Some(arn) = &finished.recovery_point_arn else { return Ok(None) };
+        let point = self.shared.catalog.recovery_point(&finished.account, arn).await?;
+        let Some(known) = point.map(|point| point.condition) else { return Ok(None) };
+        let unread = finished.findings.failures.iter().find(|failure| {
+            failure.fault == Fault::Data
+                && ["restore", "compare files"].contains(&failure.step.as_str())
+        });
+        let condition = match (unread, known) {
+            (Some(failure), None) => Some(PointCondition {
+                trouble: PointTrouble::Damaged,
+                since: now,
+                message: format!(
+                    "DAMAGED: a restore test could not read it: {} Restore another point, and check \
+                     the vault with 'provault vault check {} --read-data'.",
+                    failure.message,
+                    finished.vault_name.as_deref().unwrap_or_default()
+                ),
+                restore_test_id: Some(finished.id.clone()),
+            }),
+            (None, Some(known))
+                if known.restore_test_id.is_some() && finished.verdict == Some(Verdict::Passed) =>
+            {
+                None
+            }
+            _ => return Ok(None),
+        };
+        Ok(Some(Change::PointCondition(arn.clone(), condition)))
     }
 
     /// A restore job that the test could not bring to its end has none but this.
@@ -515,12 +558,7 @@ pub(crate) async fn give_back_abandoned(
 /// nothing to reap, INCONCLUSIVE, with evidence and notification.
 pub(crate) async fn end_late(shared: &Arc<Shared>, claimed: Claimed<RestoreTest>) -> Result<()> {
     let planned = claimed.job.planned.as_ref();
-    let why = planned.map_or_else(String::new, |planned| {
-        format!(
-            "the start window of restore testing plan {} closed at {} before the test could start.",
-            planned.plan_name, planned.start_by
-        )
-    });
+    let why = planned.map_or_else(String::new, PlannedTest::late_message);
     break_off(shared, claimed, &why).await
 }
 

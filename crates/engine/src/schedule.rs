@@ -33,6 +33,11 @@ use crate::shared::Shared;
 /// says how many they were.
 const MOST_MISSED: usize = 24;
 
+/// A clock that was ahead by less than this and is set back repeats nothing: the schedule waits until it
+/// has come to where it was, for what was due meanwhile has been made. No schedule comes more often. One
+/// that was further ahead has made nothing that is worth as much as a backup in its time.
+pub(crate) const SET_BACK_MINUTES: i64 = 60;
+
 /// Makes the jobs that are due at this moment. Plans that cannot be read are told of and do not
 /// hold up the others.
 pub(crate) async fn tick(shared: &Arc<Shared>) -> Result<()> {
@@ -73,7 +78,7 @@ async fn rule_tick(
     let mark = shared.catalog.schedule_mark(&plan.id, &rule.id).await?;
     // The clock was ahead when the mark was moved: what lies between now and the mark would never
     // come due.
-    if let Some(ahead) = mark.filter(|mark| *mark > add_minutes(now, 1)) {
+    if let Some(ahead) = mark.filter(|mark| *mark > add_minutes(now, SET_BACK_MINUTES)) {
         tracing::error!(plan = plan.id, rule = rule.name, mark = %ahead, "the clock was set back; the schedule goes on from now");
         shared.catalog.advance_schedule(plan, &rule.id, mark, now, &[]).await?;
         return Ok(());
@@ -214,7 +219,7 @@ pub(crate) struct Resources(HashMap<AccountId, Vec<Resource>>);
 impl Resources {
     async fn of(&mut self, shared: &Shared, account: &AccountId) -> Result<&[Resource]> {
         if !self.0.contains_key(account) {
-            let mut all = shared.catalog.list_resources(account, Page::all()).await?.items;
+            let mut all = shared.catalog.readable_resources(account).await?;
             all.retain(|resource| !resource.imported);
             self.0.insert(account.clone(), all);
         }

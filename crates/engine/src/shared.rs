@@ -76,7 +76,7 @@ pub(crate) struct Shared {
     /// Raised while no restore test may begin.
     pub(crate) tests_held: AtomicBool,
     /// Whether the time of day may delete.
-    watch: Mutex<crate::expiry::Watch>,
+    pub(crate) watch: tokio::sync::Mutex<crate::watch::Watch>,
     /// When each vault's packs and snapshots were last listed, by the vault's place.
     pub(crate) listed: Mutex<HashMap<String, crate::care_schedule::Listed>>,
     running: Mutex<HashMap<String, Running>>,
@@ -113,7 +113,7 @@ impl Shared {
             command_subscriptions: AtomicBool::new(parts.command_subscriptions),
             failing: Mutex::default(),
             tests_held: AtomicBool::new(false),
-            watch: Mutex::default(),
+            watch: tokio::sync::Mutex::default(),
             listed: Mutex::default(),
             running: Mutex::default(),
         })
@@ -121,12 +121,6 @@ impl Shared {
 
     pub(crate) fn now(&self) -> Timestamp {
         self.clock.now()
-    }
-
-    /// Whether the time of day has run steadily enough to delete by it.
-    pub(crate) fn trusts_the_clock(&self) -> bool {
-        let mut watch = self.watch.lock().unwrap_or_else(PoisonError::into_inner);
-        watch.trusts(self.clock.as_ref())
     }
 
     pub(crate) fn lease_until(&self) -> Timestamp {

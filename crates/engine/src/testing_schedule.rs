@@ -15,17 +15,20 @@ use jiff::Timestamp;
 use provault_catalog::{JobFilter, Page, PointFilter};
 use provault_domain::cron::ScheduleTimezone;
 use provault_domain::plan::add_minutes;
+use provault_domain::restore_test::MissedTests;
 use provault_domain::verdict::Findings;
 use provault_domain::{
     Arn, Invalid, PlannedTest, RecoveryPoint, Resource, RestoreTest, RestoreTestState,
     RestoreTestingPlan, RestoreTestingSelection, Tags,
 };
 
+use crate::schedule::SET_BACK_MINUTES;
 use crate::shared::Shared;
-use crate::{Result, restore_test};
+use crate::{Engine, EngineError, Result, restore_test};
 
 /// Missed occurrences of one plan that are made up for, the newest ones. Each is a restore of
-/// everything the plan selects, so they are fewer than missed backups.
+/// everything the plan selects, so they are fewer than missed backups. One more test of each resource
+/// stands for the others: it is INCONCLUSIVE and says how many they were.
 const MOST_MISSED: usize = 7;
 
 /// Makes the tests that are due at this moment. Plans that cannot be read are told of and do not
@@ -40,6 +43,26 @@ pub(crate) async fn tick(shared: &Arc<Shared>) -> Result<()> {
     Ok(())
 }
 
+impl Engine {
+    /// Makes the restore tests that a plan is due for at `now`, before its schedule is changed. One that
+    /// cannot be read was due for nothing: the change may mend it.
+    pub async fn settle_restore_testing(
+        &self,
+        plan: &RestoreTestingPlan,
+        now: Timestamp,
+    ) -> Result<()> {
+        let mark = self.shared.catalog.restore_testing_mark(&plan.arn).await?;
+        let Some(mark) = mark else { return Ok(()) };
+        match plan_tick(&self.shared, plan, mark, now).await {
+            Err(EngineError::Invalid(why)) => {
+                tracing::error!(plan = plan.name, %why, "the restore testing plan could not be read");
+                Ok(())
+            }
+            done => done,
+        }
+    }
+}
+
 async fn plan_tick(
     shared: &Shared,
     plan: &RestoreTestingPlan,
@@ -48,7 +71,7 @@ async fn plan_tick(
 ) -> Result<()> {
     // The clock was ahead when the mark was moved: what lies between now and the mark would never
     // come due.
-    if mark > add_minutes(now, 1) {
+    if mark > add_minutes(now, SET_BACK_MINUTES) {
         tracing::error!(plan = plan.name, %mark, "the clock was set back; the schedule goes on from now");
         shared.catalog.advance_restore_testing(&plan.arn, mark, now, &[]).await?;
         return Ok(());
@@ -60,16 +83,18 @@ async fn plan_tick(
     if due.is_empty() {
         return Ok(());
     }
-    if due.len() > MOST_MISSED {
-        let dropped = due.len() - MOST_MISSED;
-        tracing::error!(plan = plan.name, dropped, "occurrences were missed");
-        due.drain(..dropped);
-    }
+    let dropped: Vec<Timestamp> = due.drain(..due.len().saturating_sub(MOST_MISSED)).collect();
     let selected = selected(shared, plan).await?;
-    let tests: Vec<RestoreTest> = due
-        .into_iter()
-        .flat_map(|at| selected.iter().map(move |one| one.test(plan, at, now)))
-        .collect();
+    let mut tests: Vec<RestoreTest> = Vec::new();
+    if let (Some(first), Some(last)) = (dropped.first(), dropped.last()) {
+        let occurrences = dropped.len() as u64;
+        tracing::error!(plan = plan.name, occurrences, %first, %last, "occurrences were missed, more than are made up for");
+        let missed = MissedTests { occurrences, first: *first, last: *last };
+        tests.extend(selected.iter().map(|one| one.missed(plan, &missed, now)));
+    }
+    tests.extend(
+        due.into_iter().flat_map(|at| selected.iter().map(move |one| one.test(plan, at, now))),
+    );
     if shared.catalog.advance_restore_testing(&plan.arn, mark, now, &tests).await? {
         tracing::info!(plan = plan.name, tests = tests.len(), "restore tests scheduled");
         shared.bell.notify_waiters();
@@ -83,6 +108,8 @@ struct Selected {
     arn: Arn,
     name: String,
     points: Vec<RecoveryPoint>,
+    /// Where a backup plan puts its recovery points, while there is none.
+    planned_vault: Option<String>,
 }
 
 impl Selected {
@@ -93,7 +120,8 @@ impl Selected {
         // All 32 bits of this field are random.
         let draw = u64::from(id.as_fields().0);
         let chosen = plan.points.choose(&self.points, now, draw);
-        // Whose topic is told when there is nothing eligible: that of the newest there is.
+        // Whose topic is told when there is nothing eligible: that of the newest there is, or of the vault
+        // where a plan would put one.
         let told = chosen.or_else(|| self.points.iter().max_by_key(|point| point.captured_at));
         RestoreTest {
             id: id.to_string(),
@@ -112,6 +140,7 @@ impl Selected {
                 start_by: plan.start_by(at),
                 role_arn: self.selection.role_arn.clone(),
                 metadata_overrides: self.selection.metadata_overrides.clone(),
+                missed: None,
             }),
             created_at: at,
             started_at: None,
@@ -119,7 +148,9 @@ impl Selected {
             completed_at: None,
             state: RestoreTestState::Pending,
             recovery_point_arn: None,
-            vault_name: told.map(|point| point.vault_name.clone()),
+            vault_name: told
+                .map(|point| point.vault_name.clone())
+                .or_else(|| self.planned_vault.clone()),
             restore_job_id: None,
             created_resource_arn: None,
             findings: Findings::default(),
@@ -129,6 +160,22 @@ impl Selected {
             cleaned_up: None,
         }
     }
+
+    /// The test that stands for occurrences that are not made up for: it is too late for it already.
+    fn missed(
+        &self,
+        plan: &RestoreTestingPlan,
+        missed: &MissedTests,
+        now: Timestamp,
+    ) -> RestoreTest {
+        let mut test = self.test(plan, missed.last, now);
+        test.requested_point = None;
+        if let Some(planned) = &mut test.planned {
+            planned.start_by = planned.start_by.min(now);
+            planned.missed = Some(missed.clone());
+        }
+        test
+    }
 }
 
 /// Every resource that the plan's selections match, once. Of what `*` matches only what has a
@@ -136,7 +183,7 @@ impl Selected {
 async fn selected(shared: &Shared, plan: &RestoreTestingPlan) -> Result<Vec<Selected>> {
     let catalog = &shared.catalog;
     let selections = catalog.list_restore_testing_selections(&plan.arn, Page::all()).await?.items;
-    let resources = catalog.list_resources(&plan.account, Page::all()).await?.items;
+    let resources = catalog.readable_resources(&plan.account).await?;
     let mut seen: HashSet<Arn> = HashSet::new();
     let mut all = Vec::new();
     for selection in selections {
@@ -155,10 +202,30 @@ async fn selected(shared: &Shared, plan: &RestoreTestingPlan) -> Result<Vec<Sele
                 continue;
             }
             seen.insert(arn.clone());
-            all.push(Selected { selection: selection.clone(), arn, name, points });
+            let planned_vault = match (points.is_empty(), resources.iter().find(|r| r.arn == arn)) {
+                (true, Some(resource)) => planned_vault(shared, resource).await?,
+                _ => None,
+            };
+            let selection = selection.clone();
+            all.push(Selected { selection, arn, name, points, planned_vault });
         }
     }
     Ok(all)
+}
+
+/// The vault that the first plan that selects a resource puts its recovery points into.
+async fn planned_vault(shared: &Shared, resource: &Resource) -> Result<Option<String>> {
+    for plan in shared.catalog.all_active_plans().await? {
+        if plan.account != resource.account {
+            continue;
+        }
+        let selections =
+            shared.catalog.list_selections(&plan.account, &plan.id, Page::all()).await?;
+        if selections.items.iter().any(|s| s.matches(&resource.arn, &resource.tags)) {
+            return Ok(plan.rules.first().map(|rule| rule.target_vault.clone()));
+        }
+    }
+    Ok(None)
 }
 
 /// ARN and name of what a selection matches.

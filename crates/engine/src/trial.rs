@@ -9,6 +9,7 @@ use provault_domain::verdict::{
 };
 use provault_domain::{Probe, RecoveryPoint, Resource, ServiceSpec, StepRecord};
 use provault_driver::{CancelFlag, RestoreRequest, WorkContext};
+use provault_proof::probe::{only_out_of_time, ran_out_of_time};
 use provault_proof::{IsolationReport, IsolationRequest, Mutant, ProofError, TestArea};
 
 use crate::older_state;
@@ -19,7 +20,8 @@ use crate::shared::{Shared, blocking};
 /// A fresh copy for each of the negative controls that are only a score costs a restore each; of
 /// larger points they are left out, and the evidence says so.
 pub(crate) const LARGEST_SCORED_BYTES: u64 = 256 << 20;
-/// What a broken copy gets to answer: some times what the real one took, and at least this.
+/// What a broken copy gets to answer at first: some times what the real one took, and at least this. One
+/// that has not answered by then gets all the time that the real one had.
 const LEAST_PATIENCE_SECONDS: u64 = 5;
 
 /// Everything the questions need.
@@ -32,7 +34,7 @@ pub(crate) struct Trial {
 }
 
 /// What is asked of a copy in isolation.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Questions {
     /// The application, where there is one.
     pub(crate) service: Option<ServiceSpec>,
@@ -203,8 +205,10 @@ impl Trial {
         let detail = format!("{killed} of {tried} broken copies were noticed");
         let sound = findings.mutants.iter().all(|m| !m.required || m.killed == Some(true));
         controls.steps.push(self.shared.step_record("negative control", began, sound, detail));
-        // Only a complete proof that the probes can fail is worth remembering.
-        if sound {
+        // Only a complete proof that the probes can fail is worth remembering, and one that a slow
+        // host gave is none.
+        let slow = |m: &MutantResult| m.killed == Some(true) && ran_out_of_time(&m.detail);
+        if sound && !findings.mutants.iter().any(slow) {
             controls.cache = Some(self.remembered(real, findings));
         }
         Ok(controls)
@@ -266,7 +270,7 @@ impl Trial {
         let answers = if questions.probes.is_empty() {
             self.compare(&copy).await.map(|answer| vec![answer])
         } else {
-            self.ask(copy.clone(), questions).await.map(|report| report.probes)
+            self.ask_broken(&copy, questions).await
         };
         if !mutant.required() {
             self.discard(area, copy).await;
@@ -370,6 +374,21 @@ impl Trial {
             .await
             .map_err(|error| host("isolate", &error.to_string()))?
             .map_err(|error| failed("isolate", &error))
+    }
+
+    /// The answers of a broken copy. Silence counts only when it lasts as long as the real copy may have
+    /// taken: on a host that is busy for a moment any copy is slow.
+    pub(crate) async fn ask_broken(
+        &self,
+        copy: &Path,
+        questions: &Questions,
+    ) -> Result<Vec<ProbeResult>, Failure> {
+        let answers = self.ask(copy.to_owned(), questions).await?.probes;
+        let patient = Questions::of(&self.resource);
+        if *questions != patient && only_out_of_time(&answers) {
+            return Ok(self.ask(copy.to_owned(), &patient).await?.probes);
+        }
+        Ok(answers)
     }
 
     /// Chosen without looking at the probes: the token is random.

@@ -209,6 +209,7 @@ fn resource_alarm(n: &Notification, trouble: ResourceTrouble) -> String {
         }
         ResourceTrouble::NotGood => "has a newest recovery point that is not to be relied on.",
         ResourceTrouble::Damaged => "has a newest recovery point that is not whole.",
+        ResourceTrouble::ClockWrong => "was made or backed up at a time that is yet to come.",
     };
     with_reason(format!("Resource {} {what} {}", n.job_id, arns(n)).trim_end().to_owned(), n)
 }

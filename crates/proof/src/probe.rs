@@ -44,6 +44,23 @@ pub const CLOCK_TOLERANCE: SignedDuration = SignedDuration::from_mins(5);
 /// The longest a single attempt may take.
 const ATTEMPT: Duration = Duration::from_secs(10);
 
+/// How the detail of an answer begins that did not come in time.
+const OUT_OF_TIME: &str = "no good answer within ";
+/// The same of a command that had to be ended.
+const NOT_DONE: &str = "not done after ";
+
+/// Whether what was told of an answer, or of a broken copy, says that time ran out: a slow host looks
+/// the same as a broken application.
+pub fn ran_out_of_time(detail: &str) -> bool {
+    detail.contains(OUT_OF_TIME) || detail.contains(NOT_DONE)
+}
+
+/// Whether nothing speaks against a copy but that answers did not come in time.
+pub fn only_out_of_time(answers: &[ProbeResult]) -> bool {
+    let mut failed = answers.iter().filter(|answer| !answer.passed).peekable();
+    failed.peek().is_some() && failed.all(|answer| ran_out_of_time(&answer.detail))
+}
+
 /// An answer, of whatever kind.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Answer {
@@ -319,7 +336,7 @@ impl Asking<'_> {
                 let seconds = self.millis() / 1000;
                 let detail = match tried.outcome {
                     Outcome::NotYet if tried.http_status.is_none() => {
-                        format!("no good answer within {seconds} s: {}.", tried.detail)
+                        format!("{OUT_OF_TIME}{seconds} s: {}.", tried.detail)
                     }
                     _ => tried.detail,
                 };
@@ -392,7 +409,7 @@ impl Asking<'_> {
             End::NotStarted(why) => return told(format!("{why}."), output),
             End::Killed => {
                 let detail =
-                    format!("not done after {} s, so it was ended; {wrote}.", limit.as_secs());
+                    format!("{NOT_DONE}{} s, so it was ended; {wrote}.", limit.as_secs());
                 return told(detail, output);
             }
             End::Exited(exit) => match (exit.code, exit.signal) {
@@ -424,4 +441,47 @@ impl Asking<'_> {
 /// Bytes for people. JSON and catalogs take any text, so only what is none is changed.
 fn shown(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn silence_alone_is_told_from_an_answer() {
+        let answer = |passed, detail: &str| ProbeResult {
+            label: "GET /".to_owned(),
+            passed,
+            detail: detail.to_owned(),
+            http_status: None,
+            millis: 5000,
+            output: None,
+        };
+        let silent = answer(false, &format!("{OUT_OF_TIME}5 s: nothing listens on port 80."));
+        let wrong = answer(false, "HTTP 200: the body is not JSON");
+        let good = answer(true, "HTTP 200, 1 of 1 assertions");
+        assert!(only_out_of_time(&[silent.clone(), good.clone()]));
+        assert!(!only_out_of_time(&[silent.clone(), wrong]), "one answer was wrong");
+        assert!(!only_out_of_time(&[good]) && !only_out_of_time(&[]));
+        // As the result of a broken copy tells it.
+        assert!(ran_out_of_time(&format!("{}: {}", silent.label, silent.detail)));
+    }
+
+    #[test]
+    fn an_application_that_does_not_answer_runs_out_of_time() {
+        let now = Instant::now();
+        let mut asking = Asking {
+            since: now,
+            deadline: now,
+            overall: now,
+            settle: Duration::ZERO,
+            settled: None,
+            captured: Timestamp::UNIX_EPOCH.into(),
+            ended: &|_| None,
+            run: &|_, _| unreachable!("no command is asked"),
+        };
+        // Nobody may listen there: the port is reserved.
+        let probe = Probe::Http { port: 1, path: "/".to_owned(), assertions: Vec::new() };
+        assert!(only_out_of_time(&[asking.ask(&probe).unwrap_or_else(|_| panic!("no trouble"))]));
+    }
 }

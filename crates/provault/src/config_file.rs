@@ -10,8 +10,8 @@ use std::path::Path;
 use toml::{Table, Value};
 
 /// Keys that would be of no use in the file, or mean something else there.
-pub(crate) const FOREIGN: [&str; 7] =
-    ["config", "help", "version", "json", "profile", "endpoint", "ca-bundle"];
+pub(crate) const FOREIGN: [&str; 8] =
+    ["config", "help", "version", "json", "profile", "endpoint", "ca-bundle", "trust-the-clock"];
 
 /// The arguments that a file stands for, without those of options that `given` has: an option that may
 /// be repeated is replaced by the command line, not added to.

@@ -48,6 +48,8 @@ pub struct InstanceOptions {
     pub catalog: Option<String>,
     /// See `serve --allow-command-subscriptions`.
     pub command_subscriptions: bool,
+    /// See `serve --trust-the-clock`.
+    pub trust_the_clock: bool,
     /// What HTTPS is spoken with; without it plain HTTP.
     pub tls: Option<TlsOptions>,
 }
@@ -116,6 +118,10 @@ impl Instance {
         sites.insert(0, home);
         let mut running = Vec::new();
         for site in &sites {
+            if options.trust_the_clock {
+                let trusted = site.engine.trust_the_clock().await;
+                trusted.map_err(|error| StartError::new("the clock", error))?;
+            }
             running.push(site.start().await?);
         }
         let file = ServerFile {

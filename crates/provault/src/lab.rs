@@ -86,6 +86,7 @@ fn play(args: &LabArgs, global: &GlobalOptions, directory: &Path) -> Result<Exit
             catalog: None,
             tls: None,
             command_subscriptions: false,
+            trust_the_clock: false,
         };
         runtime.block_on(Instance::start(options)).map_err(|error| error.to_string())
     })?;

@@ -89,6 +89,10 @@ pub struct ServeArgs {
     /// access key
     #[arg(long)]
     pub(crate) allow_command_subscriptions: bool,
+    /// The time of day is right, though it leapt or the server was off for long: what retention ends may
+    /// expire at once instead of after a steady day. For one start; not a setting of the file
+    #[arg(long)]
+    pub(crate) trust_the_clock: bool,
 }
 
 impl ServeArgs {
@@ -144,6 +148,7 @@ async fn serve(settings: ServeSettings) -> ExitCode {
         catalog: settings.catalog.clone(),
         tls: settings.tls.clone(),
         command_subscriptions: args.allow_command_subscriptions,
+        trust_the_clock: args.trust_the_clock,
     };
     let mut instance = match Instance::start(options).await {
         Ok(instance) => instance,

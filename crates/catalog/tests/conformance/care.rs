@@ -81,8 +81,12 @@ pub async fn an_imported_point_is_entered_once_and_its_condition_is_kept(world: 
     assert!(entered.point && entered.resource);
     let again = catalog.enter_imported(&point, &Tags::new(), Some(&new)).await.unwrap();
     assert!(!again.point && !again.resource);
-    let condition =
-        PointCondition { trouble: PointTrouble::Missing, since: at(4), message: "gone".to_owned() };
+    let condition = PointCondition {
+        trouble: PointTrouble::Missing,
+        since: at(4),
+        message: "gone".to_owned(),
+        restore_test_id: None,
+    };
     let arn = point.arn.clone();
     let conditions = [(arn.clone(), Some(condition.clone())), (resource_arn(9), None)];
     catalog.set_point_conditions(&vault, &conditions, None, at(4)).await.unwrap();

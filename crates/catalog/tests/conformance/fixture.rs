@@ -152,6 +152,7 @@ pub fn plan(n: u32, version: &str) -> BackupPlan {
             completion_window_minutes: 10_080,
             lifecycle: Lifecycle::default(),
             recovery_point_tags: Tags::new(),
+            since: None,
         }],
         creator_request_id: None,
         created_at: at(i64::from(n)),

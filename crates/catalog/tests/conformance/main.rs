@@ -18,6 +18,7 @@ mod restore_testing;
 mod retention;
 mod sqlite;
 mod steps;
+mod time;
 
 use fixture::World;
 use provault_testkit::PostgresServer;
@@ -98,6 +99,13 @@ bodies! {
     retention::a_point_that_is_read_is_left_alone,
     retention::the_oldest_beyond_a_number_go,
     retention::a_shrunk_point_is_marked_told_and_accepted,
+    retention::a_point_from_the_future_is_not_the_newest,
+    retention::settings_that_are_changed_at_once_are_both_kept,
+    retention::a_point_is_read_or_deleted,
+    time::a_job_that_is_put_off_waits_and_frees_its_resource,
+    time::an_alarm_that_nobody_heard_is_told_when_somebody_is_there,
+    time::verdicts_and_backups_are_found_by_their_end,
+    time::a_delivery_is_not_held_by_a_clock_that_was_ahead,
     races::expiries_and_deletions_at_once_leave_what_should_stay,
     restore_testing::restore_testing_plans_are_named_once,
     restore_testing::restore_testing_selections_belong_to_a_plan,

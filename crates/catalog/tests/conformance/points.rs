@@ -76,7 +76,7 @@ pub async fn points_are_found_and_removed(w: &World) {
     assert_eq!(c.recovery_point(&account(), &p(2)).await.unwrap(), Some(planned));
     assert_eq!(c.recovery_point(&other_account(), &p(2)).await.unwrap(), None);
     assert_eq!(c.tags(&p(2)).await.unwrap(), tags(&[("a", "1")]));
-    let newest = c.newest_recovery_point(&account(), &resource_arn(1)).await.unwrap();
+    let newest = c.newest_recovery_point(&account(), &resource_arn(1), at(100_000)).await.unwrap();
     assert_eq!(newest, Some(late), "newest is the newest data, not the newest job");
 
     let day = 86_400;
@@ -89,7 +89,10 @@ pub async fn points_are_found_and_removed(w: &World) {
     let deleting = RecoveryPointStatus::Deleting;
     c.set_point_status(&p(2), deleting, Some("by hand".to_owned())).await.unwrap();
     assert_eq!(found(c, with(|f| f.restorable_only = true)).await, [p(3), p(1)]);
-    assert_eq!(c.newest_recovery_point(&account(), &resource_arn(2)).await.unwrap(), None);
+    assert_eq!(
+        c.newest_recovery_point(&account(), &resource_arn(2), at(100_000)).await.unwrap(),
+        None
+    );
     let doomed = c.points_with_status(deleting).await.unwrap();
     assert_eq!(doomed.len(), 1);
     assert_eq!(doomed[0].status_message.as_deref(), Some("by hand"));

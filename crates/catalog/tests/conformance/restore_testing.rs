@@ -30,6 +30,7 @@ fn testing_plan(n: u32, name: &str) -> RestoreTestingPlan {
         creator_request_id: Some(format!("request-{n}")),
         created_at: at(i64::from(n)),
         updated_at: None,
+        scheduled_since: None,
         last_execution_at: None,
     }
 }
@@ -60,6 +61,7 @@ fn planned(n: u32, plan: &RestoreTestingPlan) -> RestoreTest {
             start_by: at(1000),
             role_arn: role().arn,
             metadata_overrides: std::collections::BTreeMap::new(),
+            missed: None,
         }),
         ..restore_test(n)
     }

@@ -1,12 +1,13 @@
 //! Retention: what goes, what stays, what is marked.
 
-use provault_catalog::{Catalog, Expired, Page, PointFilter};
+use provault_catalog::{Catalog, CatalogError, Expired, Page, PointFilter};
 use provault_domain::{
     Arn, Lifecycle, Payload, RecoveryPoint, RecoveryPointStatus, RestoreJob, RestoreJobEvent,
     RetentionSettings, Tags,
 };
 
 use crate::fixture::*;
+use crate::nouns::refused;
 use crate::points::{commit, make};
 
 const DAY: i64 = 86_400;
@@ -37,7 +38,7 @@ pub async fn the_last_good_point_stays_until_there_is_a_newer_one(w: &World) {
     assert!(kept.shown_message().unwrap().contains("last good recovery point"));
     assert_eq!(expire(c, DAY + 40).await, Expired::default(), "it is told once");
     assert_eq!(now(c, 2).await, kept);
-    let newest = c.newest_recovery_point(&account(), &resource_arn(1)).await.unwrap();
+    let newest = c.newest_recovery_point(&account(), &resource_arn(1), at(DAY + 40)).await.unwrap();
     assert_eq!(newest, Some(kept.clone()), "it can be restored and tested");
     let usable = PointFilter { restorable_only: true, ..PointFilter::default() };
     let listed = c.list_recovery_points(&usable, Page::all()).await.unwrap().items;
@@ -89,7 +90,7 @@ pub async fn the_oldest_beyond_a_number_go(w: &World) {
     }
     assert!(c.resources_with_due_points(at(9)).await.unwrap().is_empty());
     let two = RetentionSettings { keep_at_most: Some(2), ..RetentionSettings::default() };
-    let changed = c.set_retention(&resource_arn(1), two).await.unwrap();
+    let changed = c.set_retention(&resource_arn(1), |_| Ok(two)).await.unwrap().unwrap();
     assert_eq!(c.resource(&resource_arn(1)).await.unwrap(), Some(changed));
     let due = c.resources_with_due_points(at(9)).await.unwrap();
     assert_eq!(due, [(account(), resource_arn(1))]);
@@ -147,10 +148,69 @@ pub async fn a_shrunk_point_is_marked_told_and_accepted(w: &World) {
         assert_eq!(now(c, n).await.is_good(), good, "{n}: what came before it is not accepted");
     }
     assert_eq!(arns(&expire(c, 3 * DAY + 2).await.going), [point_arn(2)]);
-    // Without the alarm no mark is left but the accepted one.
+    // To switch the alarm off accepts nothing that it has marked.
+    let before = now(c, 5).await;
+    assert!(before.is_shrunk());
     c.insert_resource(&resource(1, "r1"), "/srv/r1").await.unwrap();
     let off = RetentionSettings { shrink_alarm_percent: None, ..RetentionSettings::default() };
-    c.set_retention(&resource_arn(1), off).await.unwrap();
-    assert_eq!(now(c, 5).await.shrunk, None);
+    c.set_retention(&resource_arn(1), |_| Ok(off)).await.unwrap().unwrap();
+    assert_eq!(now(c, 5).await, before);
     assert_eq!(now(c, 6).await, accepted);
+}
+
+pub async fn a_point_from_the_future_is_not_the_newest(w: &World) {
+    let c = &w.catalog;
+    with_vault(c).await;
+    make(c, 1, 1, at(10)).await;
+    make(c, 2, 1, at(1000)).await;
+    let newest = |now| async move {
+        let newest = c.newest_recovery_point(&account(), &resource_arn(1), at(now)).await.unwrap();
+        newest.map(|point| point.arn)
+    };
+    let future = |now| async move {
+        let future = c.future_recovery_point(&account(), &resource_arn(1), at(now)).await.unwrap();
+        future.map(|point| point.arn)
+    };
+    assert_eq!((newest(20).await, future(20).await), (Some(point_arn(1)), Some(point_arn(2))));
+    assert_eq!((newest(940).await, future(940).await), (Some(point_arn(2)), None), "a minute off");
+    assert_eq!(newest(-99).await, Some(point_arn(2)), "there is no other");
+    // It takes nobody's place, and nobody its.
+    make(c, 3, 1, at(DAY * 400)).await;
+    let expired = expire(c, DAY + 1001).await;
+    assert_eq!(arns(&expired.going), [point_arn(1)]);
+    assert_eq!(expired.held.map(|point| point.arn), Some(point_arn(2)));
+}
+
+pub async fn settings_that_are_changed_at_once_are_both_kept(w: &World) {
+    let c = &w.catalog;
+    with_vault(c).await;
+    c.insert_resource(&resource(1, "r1"), "/srv/r1").await.unwrap();
+    for _ in 0..8 {
+        let keep = |settings| Ok(RetentionSettings { keep_at_most: Some(7), ..settings });
+        let alarm = |settings| Ok(RetentionSettings { shrink_alarm_percent: Some(9), ..settings });
+        let (arn, default) = (resource_arn(1), RetentionSettings::default());
+        c.set_retention(&arn, |_| Ok(default)).await.unwrap().unwrap();
+        let (one, two) = tokio::join!(c.set_retention(&arn, keep), c.set_retention(&arn, alarm));
+        one.unwrap().unwrap();
+        two.unwrap().unwrap();
+        let now = c.resource(&arn).await.unwrap().unwrap().retention;
+        let both = RetentionSettings { keep_at_most: Some(7), shrink_alarm_percent: Some(9) };
+        assert_eq!(now, both);
+    }
+    let refused = |_| Err(provault_domain::Invalid::new("KeepAtMost", "no."));
+    c.set_retention(&resource_arn(1), refused).await.unwrap().unwrap_err();
+}
+
+pub async fn a_point_is_read_or_deleted(w: &World) {
+    let c = &w.catalog;
+    with_vault(c).await;
+    make(c, 1, 1, at(10)).await;
+    c.insert_job(&restore_job(50, None)).await.unwrap();
+    refused!(c.begin_deletion(&account(), &point_arn(1)), CatalogError::NotEmpty { .. });
+    assert_eq!(now(c, 1).await.status, RecoveryPointStatus::Completed);
+    let failed = RestoreJobEvent::Failed { message: "over".to_owned() };
+    c.step_job::<RestoreJob>(&account(), &uuid(50), None, failed, at(20), vec![]).await.unwrap();
+    c.begin_deletion(&account(), &point_arn(1)).await.unwrap();
+    refused!(c.insert_job(&restore_job(51, None)), CatalogError::Conflict { .. });
+    refused!(c.begin_deletion(&account(), &point_arn(9)), CatalogError::NotFound { .. });
 }

@@ -171,7 +171,10 @@ async fn a_source_that_was_emptied_takes_no_good_point_with_it() {
     assert_eq!(told.len(), 1);
     assert_eq!(told[0].notification.event, NotificationEvent::RecoveryPointShrunk);
     let newest = world.engine.catalog();
-    let newest = newest.newest_recovery_point(&world.account, &world.resource.arn).await.unwrap();
+    let newest = newest
+        .newest_recovery_point(&world.account, &world.resource.arn, world.clock.now())
+        .await
+        .unwrap();
     assert_eq!(newest.unwrap().arn, shrunk.arn, "it is a recovery point like any other");
 
     world.clock.advance(SignedDuration::from_hours(48));
@@ -179,4 +182,51 @@ async fn a_source_that_was_emptied_takes_no_good_point_with_it() {
     assert!(is_gone(&world, &shrunk).await);
     assert!(world.point_now(&good.arn).await.is_good());
     running.stop("test over").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_clock_that_is_wrong_after_a_restart_expires_nothing() {
+    let world = World::new("2026-03-01T12:00:00Z").await;
+    let running = world.start().await;
+    let old = world.point_of(&world.back_up().await).await;
+    world.clock.advance(SignedDuration::from_mins(10));
+    world.back_up().await;
+    world.engine.look_at_the_time().await.unwrap();
+    running.stop("the machine is started with a wrong clock").await;
+    world.clock.advance(SignedDuration::from_hours(30 * 24));
+    let world = world.restarted().await;
+    let look = async || world.engine.look_at_the_time().await.unwrap();
+    look().await;
+    assert!(!is_gone(&world, &old).await);
+    let clock = async || {
+        let findings = world.engine.doctor(&world.account).await.unwrap();
+        findings.into_iter().find(|finding| finding.check == "clock").unwrap()
+    };
+    let finding = clock().await;
+    assert_eq!(finding.level, provault_engine::Level::Warning);
+    assert!(finding.detail.contains("--trust-the-clock"), "{finding:?}");
+    world.clock.advance(SignedDuration::from_hours(23));
+    look().await;
+    assert!(!is_gone(&world, &old).await);
+    // Somebody has looked at it.
+    world.engine.trust_the_clock().await.unwrap();
+    look().await;
+    assert!(is_gone(&world, &old).await);
+    assert_eq!(clock().await.level, provault_engine::Level::Fine);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_machine_that_was_off_for_a_week_expires_after_a_day() {
+    let world = World::new("2026-03-01T12:00:00Z").await;
+    let running = world.start().await;
+    let (old, _) = two_overdue(&world).await;
+    running.stop("switched off").await;
+    world.clock.advance(SignedDuration::from_hours(7 * 24));
+    let world = world.restarted().await;
+    for hours in [0, 23, 1] {
+        assert!(!is_gone(&world, &old).await);
+        world.clock.advance(SignedDuration::from_hours(hours));
+        world.engine.look_at_the_time().await.unwrap();
+    }
+    assert!(is_gone(&world, &old).await);
 }

@@ -21,3 +21,4 @@ mod support;
 mod testing_plans;
 mod tests_of_restores;
 mod verification;
+mod windows;

@@ -6,7 +6,7 @@ use provault_engine::Clock;
 
 use crate::support::World;
 
-async fn plan(world: &World, rules: &[(&str, &str, i64)]) -> BackupPlan {
+pub async fn plan(world: &World, rules: &[(&str, &str, i64)]) -> BackupPlan {
     plan_in("Etc/UTC", world, rules).await
 }
 
@@ -29,6 +29,7 @@ async fn plan_in(zone: &str, world: &World, rules: &[(&str, &str, i64)]) -> Back
                 completion_window_minutes: 180,
                 lifecycle: Lifecycle { delete_after_days: Some(*days), ..Lifecycle::default() },
                 recovery_point_tags: Tags::new(),
+                since: None,
             })
             .collect(),
         creator_request_id: None,
@@ -325,4 +326,17 @@ async fn two_servers_on_one_catalog_make_each_job_once() {
     }
     assert_eq!(due(&world).await, hours("2026-03-01T01:00:00Z", "2026-03-03T00:00:00Z"));
     other.catalog().close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_clock_that_is_set_back_by_less_than_an_hour_repeats_nothing() {
+    let world = World::new("2026-03-01T04:30:00Z").await;
+    plan(&world, &[("hourly", "cron(0 * ? * * *)", 7)]).await;
+    for minutes in [35, -34, 20, 20, -50, 30, 30, 30] {
+        world.clock.advance(SignedDuration::from_mins(minutes));
+        world.engine.look_at_the_time().await.unwrap();
+    }
+    assert_eq!(due(&world).await, ["2026-03-01T05:00:00Z"]);
+    pass(&world, 10, "2026-03-01T07:00:00Z").await;
+    assert_eq!(due(&world).await, hours("2026-03-01T05:00:00Z", "2026-03-01T07:00:00Z"));
 }

@@ -46,6 +46,7 @@ async fn plan(world: &World, name: &str, schedule: &str, kept_days: i64) {
             completion_window_minutes: 180,
             lifecycle,
             recovery_point_tags: Tags::new(),
+            since: None,
         }],
         creator_request_id: None,
         created_at: world.clock.now(),

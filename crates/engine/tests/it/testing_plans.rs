@@ -32,6 +32,7 @@ fn plan(world: &World, change: impl FnOnce(&mut RestoreTestingPlan)) -> RestoreT
         creator_request_id: None,
         created_at: world.clock.now(),
         updated_at: None,
+        scheduled_since: None,
         last_execution_at: None,
     };
     change(&mut plan);
@@ -147,23 +148,28 @@ async fn what_could_not_start_in_time_is_a_row_evidence_and_a_notification() {
     catalog.set_vault_notifications(&world.account, "lab", Some(setting)).await.unwrap();
     let plan = plan(&world, |_| {});
     enter(&world, &plan, &selection(&world, &plan)).await;
-    // Off for nine days, back two hours after the last occurrence: every window has closed, and
-    // only the newest seven are told of.
+    // Off for nine days, back two hours after the last occurrence: every window has closed. The newest
+    // seven are told of each by itself, those before them by one test.
     world.clock.advance(SignedDuration::from_hours(8 * 24 + 3));
     let running = world.start().await;
-    let tests = ended(&world, 7).await;
-    for test in &tests {
+    let tests = ended(&world, 8).await;
+    let missed = tests[0].reason.as_deref().unwrap();
+    for part in ["2 occurrences", "daily", "2026-03-01T05:00:00Z", "2026-03-02T05:00:00Z"] {
+        assert!(missed.contains(part), "{missed}");
+    }
+    for (place, test) in tests.iter().enumerate() {
         assert_eq!(test.verdict, Some(Verdict::Inconclusive), "{:?}", test.reason);
         let reason = test.reason.as_deref().unwrap();
-        assert!(reason.contains("start window of restore testing plan daily"), "{reason}");
+        let late = reason.contains("start window of restore testing plan daily");
+        assert!(late || place == 0, "{reason}");
         assert_eq!(test.restore_job_id, None, "nothing was restored");
         let told =
             world.engine.catalog().list_deliveries(&world.account, Some(&test.id), None).await;
         assert_eq!(told.unwrap().len(), 1);
     }
-    assert_eq!(tests[6].created_at, "2026-03-09T05:00:00Z".parse().unwrap());
+    assert_eq!(tests[7].created_at, "2026-03-09T05:00:00Z".parse().unwrap());
     let evidence = world.engine.catalog().list_evidence(&world.account).await.unwrap();
-    assert_eq!(evidence.len(), 7);
+    assert_eq!(evidence.len(), 8);
     running.stop("test over").await;
 }
 
@@ -272,4 +278,21 @@ async fn a_clock_that_was_ahead_does_not_stop_the_plan() {
     let tests = world.jobs::<RestoreTest>().await;
     assert_eq!(tests.len(), before + 1, "today's occurrence comes due today, not in thirty hours");
     running.stop("test over").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_due_under_the_old_schedule_is_not_lost_with_it() {
+    let (world, _) = backed_up(World::new(START).await).await;
+    let old = plan(&world, |_| {});
+    enter(&world, &old, &selection(&world, &old)).await;
+    world.clock.advance(SignedDuration::from_mins(61));
+    // As the use case does it: no scheduler has looked since five o'clock.
+    let (now, catalog) = (world.clock.now(), world.engine.catalog());
+    let mut new = old.clone();
+    new.schedule = cron::CronExpression::parse("cron(0 9 ? * * *)").unwrap();
+    world.engine.settle_restore_testing(&old, now).await.unwrap();
+    catalog.update_restore_testing_plan(&old, &new, now).await.unwrap();
+    let tests = world.jobs::<RestoreTest>().await;
+    assert_eq!(tests.len(), 1);
+    assert_eq!(tests[0].created_at, "2026-03-01T05:00:00Z".parse().unwrap());
 }

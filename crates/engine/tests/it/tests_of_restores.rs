@@ -59,7 +59,7 @@ async fn a_whole_point_passes_and_leaves_nothing_but_evidence() {
 async fn a_flipped_byte_in_the_vault_fails_the_test() {
     let world = World::new(START).await;
     let running = world.start().await;
-    world.back_up().await;
+    let job = world.back_up().await;
     let mut packs = Vec::new();
     let data = world.directory.path().join(&world.vault.location).join("data");
     for shard in std::fs::read_dir(data).unwrap() {
@@ -77,6 +77,15 @@ async fn a_flipped_byte_in_the_vault_fails_the_test() {
     assert_eq!(test.verdict, Some(Verdict::Failed), "{:?}", test.reason);
     assert!(test.reason.unwrap().contains("damaged"));
     assert_eq!(copies(&world), 0);
+    // Retention knows of it: an older point that is whole would stay for it.
+    let point = world.point_of(&job).await;
+    assert_eq!(point.worth(), retention::Worth::Damaged);
+    let condition = point.condition.unwrap();
+    assert_eq!(condition.restore_test_id.as_ref(), Some(&test.id));
+    assert!(condition.message.contains("a restore test could not read it"), "{condition:?}");
+    // One that cannot be read again says what is wrong, not that it is known.
+    let again = test_now(&world).await;
+    assert!(again.reason.unwrap().starts_with("restore: "));
     running.stop("test over").await;
 }
 

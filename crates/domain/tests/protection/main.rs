@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used)] // In a test's helper, too, a panic is the report.
 
+mod owed;
+
 use std::collections::BTreeMap;
 
 use jiff::{SignedDuration, Timestamp};
@@ -106,6 +108,7 @@ fn daily() -> BackupPlan {
             completion_window_minutes: 10_080,
             lifecycle: Lifecycle::default(),
             recovery_point_tags: Tags::new(),
+            since: None,
         }],
         creator_request_id: None,
         created_at: at("2026-01-01T00:00:00Z"),
@@ -134,8 +137,12 @@ const NOTHING: Observed<'_> = Observed {
     selected: false,
     due: None,
     newest: None,
+    future: None,
     backing_up_since: None,
     testing: false,
+    last_test: None,
+    untested_since: None,
+    test_due: None,
     exemption: None,
 };
 
@@ -146,7 +153,7 @@ fn kinds(answer: &Assessment) -> Vec<ResourceTrouble> {
 fn due_at(now: &str) -> Option<Timestamp> {
     let plan = daily();
     let plans = [(plan.clone(), vec![all_of(&plan)])];
-    let (selected, due) = newest_due(&resource(), &plans, at(now)).unwrap();
+    let (selected, due) = newest_due(&resource(), None, &plans, at(now)).unwrap();
     assert!(selected);
     due.map(|due| due.at)
 }
@@ -161,12 +168,12 @@ fn a_backup_is_owed_when_its_start_window_has_closed() {
     let mut plan = daily();
     plan.rules[0].schedule = "cron(0 5 1 1 ? *)".parse().unwrap();
     let plans = [(plan.clone(), vec![all_of(&plan)])];
-    let (_, due) = newest_due(&resource(), &plans, at("2029-12-31T00:00:00Z")).unwrap();
+    let (_, due) = newest_due(&resource(), None, &plans, at("2029-12-31T00:00:00Z")).unwrap();
     assert_eq!(due.unwrap().at, at("2029-01-01T05:00:00Z"));
     let mut seldom = plan.clone();
     seldom.rules[0].schedule = "cron(0 5 29 2 ? *)".parse().unwrap();
     let plans = [(seldom.clone(), vec![all_of(&seldom)])];
-    let (_, due) = newest_due(&resource(), &plans, at("2031-12-31T00:00:00Z")).unwrap();
+    let (_, due) = newest_due(&resource(), None, &plans, at("2031-12-31T00:00:00Z")).unwrap();
     assert_eq!(due.unwrap().at, at("2028-02-29T05:00:00Z"));
 }
 
@@ -175,7 +182,7 @@ fn what_was_due_before_anybody_asked_for_it_is_no_debt() {
     let now = at("2026-02-01T20:00:00Z");
     let plan = daily();
     let ask = |plan: &BackupPlan, selection: BackupSelection, resource: &Resource| {
-        newest_due(resource, &[(plan.clone(), vec![selection])], now).unwrap().1
+        newest_due(resource, None, &[(plan.clone(), vec![selection])], now).unwrap().1
     };
     let late = at("2026-02-01T06:00:00Z");
     let newer = BackupPlan { created_at: late, ..plan.clone() };
@@ -190,7 +197,7 @@ fn what_was_due_before_anybody_asked_for_it_is_no_debt() {
         resources: vec!["arn:aws:elasticfilesystem:us-east-1:1:file-system/fs-x".to_owned()],
         ..all_of(&plan)
     };
-    let (selected, due) = newest_due(&resource(), &[(plan, vec![others])], now).unwrap();
+    let (selected, due) = newest_due(&resource(), None, &[(plan, vec![others])], now).unwrap();
     assert_eq!((selected, due), (false, None));
 }
 
@@ -201,7 +208,7 @@ fn the_newest_of_several_plans_counts() {
     other.rules[0].schedule = "cron(0 * ? * * *)".parse().unwrap();
     other.rules[0].start_window_minutes = 60;
     let plans = [(one.clone(), vec![all_of(&one)]), (other.clone(), vec![all_of(&other)])];
-    let (_, due) = newest_due(&resource(), &plans, at("2026-01-05T14:30:00Z")).unwrap();
+    let (_, due) = newest_due(&resource(), None, &plans, at("2026-01-05T14:30:00Z")).unwrap();
     let wanted =
         Due { at: at("2026-01-05T13:00:00Z"), plan: "hourly".to_owned(), rule: "daily".to_owned() };
     assert_eq!(due, Some(wanted));
@@ -320,6 +327,7 @@ fn a_newest_point_that_is_damaged_is_trouble() {
         trouble: PointTrouble::Missing,
         since: now,
         message: "its snapshot is gone.".to_owned(),
+        restore_test_id: None,
     };
     let newest = RecoveryPoint { condition: Some(condition), ..point(now - hours(1)) };
     let observed = Observed { selected: true, newest: Some(&newest), ..NOTHING };
