@@ -20,8 +20,8 @@ use crate::output::{View, dash, epoch};
 const POLICIES: &str = "\
 Managed policies:
   Administrator  everything in the account
-  Operator       backs up, restores, tests, looks after vaults; deletes no backup, reads no password,
-                 decides over no user, role or key
+  Operator       backs up, restores, tests, looks after vaults; deletes no backup, changes no
+                 retention, reads no password, decides over no user, role or key
   Auditor        sees everything but secrets, changes nothing
   RestoreOnly    finds recovery points, restores and tests them, nothing else";
 
