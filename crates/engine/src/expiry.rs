@@ -29,6 +29,11 @@ const JUMP: SignedDuration = SignedDuration::from_hours(1);
 /// How long the clock has to run steadily before a jump is believed.
 const STEADY: Duration = Duration::from_hours(24);
 
+/// How long a notification is kept after its event when nobody will ask for it: 90 days.
+const DELIVERIES_KEPT: SignedDuration = SignedDuration::from_hours(90 * 24);
+/// Rows that one transaction removes.
+const AT_ONCE: u32 = 500;
+
 /// Watches the time of day against the monotonic clock: a clock that jumps ahead for a moment
 /// would end the retention of everything at once. A jump across a restart cannot be seen.
 #[derive(Debug, Default)]
@@ -67,6 +72,14 @@ pub(crate) async fn tick(shared: &Arc<Shared>) -> Result<()> {
             tracing::error!(%resource, %error, "retention was not carried out; it is tried again");
         }
     }
+    drop_old_deliveries(shared).await
+}
+
+/// Removes what tells of deliveries that are long over: the outbox would grow for ever.
+async fn drop_old_deliveries(shared: &Arc<Shared>) -> Result<()> {
+    let Ok(before) = shared.now().checked_sub(DELIVERIES_KEPT) else { return Ok(()) };
+    // In pieces: a transaction holds up all that is written.
+    while shared.catalog.drop_old_deliveries(before, AT_ONCE).await? == u64::from(AT_ONCE) {}
     Ok(())
 }
 

@@ -1,12 +1,14 @@
 //! One request, from head to answer.
 
 use std::future::Future;
+use std::sync::Arc;
+use std::time::Instant;
 
 use axum::extract::Request;
 use axum::response::Response;
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Method, header};
-use provault_app::{App, Caller};
+use provault_app::Caller;
 use provault_iam::{AuthError, SignedRequest, normalize_path, verify};
 use provault_wire::{RouteError, ServiceError, errors, match_route};
 use tracing::Instrument;
@@ -14,10 +16,13 @@ use tracing::field::Empty;
 
 use crate::answer::{Answer, refusal, response};
 use crate::serve::Shared;
-use crate::{body, dispatch, metrics, provault};
+use crate::strangers::Stranger;
+use crate::{body, dispatch, metrics, provault, refusals};
 
 /// What may be asked without a signature.
 const HEALTH: &str = "/provault/v1/health";
+/// The same, and says whether the server can work.
+const READY: &str = "/provault/v1/ready";
 /// What is asked with a token of its own, because no collector signs.
 const METRICS: &str = "/provault/v1/metrics";
 
@@ -84,12 +89,15 @@ async fn answer(
     if parts.method == Method::GET && parts.uri.path() == HEALTH {
         return Answer::json(&serde_json::json!({ "Status": "ok" }));
     }
+    if parts.method == Method::GET && parts.uri.path() == READY {
+        return shared.readiness.answer(&shared.app).await;
+    }
     let options = &shared.options;
     if parts.uri.path() == METRICS {
-        return metrics::answer(&shared.app, options.metrics_token.as_deref(), &parts).await;
+        return metrics::answer(&shared.app, options, &parts).await;
     }
     let body = body::read(body, options.max_body_bytes, options.body_timeout).await?;
-    let caller = authenticate(&shared.app, &parts, &body)?;
+    let caller = authenticate(shared, &parts, &body)?;
     let raw_path = parts.uri.path();
     let raw_query = parts.uri.query().unwrap_or_default();
     // The signature covers the normal form of the path. What is routed must be what was signed.
@@ -103,7 +111,8 @@ async fn answer(
     if let Some(path) = raw_path.strip_prefix(provault_wire::provault::PREFIX)
         && (path.is_empty() || path.starts_with('/'))
     {
-        return provault::answer(&shared.app, &caller, method, path, raw_query, &body).await;
+        let asked = provault::Asked { method, path, raw_query, body: &body };
+        return provault::answer(&shared.app, options.tls.as_ref(), &caller, asked).await;
     }
     let route = match_route(method, raw_path, raw_query).map_err(|error| {
         if let RouteError::WrongMethod { allowed, .. } = &error
@@ -119,7 +128,8 @@ async fn answer(
 }
 
 /// Who signed the request.
-fn authenticate(app: &App, parts: &Parts, body: &[u8]) -> Result<Caller, ServiceError> {
+fn authenticate(shared: &Shared, parts: &Parts, body: &[u8]) -> Result<Caller, ServiceError> {
+    let app = &shared.app;
     let signed = SignedRequest {
         method: &parts.method,
         raw_path: parts.uri.path(),
@@ -127,7 +137,24 @@ fn authenticate(app: &App, parts: &Parts, body: &[u8]) -> Result<Caller, Service
         headers: &parts.headers,
         body,
     };
-    let verified = verify(&signed, |id| app.access_key(id), app.now()).map_err(|e| denied(&e))?;
+    let stranger = parts.extensions.get::<Arc<Stranger>>();
+    let verified = verify(&signed, |id| app.access_key(id), app.now()).map_err(|error| {
+        let key_id = refusals::key_id(parts);
+        if let Some(since) = shared.refusals.note(&key_id, Instant::now()) {
+            tracing::warn!(
+                key_id,
+                from = stranger.map(|stranger| stranger.address().to_string()),
+                %error,
+                refused_since_last_told = since,
+                "a request was refused: its signature is not good"
+            );
+        }
+        denied(&error)
+    })?;
+    if let Some(stranger) = stranger {
+        stranger.is_known();
+    }
+    app.access_key_was_used(&verified.access_key_id);
     if verified.region != app.region().as_str() {
         return Err(ServiceError::named(
             "InvalidSignatureException",
@@ -141,7 +168,8 @@ fn authenticate(app: &App, parts: &Parts, body: &[u8]) -> Result<Caller, Service
             ),
         ));
     }
-    Caller::new(verified.principal).map_err(refusal)
+    let caller = Caller::new(verified.principal).map_err(refusal)?;
+    Ok(caller.with_key(verified.access_key_id))
 }
 
 fn denied(error: &AuthError) -> ServiceError {
