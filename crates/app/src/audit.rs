@@ -3,13 +3,13 @@
 use std::future::Future;
 
 use jiff::Timestamp;
-use provault_catalog::AuditRecord;
+use provault_catalog::{AuditRecord, Outcome};
 
 use crate::{App, AppError, Caller, ErrorKind, Result};
 
 impl App {
-    /// Runs a change and records it when it was made or denied. What was refused for another
-    /// reason changed nothing and leaves no record.
+    /// Runs a change and records it: made, in the transaction of its first write, or denied. What was
+    /// refused for another reason changed nothing and leaves no record.
     pub(crate) async fn audited<T>(
         &self,
         caller: &Caller,
@@ -20,18 +20,26 @@ impl App {
     where
         T: Send,
     {
-        let result = work.await;
-        let outcome = match &result {
-            Ok(_) => "done",
-            Err(error) if error.kind == ErrorKind::AccessDenied => error.kind.name(),
-            Err(_) => return result,
+        let resource = resource.as_ref();
+        let record = self.audit_record(caller, action, resource, "done");
+        let outcome = |result: &Result<T>| match result {
+            Ok(_) => Outcome::Made("done"),
+            Err(error) if error.kind.status() == 500 => Outcome::Broke(error.kind.name()),
+            Err(_) => Outcome::Refused,
         };
-        if let Err(error) = self.record(caller, action, resource.as_ref(), outcome).await {
+        let (result, mut recorded) = self.catalog().recording(record.clone(), work, outcome).await;
+        if let Err(error) = &result
+            && error.kind == ErrorKind::AccessDenied
+        {
+            let denial = AuditRecord { outcome: error.kind.name().to_owned(), ..record };
+            recorded = recorded.and(self.catalog().audit_denial(&denial).await);
+        }
+        if let Err(error) = recorded {
             // The change is made and cannot be taken back for want of a record; saying that it
             // failed would be untrue.
             tracing::error!(
-                %error, action, resource = resource.as_ref(), outcome,
-                "a change could not be recorded in the audit trail"
+                %error, action, resource,
+                "what came of a change could not be recorded in the audit trail"
             );
         }
         result
@@ -59,14 +67,30 @@ impl App {
         resource: &str,
         outcome: &str,
     ) -> Result<()> {
-        let record = AuditRecord {
+        let record = self.audit_record(caller, action, resource, outcome);
+        if outcome == ErrorKind::AccessDenied.name() {
+            return Ok(self.catalog().audit_denial(&record).await?);
+        }
+        Ok(self.catalog().audit(&record).await?)
+    }
+
+    fn audit_record(
+        &self,
+        caller: &Caller,
+        action: &str,
+        resource: &str,
+        outcome: &str,
+    ) -> AuditRecord {
+        AuditRecord {
             at: self.now(),
             account: caller.account().clone(),
             principal: caller.principal().arn().to_owned(),
+            access_key_id: caller.access_key_id().map(str::to_owned),
             action: action.to_owned(),
             resource: resource.to_owned(),
             outcome: outcome.to_owned(),
-        };
-        Ok(self.catalog().audit(&record).await?)
+            count: 1,
+            last_at: None,
+        }
     }
 }

@@ -8,7 +8,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, RwLock};
 
-use provault_catalog::{AccessKeyRow, Catalog, CatalogError};
+use provault_catalog::{AccessKeyRow, AuditRecord, Catalog, CatalogError, Outcome};
 use provault_domain::key::{DEFAULT_KEY, Key, KeyWrapper};
 use provault_domain::role::{DEFAULT_ROLE, Role};
 use provault_domain::vault::{BackupVault, DEFAULT_VAULT};
@@ -20,6 +20,7 @@ use provault_iam::{
 };
 use rand::TryRng as _;
 
+use crate::key_use::KeyUses;
 use crate::page_token::TokenKey;
 use crate::reload::Reloading;
 use crate::user::Identities;
@@ -127,15 +128,20 @@ impl App {
         default_role(&engine, &account).await?;
         default_vault(&engine, &account, &region, key).await?;
         let credentials_path = data_dir.join(CREDENTIALS_FILE);
-        let identities = if home.is_some() {
+        let (identities, uses) = if home.is_some() {
             // Asked of home, and never here.
-            Identities::new(Vec::new(), &[])?
+            (Identities::new(Vec::new(), &[])?, KeyUses::default())
         } else {
-            let keys = access_keys(&engine, &account).await?;
+            let (keys, uses) = access_keys(&engine, &account).await?;
             write_credentials(&credentials_path, &keys)?;
             let users = engine.catalog().list_users(&account).await?;
-            Identities::new(keys, &users)?
+            (Identities::new(keys, &users)?, uses)
         };
+        if engine.runs_commands() {
+            let (option, at) = ("--allow-command-subscriptions", engine.now());
+            let record = AuditRecord::by_server(&account, "provault:StartServer", option, at);
+            engine.catalog().audit(&record).await?;
+        }
         let inner = Inner {
             home,
             engine,
@@ -146,6 +152,7 @@ impl App {
             credentials_path,
             tokens,
             identities: RwLock::new(identities),
+            uses,
             changing_identities: tokio::sync::Mutex::new(()),
         };
         Ok(Self { inner: Arc::new(inner) })
@@ -270,16 +277,27 @@ async fn default_vault(
 
 /// Every access key of the account with its secret unsealed; the root's is made when there is
 /// none.
-async fn access_keys(engine: &Engine, account: &AccountId) -> Result<Vec<AccessKey>> {
+async fn access_keys(engine: &Engine, account: &AccountId) -> Result<(Vec<AccessKey>, KeyUses)> {
     let root = Principal::root(account.as_str())?;
     let rows = engine.catalog().list_access_keys(account).await?;
+    let uses = KeyUses::of(&rows);
     let mut keys = rows.into_iter().map(|row| open_key(engine, row)).collect::<Result<Vec<_>>>()?;
     if !keys.iter().any(|key| key.principal == root) {
         let key = AccessKey::generate(root, engine.now())?;
-        enter_key(engine, account, &key).await?;
+        let at = engine.now();
+        let what = key.access_key_id.clone();
+        let record = AuditRecord::by_server(account, "provault:CreateAccessKey", &what, at);
+        let made = |made: &std::result::Result<(), EngineError>| match made {
+            Ok(()) => Outcome::Made("done"),
+            Err(_) => Outcome::Refused,
+        };
+        let entering = enter_key(engine, account, &key);
+        let (entered, recorded) = engine.catalog().recording(record, entering, made).await;
+        entered?;
+        recorded?;
         keys.push(key);
     }
-    Ok(keys)
+    Ok((keys, uses))
 }
 
 /// Enters a new key into the catalog, its secret sealed.
@@ -297,6 +315,7 @@ pub(crate) async fn enter_key(
         sealed_secret,
         created_at: key.created_at,
         active: key.status == KeyStatus::Active,
+        last_used_at: None,
     };
     Ok(engine.catalog().insert_access_key(&row).await?)
 }

@@ -180,8 +180,15 @@ impl App {
 
     /// `provault:DescribeCareRun`.
     pub async fn describe_care_run(&self, caller: &Caller, id: &str) -> Result<CareRun> {
-        self.permit(caller, "provault:DescribeCareRun", "*")?;
-        self.care_run_of(caller, id).await
+        self.permitted_run(caller, "provault:DescribeCareRun", id).await
+    }
+
+    /// A care run of a vault to which the caller may do `action`.
+    async fn permitted_run(&self, caller: &Caller, action: &str, id: &str) -> Result<CareRun> {
+        let found = self.care_run_of(caller, id).await;
+        self.permit_found(caller, action, id, found, |run| {
+            vec![self.vault_arn(caller, &run.vault_name).to_string()]
+        })
     }
 
     /// `provault:ListCareRuns`, of one vault or of all, newest first, at most a thousand.
@@ -209,8 +216,7 @@ impl App {
     pub async fn stop_care_run(&self, caller: &Caller, id: &str) -> Result<()> {
         const ACTION: &str = "provault:StopCareRun";
         self.audited(caller, ACTION, id, async {
-            self.permit(caller, ACTION, "*")?;
-            self.care_run_of(caller, id).await?;
+            self.permitted_run(caller, ACTION, id).await?;
             let reason = format!("Stopped by {}.", caller.principal());
             self.engine().stop_care(caller.account(), id, &reason).await?;
             Ok(())

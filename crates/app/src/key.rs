@@ -45,14 +45,15 @@ impl App {
     pub async fn remove_key(&self, caller: &Caller, name: &str) -> Result<()> {
         const ACTION: &str = "provault:RemoveKey";
         self.audited(caller, ACTION, name, async {
-            self.permit(caller, ACTION, "*")?;
             let keys = self.catalog().list_keys(caller.account()).await?;
             let found = keys.into_iter().find(|key| key.name == name || key.arn.as_str() == name);
-            let Some(key) = found else {
-                return Err(AppError::not_found(format!(
+            let found = found.ok_or_else(|| {
+                AppError::not_found(format!(
                     "There is no key '{name}'; see `provault key list` for those there are."
-                )));
-            };
+                ))
+            });
+            let key =
+                self.permit_found(caller, ACTION, name, found, |key| vec![key.arn.to_string()])?;
             if key.name == DEFAULT_KEY {
                 return Err(AppError::refused(
                     "The default key cannot be removed: vaults made without a key use it.",

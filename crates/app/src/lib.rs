@@ -6,8 +6,9 @@
 //!
 //! Invariants:
 //!
-//! * **Authorise first.** Nothing is looked up before the caller may know of it; what is not the
-//!   caller's account is not found or denied.
+//! * **Authorise first.** Nothing is done or told before the caller may know of it; what is not the
+//!   caller's account is not found or denied. Every action is decided on what
+//!   [`provault_iam::ACTIONS`] says: what has no ARN in the request is looked up for it.
 //! * **Bad input changes nothing.** Everything is checked before the first write, and a write is
 //!   one transaction of the catalog or one call of the engine.
 //! * **No setting is forgotten.** What this server cannot honour yet is refused by name
@@ -27,6 +28,7 @@ mod error;
 mod evidence;
 mod job_log;
 mod key;
+mod key_use;
 mod lifecycle;
 mod notification;
 mod page_token;
@@ -150,6 +152,8 @@ struct Inner {
     /// Who may sign, and what they may do: kept in memory, so that a request waits for neither disk nor
     /// database.
     identities: RwLock<Identities>,
+    /// When each access key was used last.
+    uses: key_use::KeyUses,
     /// Held over a change of the catalog and of `identities`, which must not part.
     changing_identities: tokio::sync::Mutex<()>,
 }

@@ -63,11 +63,32 @@ impl App {
         found.ok_or_else(|| unknown(arn))
     }
 
-    /// A recovery point that has to lie in the vault named.
-    async fn point_in(&self, caller: &Caller, vault: &str, arn: &str) -> Result<RecoveryPoint> {
+    /// A recovery point to which the caller may do `action`: to it and in its vault.
+    pub(crate) async fn permitted_point(
+        &self,
+        caller: &Caller,
+        action: &str,
+        arn: &str,
+    ) -> Result<RecoveryPoint> {
+        let found = self.point(caller, arn).await;
+        self.permit_found(caller, action, arn, found, |point| {
+            vec![self.vault_arn(caller, &point.vault_name).to_string(), point.arn.to_string()]
+        })
+    }
+
+    /// A recovery point that has to lie in the vault named, and the caller be allowed `action` on both.
+    async fn point_in(
+        &self,
+        caller: &Caller,
+        action: &str,
+        vault: &str,
+        arn: &str,
+    ) -> Result<RecoveryPoint> {
+        self.permit(caller, action, self.vault_arn(caller, vault))?;
         self.vault_named(caller, vault).await?;
         let point = self.point(caller, arn).await?;
         if point.vault_name == vault {
+            self.permit(caller, action, &point.arn)?;
             return Ok(point);
         }
         Err(AppError::not_found(format!(
@@ -84,9 +105,9 @@ impl App {
         arn: &str,
         account: Option<&str>,
     ) -> Result<PointView> {
-        self.permit(caller, "backup:DescribeRecoveryPoint", self.vault_arn(caller, vault))?;
+        const ACTION: &str = "backup:DescribeRecoveryPoint";
         caller.check_own_account("BackupVaultAccountId", account)?;
-        Ok(self.point_in(caller, vault, arn).await?.into())
+        Ok(self.point_in(caller, ACTION, vault, arn).await?.into())
     }
 
     /// `GetRecoveryPointRestoreMetadata`: what goes back, edited, into `StartRestoreJob`.
@@ -98,9 +119,8 @@ impl App {
         account: Option<&str>,
     ) -> Result<(RecoveryPoint, BTreeMap<String, String>)> {
         const ACTION: &str = "backup:GetRecoveryPointRestoreMetadata";
-        self.permit(caller, ACTION, self.vault_arn(caller, vault))?;
         caller.check_own_account("BackupVaultAccountId", account)?;
-        let point = self.point_in(caller, vault, arn).await?;
+        let point = self.point_in(caller, ACTION, vault, arn).await?;
         let metadata = point.restore_metadata.clone();
         Ok((point, metadata))
     }
@@ -176,9 +196,8 @@ impl App {
         account: Option<&str>,
     ) -> Result<BTreeMap<String, String>> {
         const ACTION: &str = "backup:GetRestoreTestingInferredMetadata";
-        self.permit(caller, ACTION, self.vault_arn(caller, vault))?;
         caller.check_own_account("BackupVaultAccountId", account)?;
-        Ok(self.point_in(caller, vault, arn).await?.restore_metadata)
+        Ok(self.point_in(caller, ACTION, vault, arn).await?.restore_metadata)
     }
 
     /// `DeleteRecoveryPoint`. Refused while a restore or a restore test uses it.
@@ -190,8 +209,7 @@ impl App {
     ) -> Result<()> {
         const ACTION: &str = "backup:DeleteRecoveryPoint";
         self.audited(caller, ACTION, arn, async {
-            self.permit(caller, ACTION, self.vault_arn(caller, vault))?;
-            let point = self.point_in(caller, vault, arn).await?;
+            let point = self.point_in(caller, ACTION, vault, arn).await?;
             // Deleting twice is deleting once.
             if point.status == RecoveryPointStatus::Deleting {
                 return Ok(());

@@ -50,6 +50,17 @@ impl App {
         })
     }
 
+    /// A registered resource by name or ARN to which the caller may do `action`.
+    pub(crate) async fn permitted_resource(
+        &self,
+        caller: &Caller,
+        action: &str,
+        name: &str,
+    ) -> Result<Resource> {
+        let found = self.resource_named(caller, name).await;
+        self.permit_found(caller, action, name, found, |resource| vec![resource.arn.to_string()])
+    }
+
     /// The newest good point: mostly the newest there is.
     pub(crate) async fn last_good(
         &self,
@@ -121,7 +132,7 @@ impl App {
                 ));
             }
             match self.catalog().insert_resource(&resource, &identity).await {
-                Ok(()) => self.resource_view(resource).await,
+                Ok(()) => self.resource_view(caller, resource).await,
                 Err(CatalogError::AlreadyExists { what }) => Err(AppError::exists(
                     format!(
                         "{what} exists already: the same {kind} ({identity}) is registered under \
@@ -149,15 +160,15 @@ impl App {
         let promises = self.engine().promises(caller.account()).await?;
         let mut items = Vec::with_capacity(listing.items.len());
         for resource in listing.items {
-            items.push(self.judged(&promises, resource).await?);
+            items.push(self.shown(caller, self.judged(&promises, resource).await?));
         }
         Ok(Listing { items, next_token: listing.next_token })
     }
 
     /// `provault:DescribeResource`, by name or ARN.
     pub async fn describe_resource(&self, caller: &Caller, name: &str) -> Result<ResourceView> {
-        self.permit(caller, "provault:DescribeResource", "*")?;
-        self.resource_view(self.resource_named(caller, name).await?).await
+        let resource = self.permitted_resource(caller, "provault:DescribeResource", name).await?;
+        self.resource_view(caller, resource).await
     }
 
     /// `provault:TagResource`: first removes keys, then sets tags.
@@ -170,11 +181,10 @@ impl App {
     ) -> Result<ResourceView> {
         const ACTION: &str = "provault:TagResource";
         self.audited(caller, ACTION, name, async {
-            self.permit(caller, ACTION, "*")?;
+            let resource = self.permitted_resource(caller, ACTION, name).await?;
             validate_tags(set)?;
-            let resource = self.resource_named(caller, name).await?;
             let resource = self.retag(&resource.arn, &resource.tags, set, remove).await?;
-            self.resource_view(resource).await
+            self.resource_view(caller, resource).await
         })
         .await
     }
@@ -183,8 +193,7 @@ impl App {
     pub async fn remove_resource(&self, caller: &Caller, name: &str) -> Result<()> {
         const ACTION: &str = "provault:RemoveResource";
         self.audited(caller, ACTION, name, async {
-            self.permit(caller, ACTION, "*")?;
-            let resource = self.resource_named(caller, name).await?;
+            let resource = self.permitted_resource(caller, ACTION, name).await?;
             Ok(self.catalog().delete_resource(&resource.arn).await?)
         })
         .await

@@ -96,10 +96,8 @@ impl App {
     ) -> Result<RestoreJob> {
         const ACTION: &str = "backup:StartRestoreJob";
         self.audited(caller, ACTION, &ask.recovery_point_arn, async {
-            self.permit(caller, ACTION, "*")?;
+            let point = self.permitted_point(caller, ACTION, &ask.recovery_point_arn).await?;
             check_token(ask.idempotency_token.as_deref())?;
-            let point = self.point(caller, &ask.recovery_point_arn).await?;
-            self.permit(caller, ACTION, &point.arn)?;
             if let Some(wanted) = &ask.resource_type
                 && wanted != point.kind.resource_type()
             {

@@ -27,10 +27,9 @@ impl App {
         const ACTION: &str = "provault:StartRestoreTest";
         let (TestTarget::Resource(named) | TestTarget::RecoveryPoint(named)) = target;
         self.audited(caller, ACTION, named, async {
-            self.permit(caller, ACTION, "*")?;
             let test = match target {
                 TestTarget::Resource(name) => {
-                    let resource = self.resource_named(caller, name).await?;
+                    let resource = self.permitted_resource(caller, ACTION, name).await?;
                     let newest = self
                         .catalog()
                         .newest_recovery_point(caller.account(), &resource.arn, self.now())
@@ -45,7 +44,10 @@ impl App {
                     RestoreTest { vault_name: Some(newest.vault_name), ..test }
                 }
                 TestTarget::RecoveryPoint(arn) => {
-                    let point = self.point(caller, arn).await?;
+                    let found = self.point(caller, arn).await;
+                    let point = self.permit_found(caller, ACTION, arn, found, |point| {
+                        vec![point.resource_arn.to_string()]
+                    })?;
                     if !point.is_restorable() {
                         return Err(AppError::refused(format!(
                             "Recovery point {arn} is {} and can no longer be tested.",
@@ -75,8 +77,13 @@ impl App {
 
     /// `provault:DescribeRestoreTest`.
     pub async fn describe_restore_test(&self, caller: &Caller, id: &str) -> Result<RestoreTest> {
-        self.permit(caller, "provault:DescribeRestoreTest", "*")?;
-        self.restore_test_of(caller, id).await
+        self.permitted_test(caller, "provault:DescribeRestoreTest", id).await
+    }
+
+    /// A restore test of a resource to which the caller may do `action`.
+    async fn permitted_test(&self, caller: &Caller, action: &str, id: &str) -> Result<RestoreTest> {
+        let found = self.restore_test_of(caller, id).await;
+        self.permit_found(caller, action, id, found, |test| vec![test.resource_arn.to_string()])
     }
 
     /// `provault:ListRestoreTests`, of one resource or of all, newest first, at most a thousand.
@@ -102,8 +109,7 @@ impl App {
     pub async fn stop_restore_test(&self, caller: &Caller, id: &str) -> Result<()> {
         const ACTION: &str = "provault:StopRestoreTest";
         self.audited(caller, ACTION, id, async {
-            self.permit(caller, ACTION, "*")?;
-            self.restore_test_of(caller, id).await?;
+            self.permitted_test(caller, ACTION, id).await?;
             let reason = format!("Stopped by {}.", caller.principal());
             Box::pin(self.engine().stop_restore_test(caller.account(), id, &reason)).await?;
             Ok(())

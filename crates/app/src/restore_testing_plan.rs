@@ -118,11 +118,30 @@ impl PointSelectionDocument {
 }
 
 impl App {
-    /// What permissions on a plan of this name are about: its ARN without the part that a later
-    /// plan of the same name would not have.
-    pub(crate) fn testing_plan_pattern(&self, caller: &Caller, name: &str) -> String {
+    /// What the audit trail calls a plan of this name: its ARN without the part that a later plan of
+    /// the name would not have.
+    pub(crate) fn testing_plan_label(&self, caller: &Caller, name: &str) -> String {
         let (region, account) = (self.region(), caller.account());
         format!("arn:aws:backup:{region}:{account}:restore-testing-plan:{name}")
+    }
+
+    /// A restore testing plan to which the caller may do `action`. Where there is none of the name,
+    /// what may be done to any of that name decides.
+    pub(crate) async fn permitted_testing_plan(
+        &self,
+        caller: &Caller,
+        action: &str,
+        name: &str,
+    ) -> Result<RestoreTestingPlan> {
+        let found = self.testing_plan_named(caller, name).await;
+        match &found {
+            Ok(plan) => self.permit(caller, action, &plan.arn)?,
+            Err(_) => {
+                let any = format!("{}-", self.testing_plan_label(caller, name));
+                self.permit(caller, action, any)?;
+            }
+        }
+        found
     }
 
     /// A restore testing plan that has to exist.
@@ -161,9 +180,11 @@ impl App {
         new: NewTestingPlan,
     ) -> Result<RestoreTestingPlan> {
         const ACTION: &str = "backup:CreateRestoreTestingPlan";
-        let resource = self.testing_plan_pattern(caller, &new.name);
+        let resource = self.testing_plan_label(caller, &new.name);
         self.audited(caller, ACTION, &resource, async {
-            self.permit(caller, ACTION, &resource)?;
+            let arn =
+                Arn::restore_testing_plan(self.region(), caller.account(), &new.name, &new_id());
+            self.permit(caller, ACTION, &arn)?;
             check_request_id(new.creator_request_id.as_deref())?;
             validate_tags(&new.tags)?;
             validate_testing_name(&format!("{PATH}.RestoreTestingPlanName"), &new.name)?;
@@ -173,12 +194,7 @@ impl App {
                 .as_deref()
                 .ok_or_else(|| Invalid::missing(format!("{PATH}.ScheduleExpression")))?;
             let plan = RestoreTestingPlan {
-                arn: Arn::restore_testing_plan(
-                    self.region(),
-                    caller.account(),
-                    &new.name,
-                    &new_id(),
-                ),
+                arn,
                 name: new.name.clone(),
                 account: caller.account().clone(),
                 region: self.region().clone(),
@@ -196,6 +212,7 @@ impl App {
             };
             self.check_testing_plan(&plan)?;
             if let Some(existing) = self.repeated_testing_plan(caller, &plan).await? {
+                self.permit(caller, ACTION, &existing.arn)?;
                 return Ok(existing);
             }
             let limit = self.settings().max_restore_testing_plans;
@@ -270,8 +287,7 @@ impl App {
         name: &str,
     ) -> Result<RestoreTestingPlan> {
         const ACTION: &str = "backup:GetRestoreTestingPlan";
-        self.permit(caller, ACTION, self.testing_plan_pattern(caller, name))?;
-        self.testing_plan_named(caller, name).await
+        self.permitted_testing_plan(caller, ACTION, name).await
     }
 
     /// `UpdateRestoreTestingPlan`: what is given replaces, the rest stays. A new schedule counts
@@ -283,10 +299,9 @@ impl App {
         document: &TestingPlanDocument,
     ) -> Result<RestoreTestingPlan> {
         const ACTION: &str = "backup:UpdateRestoreTestingPlan";
-        let resource = self.testing_plan_pattern(caller, name);
+        let resource = self.testing_plan_label(caller, name);
         self.audited(caller, ACTION, &resource, async {
-            self.permit(caller, ACTION, &resource)?;
-            let old = self.testing_plan_named(caller, name).await?;
+            let old = self.permitted_testing_plan(caller, ACTION, name).await?;
             let new_schedule = document.schedule.as_deref().map(schedule).transpose()?;
             let now = self.now();
             let mut plan = RestoreTestingPlan {
@@ -313,9 +328,12 @@ impl App {
     /// error, for the model has none for it.
     pub async fn delete_restore_testing_plan(&self, caller: &Caller, name: &str) -> Result<()> {
         const ACTION: &str = "backup:DeleteRestoreTestingPlan";
-        let resource = self.testing_plan_pattern(caller, name);
+        let resource = self.testing_plan_label(caller, name);
         self.audited(caller, ACTION, &resource, async {
-            self.permit(caller, ACTION, &resource)?;
+            match self.permitted_testing_plan(caller, ACTION, name).await {
+                Err(error) if error.kind == ErrorKind::ResourceNotFound => return Ok(()),
+                other => other?,
+            };
             match self.catalog().delete_restore_testing_plan(caller.account(), name).await {
                 Err(CatalogError::NotEmpty { .. }) => Err(AppError::refused(format!(
                     "Restore testing selections must be deleted before their plan: \

@@ -93,11 +93,10 @@ impl App {
         creator_request_id: Option<String>,
     ) -> Result<RestoreTestingSelection> {
         const ACTION: &str = "backup:CreateRestoreTestingSelection";
-        let resource = self.testing_plan_pattern(caller, plan);
+        let resource = self.testing_plan_label(caller, plan);
         self.audited(caller, ACTION, &resource, async {
-            self.permit(caller, ACTION, &resource)?;
+            let plan = self.permitted_testing_plan(caller, ACTION, plan).await?;
             check_request_id(creator_request_id.as_deref())?;
-            let plan = self.testing_plan_named(caller, plan).await?;
             check_window(document.validation_window_hours)?;
             let role = document
                 .role_arn
@@ -196,10 +195,11 @@ impl App {
     async fn testing_selection_named(
         &self,
         caller: &Caller,
+        action: &str,
         plan: &str,
         name: &str,
     ) -> Result<RestoreTestingSelection> {
-        let plan = self.testing_plan_named(caller, plan).await?;
+        let plan = self.permitted_testing_plan(caller, action, plan).await?;
         self.catalog().restore_testing_selection(&plan.arn, name).await?.ok_or_else(|| {
             AppError::not_found(format!(
                 "Restore testing plan '{}' has no selection '{name}'; see \
@@ -217,8 +217,7 @@ impl App {
         name: &str,
     ) -> Result<RestoreTestingSelection> {
         const ACTION: &str = "backup:GetRestoreTestingSelection";
-        self.permit(caller, ACTION, self.testing_plan_pattern(caller, plan))?;
-        self.testing_selection_named(caller, plan, name).await
+        self.testing_selection_named(caller, ACTION, plan, name).await
     }
 
     /// `UpdateRestoreTestingSelection`: what is given replaces, the rest stays.
@@ -230,10 +229,9 @@ impl App {
         document: TestingSelectionDocument,
     ) -> Result<RestoreTestingSelection> {
         const ACTION: &str = "backup:UpdateRestoreTestingSelection";
-        let resource = self.testing_plan_pattern(caller, plan);
+        let resource = self.testing_plan_label(caller, plan);
         self.audited(caller, ACTION, &resource, async {
-            self.permit(caller, ACTION, &resource)?;
-            let old = self.testing_selection_named(caller, plan, name).await?;
+            let old = self.testing_selection_named(caller, ACTION, plan, name).await?;
             check_window(document.validation_window_hours)?;
             let role_arn = match &document.role_arn {
                 Some(arn) => self.role_of(caller, &format!("{PATH}.IamRoleArn"), arn).await?,
@@ -263,10 +261,9 @@ impl App {
         name: &str,
     ) -> Result<()> {
         const ACTION: &str = "backup:DeleteRestoreTestingSelection";
-        let resource = self.testing_plan_pattern(caller, plan);
+        let resource = self.testing_plan_label(caller, plan);
         self.audited(caller, ACTION, &resource, async {
-            self.permit(caller, ACTION, &resource)?;
-            let selection = self.testing_selection_named(caller, plan, name).await?;
+            let selection = self.testing_selection_named(caller, ACTION, plan, name).await?;
             let catalog = self.catalog();
             Ok(catalog.delete_restore_testing_selection(&selection.plan_arn, name).await?)
         })
@@ -281,8 +278,7 @@ impl App {
         paging: &Paging,
     ) -> Result<Listing<RestoreTestingSelection>> {
         const ACTION: &str = "backup:ListRestoreTestingSelections";
-        self.permit(caller, ACTION, self.testing_plan_pattern(caller, plan))?;
-        let plan = self.testing_plan_named(caller, plan).await?;
+        let plan = self.permitted_testing_plan(caller, ACTION, plan).await?;
         let list = List::new(caller, "ListRestoreTestingSelections", &plan.arn);
         let page = self.page(&list, paging)?;
         let listed = self.catalog().list_restore_testing_selections(&plan.arn, page).await?;

@@ -35,22 +35,20 @@ impl App {
     ) -> Result<ResourceView> {
         const ACTION: &str = "provault:UpdateRetention";
         self.audited(caller, ACTION, name, async {
-            self.permit(caller, ACTION, "*")?;
-            let resource = self.resource_named(caller, name).await?;
+            let resource = self.permitted_resource(caller, ACTION, name).await?;
             let change = |settings| {
                 let settings = update.applied_to(settings);
                 settings.validate().map(|()| settings)
             };
             let resource = self.catalog().set_retention(&resource.arn, change).await??;
-            self.resource_view(resource).await
+            self.resource_view(caller, resource).await
         })
         .await
     }
 
     /// `provault:DescribeRecoveryPoint`: what the point is worth to retention.
     pub async fn point_retention(&self, caller: &Caller, arn: &str) -> Result<RecoveryPoint> {
-        self.permit(caller, "provault:DescribeRecoveryPoint", "*")?;
-        self.point(caller, arn).await
+        self.permitted_point(caller, "provault:DescribeRecoveryPoint", arn).await
     }
 
     /// `provault:AcceptRecoveryPoint`: the caller says that a shrunk point is right so. It counts as
@@ -58,8 +56,7 @@ impl App {
     pub async fn accept_recovery_point(&self, caller: &Caller, arn: &str) -> Result<RecoveryPoint> {
         const ACTION: &str = "provault:AcceptRecoveryPoint";
         self.audited(caller, ACTION, arn, async {
-            self.permit(caller, ACTION, "*")?;
-            let point = self.point(caller, arn).await?;
+            let point = self.permitted_point(caller, ACTION, arn).await?;
             if point.shrunk.is_none() {
                 return Err(AppError::refused(format!(
                     "Recovery point {arn} is not marked as shrunk; there is nothing to accept."

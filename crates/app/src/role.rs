@@ -36,7 +36,7 @@ impl App {
         const ACTION: &str = "provault:AddRole";
         let arn = Arn::role(caller.account(), name);
         self.audited(caller, ACTION, &arn, async {
-            self.permit(caller, ACTION, "*")?;
+            self.permit(caller, ACTION, &arn)?;
             check_name(name)?;
             if self.catalog().role(&arn).await?.is_some() {
                 return Err(AppError::exists(

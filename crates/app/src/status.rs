@@ -1,5 +1,7 @@
 //! Whether all is well: what is overdue, unprotected, untested, or wrong with a vault.
 
+use std::time::Duration;
+
 use jiff::Timestamp;
 use provault_catalog::Page;
 use provault_domain::care::{AlarmNote, VaultAlarm};
@@ -10,6 +12,9 @@ use provault_domain::{
 use provault_engine::{Finding, Promises, Standing};
 
 use crate::{App, AppError, Caller, Result};
+
+/// How long the catalog may take to write one row.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// A resource and how well it is protected.
 #[derive(Debug, Clone)]
@@ -74,7 +79,30 @@ pub struct NewExemption {
     pub until: Timestamp,
 }
 
+/// What stands in place of a value that the caller may not see.
+const HIDDEN: &str = "(hidden)";
+
 impl App {
+    /// What keeps the server from its work, in a few words that tell a stranger nothing.
+    pub async fn not_ready(&self) -> Vec<&'static str> {
+        let mut amiss = self.engine().stuck();
+        let wrote = tokio::time::timeout(PATIENCE, self.catalog().try_writing(self.now())).await;
+        match wrote {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => {
+                tracing::error!(%error, "the catalog takes nothing");
+                amiss.push("catalog");
+            }
+            Err(_) => amiss.push("catalog"),
+        }
+        amiss
+    }
+
+    /// Room where the data directory lies; `None` where it does not say.
+    pub async fn free_bytes(&self) -> Option<u64> {
+        self.engine().free_bytes().await
+    }
+
     /// `provault:DescribeStatus`.
     pub async fn status(&self, caller: &Caller) -> Result<Status> {
         self.permit(caller, "provault:DescribeStatus", "*")?;
@@ -114,8 +142,7 @@ impl App {
     ) -> Result<ResourceView> {
         const ACTION: &str = "provault:ExemptResource";
         self.audited(caller, ACTION, name, async {
-            self.permit(caller, ACTION, "*")?;
-            let resource = self.resource_named(caller, name).await?;
+            let resource = self.permitted_resource(caller, ACTION, name).await?;
             let exemption = Exemption {
                 resource_arn: resource.arn.clone(),
                 account: resource.account.clone(),
@@ -126,7 +153,7 @@ impl App {
             };
             exemption.validate()?;
             self.catalog().put_exemption(&exemption).await?;
-            self.resource_view(resource).await
+            self.resource_view(caller, resource).await
         })
         .await
     }
@@ -135,19 +162,33 @@ impl App {
     pub async fn end_exemption(&self, caller: &Caller, name: &str) -> Result<ResourceView> {
         const ACTION: &str = "provault:EndExemption";
         self.audited(caller, ACTION, name, async {
-            self.permit(caller, ACTION, "*")?;
-            let resource = self.resource_named(caller, name).await?;
+            let resource = self.permitted_resource(caller, ACTION, name).await?;
             if !self.catalog().delete_exemption(&resource.arn).await? {
                 return Err(AppError::not_found(format!("The resource '{name}' is not exempt.")));
             }
-            self.resource_view(resource).await
+            self.resource_view(caller, resource).await
         })
         .await
     }
 
-    pub(crate) async fn resource_view(&self, resource: Resource) -> Result<ResourceView> {
+    pub(crate) async fn resource_view(
+        &self,
+        caller: &Caller,
+        resource: Resource,
+    ) -> Result<ResourceView> {
         let promises = self.engine().promises(&resource.account).await?;
-        self.judged(&promises, resource).await
+        Ok(self.shown(caller, self.judged(&promises, resource).await?))
+    }
+
+    /// A view as `caller` may see it: the values of an application's environment, which may be
+    /// passwords, are for those alone who may register resources.
+    pub(crate) fn shown(&self, caller: &Caller, mut view: ResourceView) -> ResourceView {
+        if let Some(service) = &mut view.resource.service
+            && !self.may(caller, "provault:AddResource", "*")
+        {
+            service.environment.values_mut().for_each(|value| HIDDEN.clone_into(value));
+        }
+        view
     }
 
     /// A resource, judged by what its plans and objectives promise.

@@ -19,13 +19,24 @@ impl App {
         topic.filter(|topic| topic.account == *caller.account()).ok_or_else(unknown)
     }
 
+    /// A topic by name or ARN to which the caller may do `action`.
+    pub(crate) async fn permitted_topic(
+        &self,
+        caller: &Caller,
+        action: &str,
+        name: &str,
+    ) -> Result<Topic> {
+        let found = self.topic_named(caller, name).await;
+        self.permit_found(caller, action, name, found, |topic| vec![topic.arn.to_string()])
+    }
+
     /// `provault:AddTopic`.
     pub async fn add_topic(&self, caller: &Caller, name: &str) -> Result<Topic> {
         const ACTION: &str = "provault:AddTopic";
         self.audited(caller, ACTION, name, async {
-            self.permit(caller, ACTION, "*")?;
-            validate_name("Name", name)?;
             let arn = Arn::topic(self.region(), caller.account(), name);
+            self.permit(caller, ACTION, &arn)?;
+            validate_name("Name", name)?;
             if self.catalog().topic(&arn).await?.is_some() {
                 return Err(AppError::exists(
                     format!("A topic '{name}' exists already: {arn}."),
@@ -55,8 +66,7 @@ impl App {
     pub async fn remove_topic(&self, caller: &Caller, name: &str) -> Result<()> {
         const ACTION: &str = "provault:RemoveTopic";
         self.audited(caller, ACTION, name, async {
-            self.permit(caller, ACTION, "*")?;
-            let topic = self.topic_named(caller, name).await?;
+            let topic = self.permitted_topic(caller, ACTION, name).await?;
             Ok(self.catalog().delete_topic(&topic.arn).await?)
         })
         .await

@@ -28,6 +28,10 @@ impl Identities {
                 what: format!("user {}", user.name),
                 why: error.message,
             })?;
+            // It was attached when more was accepted; to refuse the start would help nobody.
+            for error in policies.iter().filter_map(|policy| policy.check().err()) {
+                tracing::warn!(user = user.name, %error, "a policy has a statement without effect");
+            }
             Ok((user.arn.to_string(), policies))
         };
         Ok(Self {
@@ -81,6 +85,8 @@ pub struct AccessKeyView {
     pub active: bool,
     /// When it was made.
     pub created_at: Timestamp,
+    /// When a request was signed with it, to the hour; `None` when none ever was.
+    pub last_used_at: Option<Timestamp>,
 }
 
 /// Somebody who may sign, and with what.
@@ -97,17 +103,18 @@ impl App {
     pub async fn add_user(&self, caller: &Caller, new: NewUser) -> Result<UserView> {
         const ACTION: &str = "provault:AddUser";
         self.audited(caller, ACTION, &new.name, async {
-            self.permit(caller, ACTION, "*")?;
+            let arn = format!("arn:aws:iam::{}:user/{}", caller.account(), new.name);
+            self.permit(caller, ACTION, &arn)?;
             User::validate_name("Name", &new.name)?;
             let user = User {
-                arn: format!("arn:aws:iam::{}:user/{}", caller.account(), new.name).parse()?,
+                arn: arn.parse()?,
                 account: caller.account().clone(),
                 name: new.name.clone(),
                 managed_policies: canonical(&new.managed_policies)?,
                 policy_document: new.policy_document.clone().filter(|text| !text.is_empty()),
                 created_at: self.now(),
             };
-            let policies = policies(&user.managed_policies, user.policy_document.as_deref())?;
+            let policies = attachable(&user)?;
             let _changing = self.inner.changing_identities.lock().await;
             if let Some(user) = self.catalog().user_by_name(caller.account(), &user.name).await? {
                 let message = format!("A user '{}' exists already: {}.", user.name, user.arn);
@@ -137,16 +144,15 @@ impl App {
     ) -> Result<UserView> {
         const ACTION: &str = "provault:UpdateUser";
         self.audited(caller, ACTION, name, async {
-            self.permit(caller, ACTION, "*")?;
             let _changing = self.inner.changing_identities.lock().await;
-            let mut user = self.user_named(caller, name).await?;
+            let mut user = self.permitted_user(caller, ACTION, name).await?;
             if let Some(names) = &change.managed_policies {
                 user.managed_policies = canonical(names)?;
             }
             if let Some(document) = change.policy_document.clone() {
                 user.policy_document = Some(document).filter(|text| !text.is_empty());
             }
-            let policies = policies(&user.managed_policies, user.policy_document.as_deref())?;
+            let policies = attachable(&user)?;
             self.catalog().set_user_policies(&user).await?;
             self.change_identities(|known| known.policies.insert(user.arn.to_string(), policies));
             Ok(self.user_view(user))
@@ -158,9 +164,8 @@ impl App {
     pub async fn remove_user(&self, caller: &Caller, name: &str) -> Result<()> {
         const ACTION: &str = "provault:RemoveUser";
         self.audited(caller, ACTION, name, async {
-            self.permit(caller, ACTION, "*")?;
             let _changing = self.inner.changing_identities.lock().await;
-            let user = self.user_named(caller, name).await?;
+            let user = self.permitted_user(caller, ACTION, name).await?;
             self.catalog().delete_user(&user.arn).await?;
             self.change_identities(|known| {
                 known.keys.retain(|_, key| key.principal.arn() != user.arn.as_str());
@@ -175,15 +180,16 @@ impl App {
     pub async fn create_access_key(&self, caller: &Caller, name: &str) -> Result<AccessKey> {
         const ACTION: &str = "provault:CreateAccessKey";
         self.audited(caller, ACTION, name, async {
-            self.permit(caller, ACTION, "*")?;
             let _changing = self.inner.changing_identities.lock().await;
-            let user = self.anybody_named(caller, name).await?;
+            let found = self.anybody_named(caller, name).await;
+            let user =
+                self.permit_found(caller, ACTION, name, found, |user| vec![user.arn.to_string()])?;
             if self.identities().keys_of(user.arn.as_str()).len() >= MAX_ACCESS_KEYS {
                 return Err(AppError::new(
                     ErrorKind::LimitExceeded,
                     format!(
                         "{name} has {MAX_ACCESS_KEYS} access keys, which is the most; delete the one \
-                         that is not in use."
+                         that is not in use (`provault user list` tells when each was used last)."
                     ),
                 ));
             }
@@ -209,15 +215,14 @@ impl App {
     ) -> Result<AccessKeyView> {
         const ACTION: &str = "provault:UpdateAccessKey";
         self.audited(caller, ACTION, access_key_id, async {
-            self.permit(caller, ACTION, "*")?;
             let _changing = self.inner.changing_identities.lock().await;
-            let mut key = self.changeable_key(caller, access_key_id)?;
+            let mut key = self.changeable_key(caller, ACTION, access_key_id)?;
             if !active {
                 self.refuse_locking_out(&key)?;
             }
             self.catalog().set_access_key_active(access_key_id, active).await?;
             key.status = if active { KeyStatus::Active } else { KeyStatus::Inactive };
-            let view = view(&key);
+            let view = self.key_view(&key);
             self.change_identities(|known| known.keys.insert(access_key_id.to_owned(), key));
             self.renew_credentials();
             Ok(view)
@@ -229,9 +234,8 @@ impl App {
     pub async fn delete_access_key(&self, caller: &Caller, access_key_id: &str) -> Result<()> {
         const ACTION: &str = "provault:DeleteAccessKey";
         self.audited(caller, ACTION, access_key_id, async {
-            self.permit(caller, ACTION, "*")?;
             let _changing = self.inner.changing_identities.lock().await;
-            let key = self.changeable_key(caller, access_key_id)?;
+            let key = self.changeable_key(caller, ACTION, access_key_id)?;
             self.refuse_locking_out(&key)?;
             self.catalog().delete_access_key(access_key_id).await?;
             self.change_identities(|known| known.keys.remove(access_key_id));
@@ -241,14 +245,23 @@ impl App {
         .await
     }
 
-    /// A key of the caller's account. The root's are the root's own business.
-    fn changeable_key(&self, caller: &Caller, access_key_id: &str) -> Result<AccessKey> {
+    /// A key of somebody in the caller's account to whom it may do `action`. The root's are the root's
+    /// own business.
+    fn changeable_key(
+        &self,
+        caller: &Caller,
+        action: &str,
+        access_key_id: &str,
+    ) -> Result<AccessKey> {
         let key = self.identities().key(access_key_id);
         let own = |key: &AccessKey| key.account_id() == caller.account().as_str();
-        let key = key.filter(own).ok_or_else(|| {
+        let found = key.filter(own).ok_or_else(|| {
             AppError::not_found(format!(
                 "There is no access key '{access_key_id}'; see `provault user list`."
             ))
+        });
+        let key = self.permit_found(caller, action, access_key_id, found, |key| {
+            vec![key.principal.arn().to_owned()]
         })?;
         if key.principal.kind() == PrincipalKind::Root {
             refuse_but_root(caller)?;
@@ -292,6 +305,12 @@ impl App {
         })
     }
 
+    /// A user to whom the caller may do `action`.
+    async fn permitted_user(&self, caller: &Caller, action: &str, name: &str) -> Result<User> {
+        let found = self.user_named(caller, name).await;
+        self.permit_found(caller, action, name, found, |user| vec![user.arn.to_string()])
+    }
+
     /// A user, or the root, whose keys only the root may touch.
     async fn anybody_named(&self, caller: &Caller, name: &str) -> Result<User> {
         if name != ROOT {
@@ -316,17 +335,19 @@ impl App {
         })
     }
 
+    fn key_view(&self, key: &AccessKey) -> AccessKeyView {
+        AccessKeyView {
+            access_key_id: key.access_key_id.clone(),
+            active: key.status == KeyStatus::Active,
+            created_at: key.created_at,
+            last_used_at: self.inner.uses.last(&key.access_key_id),
+        }
+    }
+
     fn user_view(&self, user: User) -> UserView {
+        let view = |key: &AccessKey| self.key_view(key);
         let keys = self.identities().keys_of(user.arn.as_str()).into_iter().map(view).collect();
         UserView { user, keys }
-    }
-}
-
-fn view(key: &AccessKey) -> AccessKeyView {
-    AccessKeyView {
-        access_key_id: key.access_key_id.clone(),
-        active: key.status == KeyStatus::Active,
-        created_at: key.created_at,
     }
 }
 
@@ -355,6 +376,15 @@ fn canonical(names: &[String]) -> Result<Vec<String>> {
         }
     }
     Ok(known)
+}
+
+/// Everything that is to be attached to a user, understood, and none of it without a meaning.
+fn attachable(user: &User) -> Result<Vec<Policy>> {
+    let policies = policies(&user.managed_policies, user.policy_document.as_deref())?;
+    for policy in &policies {
+        policy.check().map_err(|error| AppError::invalid("PolicyDocument", format!("{error}.")))?;
+    }
+    Ok(policies)
 }
 
 /// Everything that is attached to a user, understood.

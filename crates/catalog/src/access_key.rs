@@ -23,6 +23,9 @@ pub struct AccessKeyRow {
     pub created_at: Timestamp,
     /// Whether it may be used.
     pub active: bool,
+    /// When a request was signed with it, to the hour.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_used_at: Option<Timestamp>,
 }
 
 impl Catalog {
@@ -67,6 +70,19 @@ impl Catalog {
 
     /// Lets a key be used, or not.
     pub async fn set_access_key_active(&self, access_key_id: &str, active: bool) -> Result<()> {
+        self.alter_access_key(access_key_id, |row| row.active = active).await
+    }
+
+    /// A request was signed with a key.
+    pub async fn access_key_used(&self, access_key_id: &str, at: Timestamp) -> Result<()> {
+        self.alter_access_key(access_key_id, |row| row.last_used_at = Some(at)).await
+    }
+
+    async fn alter_access_key(
+        &self,
+        access_key_id: &str,
+        alter: impl Fn(&mut AccessKeyRow) + Send + Sync,
+    ) -> Result<()> {
         transact!(self, |tx| {
             let query =
                 Select::new("SELECT body FROM access_keys").and("access_key_id =", access_key_id);
@@ -74,7 +90,7 @@ impl Catalog {
             let Some(mut row) = row else {
                 return Err(CatalogError::not_found(format!("access key {access_key_id}")));
             };
-            row.active = active;
+            alter(&mut row);
             sqlx::query("UPDATE access_keys SET body = $1 WHERE access_key_id = $2")
                 .bind(to_body(&row)?)
                 .bind(access_key_id.to_owned())

@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use sqlx::{AnyConnection, Row};
 
 use crate::error::{CatalogError, Result};
-use crate::page::{Select, body, micros, moment, to_body};
+use crate::page::{Listed, Page, Select, body, micros, moment, to_body};
 use crate::pool::{Catalog, any, transact};
 use crate::{topic, vault};
 
@@ -207,6 +207,79 @@ impl Catalog {
         again.ok_or_else(|| CatalogError::conflict(format!("delivery {id}")))
     }
 
+    /// Removes a delivery that was given up, for good. It must be DEAD.
+    pub async fn forget_delivery(&self, account: &AccountId, id: &str) -> Result<()> {
+        let gone = transact!(self, |tx| {
+            let gone = sqlx::query(
+                "DELETE FROM deliveries WHERE id = $1 AND account = $2 AND state = 'DEAD'",
+            )
+            .bind(id.to_owned())
+            .bind(account.to_string())
+            .execute(&mut *tx)
+            .await?;
+            Ok(gone.rows_affected() > 0)
+        })?;
+        if gone { Ok(()) } else { Err(CatalogError::not_found(format!("dead delivery {id}"))) }
+    }
+
+    /// Removes deliveries from before `before` that nobody will ask for: what arrived, and what was
+    /// given up for a receiver that is gone. At most `limit` of them; how many it were.
+    pub async fn drop_old_deliveries(&self, before: Timestamp, limit: u32) -> Result<u64> {
+        const OLD: &str = "DELETE FROM deliveries WHERE id IN (\
+             SELECT id FROM deliveries WHERE created_at < $1 AND (state = 'DELIVERED' OR \
+             (state = 'DEAD' AND subscription_id NOT IN (SELECT id FROM subscriptions))) LIMIT $2)";
+        transact!(self, |tx| {
+            let gone = sqlx::query(OLD)
+                .bind(micros(before))
+                .bind(i64::from(limit))
+                .execute(&mut *tx)
+                .await?;
+            Ok(gone.rows_affected())
+        })
+    }
+
+    /// How many deliveries of an account are in each state; a state without any is left out.
+    pub async fn count_deliveries(&self, account: &AccountId) -> Result<Vec<(DeliveryState, u64)>> {
+        let rows = sqlx::query(
+            "SELECT state, COUNT(*) AS number FROM deliveries WHERE account = $1 GROUP BY state",
+        )
+        .bind(account.to_string())
+        .fetch_all(&self.read)
+        .await?;
+        let mut counts = Vec::new();
+        for row in rows {
+            let number: i64 = row.try_get("number")?;
+            let state = DeliveryState::named(row.try_get("state")?);
+            counts.extend(state.map(|state| (state, u64::try_from(number).unwrap_or_default())));
+        }
+        Ok(counts)
+    }
+
+    /// How many deliveries were given up whose receiver is still there, so that they can be sent
+    /// again.
+    pub async fn count_dead_deliveries(&self, account: &AccountId) -> Result<u64> {
+        let row = sqlx::query(
+            "SELECT COUNT(*) AS number FROM deliveries WHERE account = $1 AND state = 'DEAD' \
+             AND subscription_id IN (SELECT id FROM subscriptions)",
+        )
+        .bind(account.to_string())
+        .fetch_one(&self.read)
+        .await?;
+        Ok(u64::try_from(row.try_get::<i64, _>("number")?).unwrap_or_default())
+    }
+
+    /// Why the last try failed to reach a receiver, while something that failed still waits for it.
+    pub async fn waiting_error(&self, subscription: &str) -> Result<Option<String>> {
+        // What failed is due later than what has not been tried.
+        let waiting: Vec<Delivery> = Select::new("SELECT body FROM deliveries")
+            .and("subscription_id =", subscription)
+            .only("state = 'WAITING'")
+            .then("ORDER BY next_attempt_at DESC LIMIT 100")
+            .all(&self.read)
+            .await?;
+        Ok(waiting.into_iter().find_map(|delivery| delivery.last_error))
+    }
+
     /// One delivery of an account.
     pub async fn delivery(&self, account: &AccountId, id: &str) -> Result<Option<Delivery>> {
         let query = Select::new("SELECT body FROM deliveries").and("id =", id);
@@ -227,6 +300,23 @@ impl Catalog {
             .and_if("state =", state.map(DeliveryState::as_str))
             .then("ORDER BY created_at, id")
             .all(&self.read)
+            .await
+    }
+
+    /// The same, a page of them.
+    pub async fn page_of_deliveries(
+        &self,
+        account: &AccountId,
+        job_id: Option<&str>,
+        state: Option<DeliveryState>,
+        page: Page,
+    ) -> Result<Listed<Delivery>> {
+        Select::new("SELECT created_at, id AS page_id, body FROM deliveries")
+            .and("account =", account)
+            .and_if("job_id =", job_id)
+            .and_if("state =", state.map(DeliveryState::as_str))
+            .page("id", &page)
+            .listed(&self.read, &page)
             .await
     }
 }

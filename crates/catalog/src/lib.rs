@@ -66,7 +66,7 @@ mod user;
 mod vault;
 
 pub use access_key::AccessKeyRow;
-pub use audit::AuditRecord;
+pub use audit::{AuditRecord, MAX_DENIALS, Outcome};
 pub use care::{EnteredImport, PackRead};
 pub use change::Change;
 pub use delivery::{Delivery, DeliveryState};

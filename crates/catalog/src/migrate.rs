@@ -21,6 +21,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("../migrations/0005_users.sql"),
     include_str!("../migrations/0006_absence.sql"),
     include_str!("../migrations/0007_restore_testing.sql"),
+    include_str!("../migrations/0017_trail_and_outbox.sql"),
 ];
 
 /// The setting that tells which program brought the schema to its version.

@@ -310,11 +310,15 @@ macro_rules! transact {
                     let $tx: &mut ::sqlx::AnyConnection = writer.connection();
                     async { $body }.await
                 };
+                let outcome = $crate::audit::with_change(writer.connection(), outcome).await;
                 writer.finish(outcome).await
             }
             .await;
             match outcome {
-                Ok(value) => break Ok(value),
+                Ok(value) => {
+                    $crate::audit::committed();
+                    break Ok(value);
+                }
                 Err(error) => {
                     if let Some(error) = attempts.failed(error).await {
                         break Err(error);

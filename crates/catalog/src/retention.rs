@@ -16,7 +16,10 @@ use sqlx::{AnyConnection, Row};
 use crate::error::{CatalogError, Result};
 use crate::page::{Select, to_body};
 use crate::pool::{Catalog, any, transact};
-use crate::{delivery, protected_resource, recovery_point};
+use crate::{AuditRecord, audit, delivery, protected_resource, recovery_point};
+
+/// What the audit trail calls a deletion by retention.
+const EXPIRE: &str = "provault:ExpireRecoveryPoint";
 
 /// What [`Catalog::expire_points`] did with the points of a resource.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -82,6 +85,8 @@ impl Catalog {
                 }
                 recovery_point::write(tx, &point).await?;
                 if goes {
+                    let record = AuditRecord::by_server(account, EXPIRE, point.arn.as_str(), now);
+                    audit::insert(tx, &record).await?;
                     expired.going.push(point);
                 } else if points.iter().any(|old| old.arn == point.arn && old.hold.is_none()) {
                     let why = point.hold.as_ref().map(|hold| hold.message.clone());

@@ -1,5 +1,6 @@
 //! Settings of the server itself: secrets and ids that live as long as the catalog.
 
+use jiff::Timestamp;
 use sqlx::Row;
 
 use crate::error::{CatalogError, Result};
@@ -27,6 +28,17 @@ impl Catalog {
             .await?;
             Ok(())
         })
+    }
+
+    /// Writes a row and reads it again: whether the catalog is there, and its disk takes something.
+    pub async fn try_writing(&self, now: Timestamp) -> Result<()> {
+        const KEY: &str = "written-by-readiness";
+        let value = now.to_string();
+        self.put_setting(KEY, &value).await?;
+        match self.setting(KEY).await? {
+            Some(_) => Ok(()),
+            None => Err(CatalogError::conflict(format!("setting {KEY}"))),
+        }
     }
 
     /// Sets `key` unless it has a value, and answers with the value in force: of several servers

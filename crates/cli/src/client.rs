@@ -124,6 +124,13 @@ impl Client {
         let host = authority.host().trim_start_matches('[').trim_end_matches(']');
         let loopback = host.eq_ignore_ascii_case("localhost")
             || host.parse::<IpAddr>().is_ok_and(|address| address.is_loopback());
+        if uri.scheme_str() == Some("http") && !loopback {
+            return Err(CliError::usage(format!(
+                "'{endpoint}' is another machine, and what is said over plain http there others can \
+                 read, secrets too; use https:// (docs/how-to/https.md tells how), or a tunnel to \
+                 its loopback address"
+            )));
+        }
         let config = Agent::config_builder()
             .http_status_as_error(false)
             // A redirected request would be signed for the wrong place.

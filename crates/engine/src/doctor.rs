@@ -2,16 +2,16 @@
 
 use std::fmt;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
-use std::path::PathBuf;
-use std::sync::PoisonError;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::SignedDuration;
-use provault_catalog::{DeliveryState, JobFilter, Page};
-use provault_domain::{AccountId, BackupJob};
+use provault_catalog::{JobFilter, Page};
+use provault_domain::{AccountId, BackupJob, BackupVault};
 
-use crate::shared::blocking;
-use crate::{Engine, Result};
+use crate::shared::{Shared, blocking};
+use crate::{Engine, EngineError, Result};
 
 /// Less room than this is told of: a restore test of anything large, or the next backups, will not
 /// fit.
@@ -63,45 +63,53 @@ impl Finding {
 }
 
 impl Engine {
-    /// Looks at everything that the server needs. It changes nothing, and takes as long as the slowest
-    /// storage has patience for.
+    /// Looks at everything that the server needs. It changes nothing; a vault that takes longer than ten
+    /// seconds does not answer.
     pub async fn doctor(&self, account: &AccountId) -> Result<Vec<Finding>> {
         let data_dir = self.shared.data_dir.clone();
         let mut findings = vec![room("disk", data_dir.clone()).await];
         findings.push(blocking(move || permissions(&data_dir)).await?);
+        let stuck = self.stuck();
+        if stuck.is_empty() {
+            findings.push(Finding::new("engine", Level::Fine, "every loop turns"));
+        } else {
+            let what = format!("does not turn: {}; see the log, and restart", stuck.join(", "));
+            findings.push(Finding::new("engine", Level::Failed, what));
+        }
         findings.push(privileges());
         findings.push(self.clock(account).await?);
         findings.push(match self.isolation().await?.as_str() {
             "full" => Finding::new("isolation", Level::Fine, "restored applications are isolated"),
-            why => Finding::new(
-                "isolation",
-                Level::Warning,
-                format_args!("{why}: restore tests that start an application are INCONCLUSIVE"),
-            ),
-        });
-        for vault in self.shared.catalog.list_vaults(account, Page::all()).await?.items {
-            let check = format!("vault {}", vault.name);
-            let opened = match self.shared.repository(&vault).await {
-                Ok(repository) => {
-                    let listed = blocking(move || repository.snapshot_ids()).await?;
-                    listed.map(|ids| ids.len()).map_err(|error| error.to_string())
-                }
-                Err(error) => Err(error.to_string()),
-            };
-            let place = self.shared.vaults.place(&vault);
-            match opened {
-                Err(why) => findings.push(Finding::new(check, Level::Failed, why)),
-                Ok(count) => {
-                    let seen = format!("{count} snapshots at {place}");
-                    findings.push(Finding::new(check.clone(), Level::Fine, seen));
-                    if let Some(directory) = place.directory() {
-                        findings.push(room(&check, directory.to_owned()).await);
-                    }
-                }
+            why => {
+                // Where no application is to be started nothing is missing.
+                let resources = self.shared.catalog.list_resources(account, Page::all()).await?;
+                let needed = resources.items.iter().any(|resource| resource.service.is_some());
+                let level = if needed { Level::Failed } else { Level::Warning };
+                let what = "restore tests that start an application are INCONCLUSIVE";
+                Finding::new("isolation", level, format_args!("{why}: {what}"))
             }
+        });
+        // All at a time: what does not answer holds up nobody, and the whole no longer than one of them.
+        let mut asking = tokio::task::JoinSet::new();
+        for vault in self.shared.catalog.list_vaults(account, Page::all()).await?.items {
+            asking.spawn(look_at_vault(Arc::clone(&self.shared), vault));
         }
+        let mut of_vaults = Vec::new();
+        while let Some(found) = asking.join_next().await {
+            of_vaults.extend(found.map_err(|error| EngineError::Internal(error.to_string()))?);
+        }
+        // Of one vault in the order they were found: first whether it answers.
+        of_vaults.sort_by(|a: &Finding, b| a.check.cmp(&b.check));
+        findings.extend(of_vaults);
         findings.extend(self.receivers(account).await?);
         Ok(findings)
+    }
+
+    /// Room where the data directory lies; `None` where it does not say in time.
+    pub async fn free_bytes(&self) -> Option<u64> {
+        let directory = self.shared.data_dir.clone();
+        let asked = blocking(move || provault_proof::free_bytes(&directory));
+        tokio::time::timeout(PATIENCE, asked).await.ok()?.ok()?.ok()
     }
 
     /// Whether the time of day can be what it says.
@@ -142,35 +150,63 @@ impl Engine {
 
     /// Receivers that do not get what they are sent.
     async fn receivers(&self, account: &AccountId) -> Result<Vec<Finding>> {
-        let failing = self.shared.failing.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let mut findings = Vec::new();
         for topic in self.shared.catalog.list_topics(account).await? {
             for subscription in self.shared.catalog.list_subscriptions(&topic.arn).await? {
-                if failing.contains(&subscription.id) {
+                if self.shared.catalog.waiting_error(&subscription.id).await?.is_some() {
                     findings.push(Finding::new(
                         format!("topic {}", topic.name),
                         Level::Warning,
                         format_args!(
-                            "the subscription {} did not get the last message; try `provault \
-                             subscription test {}`",
+                            "the subscription {} did not get what waits for it; see `provault \
+                             delivery list`, try `provault subscription test {}`",
                             subscription.id, subscription.id
                         ),
                     ));
                 }
             }
         }
-        let dead = Some(DeliveryState::Dead);
-        let dead = self.shared.catalog.list_deliveries(account, None, dead).await?.len();
+        let dead = self.shared.catalog.count_dead_deliveries(account).await?;
         if dead > 0 {
             findings.push(Finding::new(
                 "deliveries",
                 Level::Warning,
-                format_args!("{dead} were given up; see `provault delivery list --dead`"),
+                format_args!(
+                    "{dead} were given up; see `provault delivery list --dead`, then send them again or \
+                     forget them"
+                ),
             ));
         } else if findings.is_empty() {
             findings.push(Finding::new("deliveries", Level::Fine, "none was given up"));
         }
         Ok(findings)
+    }
+}
+
+/// Whether a vault answers, and how much room there is.
+async fn look_at_vault(shared: Arc<Shared>, vault: BackupVault) -> Vec<Finding> {
+    let check = format!("vault {}", vault.name);
+    let place = shared.vaults.place(&vault);
+    let counted = async {
+        let repository = shared.repository(&vault).await.map_err(|error| error.to_string())?;
+        let listed = blocking(move || repository.snapshot_ids()).await;
+        let listed = listed.map_err(|error| error.to_string())?;
+        listed.map(|ids| ids.len()).map_err(|error| error.to_string())
+    };
+    match tokio::time::timeout(PATIENCE, counted).await {
+        Err(_) => {
+            let what = format!("{place} does not answer within {} seconds", PATIENCE.as_secs());
+            vec![Finding::new(check, Level::Failed, what)]
+        }
+        Ok(Err(why)) => vec![Finding::new(check, Level::Failed, why)],
+        Ok(Ok(count)) => {
+            let seen = format!("{count} snapshots at {place}");
+            let mut findings = vec![Finding::new(check.clone(), Level::Fine, seen)];
+            if let Some(directory) = place.directory() {
+                findings.push(room(&check, directory.to_owned()).await);
+            }
+            findings
+        }
     }
 }
 
@@ -197,7 +233,7 @@ async fn room(check: &str, directory: PathBuf) -> Finding {
 }
 
 /// Whether the data directory is its user's alone.
-fn permissions(directory: &std::path::Path) -> Finding {
+fn permissions(directory: &Path) -> Finding {
     let found = match std::fs::metadata(directory) {
         Ok(found) => found,
         Err(error) => {
@@ -217,7 +253,33 @@ fn permissions(directory: &std::path::Path) -> Finding {
         );
         return Finding::new("permissions", Level::Failed, what);
     }
-    Finding::new("permissions", Level::Fine, format_args!("{} is private", directory.display()))
+    match open_secret(directory) {
+        Some(path) => Finding::new(
+            "permissions",
+            Level::Failed,
+            format_args!("others may read {}, which is a secret; chmod 600", path.display()),
+        ),
+        None => Finding::new(
+            "permissions",
+            Level::Fine,
+            format_args!("{} is private", directory.display()),
+        ),
+    }
+}
+
+/// A file with a secret that others than its owner may read.
+fn open_secret(directory: &Path) -> Option<PathBuf> {
+    let in_directory = |name: &str| {
+        let entries = std::fs::read_dir(directory.join(name)).into_iter().flatten().flatten();
+        entries
+            .map(|entry| entry.path())
+            .filter(|path| path.extension().is_some_and(|ending| ending == "key"))
+    };
+    let named =
+        ["credentials", "credentials.old", "metrics-token"].map(|name| directory.join(name));
+    named.into_iter().chain(in_directory("keys")).chain(in_directory("tls")).find(|path| {
+        std::fs::metadata(path).is_ok_and(|found| found.permissions().mode() & 0o077 != 0)
+    })
 }
 
 /// Whether the server may read what belongs to others.

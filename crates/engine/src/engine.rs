@@ -366,16 +366,16 @@ impl Engine {
         let (care, vaults, absent) = (shared(), shared(), shared());
         let retention = shared();
         loops.spawn(kept_alive("backups", move || {
-            claim_loop(Arc::clone(&backups), BACKUPS_AT_ONCE, backup_turn)
+            claim_loop("backups", Arc::clone(&backups), BACKUPS_AT_ONCE, backup_turn)
         }));
         loops.spawn(kept_alive("restores", move || {
-            claim_loop(Arc::clone(&restores), RESTORES_AT_ONCE, restore_turn)
+            claim_loop("restores", Arc::clone(&restores), RESTORES_AT_ONCE, restore_turn)
         }));
         loops.spawn(kept_alive("restore tests", move || {
-            claim_loop(Arc::clone(&tests), TESTS_AT_ONCE, test_turn)
+            claim_loop("restore tests", Arc::clone(&tests), TESTS_AT_ONCE, test_turn)
         }));
         loops.spawn(kept_alive("care runs", move || {
-            claim_loop(Arc::clone(&care), CARE_AT_ONCE, care_turn)
+            claim_loop("care runs", Arc::clone(&care), CARE_AT_ONCE, care_turn)
         }));
         loops.spawn(kept_alive("care of vaults", move || care_loop(Arc::clone(&vaults))));
         loops.spawn(kept_alive("deliveries", move || delivery_loop(Arc::clone(&sends))));
@@ -472,9 +472,15 @@ fn care_turn(shared: Arc<Shared>) -> Claiming {
 }
 
 /// Claims and runs jobs of one kind, so many at a time.
-async fn claim_loop(shared: Arc<Shared>, at_once: usize, turn: fn(Arc<Shared>) -> Claiming) {
+async fn claim_loop(
+    name: &'static str,
+    shared: Arc<Shared>,
+    at_once: usize,
+    turn: fn(Arc<Shared>) -> Claiming,
+) {
     let mut running = JoinSet::new();
     loop {
+        shared.beat(name);
         // Before looking, so that a bell between looking and waiting is not missed.
         let bell = shared.bell.notified();
         while running.try_join_next().is_some() {}
@@ -499,6 +505,7 @@ async fn claim_loop(shared: Arc<Shared>, at_once: usize, turn: fn(Arc<Shared>) -
 async fn delivery_loop(shared: Arc<Shared>) {
     let mut outbox = Outbox::new(&shared);
     loop {
+        shared.beat("deliveries");
         // Before looking, so that a bell between looking and waiting is not missed.
         let bell = shared.bell.notified();
         if let Err(error) = outbox.send_due().await {
@@ -514,6 +521,7 @@ async fn delivery_loop(shared: Arc<Shared>) {
 
 async fn time_loop(shared: Arc<Shared>) {
     loop {
+        shared.beat("time");
         let rounds: [(&str, Result<()>); 4] = [
             ("schedule", schedule::tick(&shared).await),
             ("windows", schedule::close_windows(&shared).await),

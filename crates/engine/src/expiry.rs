@@ -20,6 +20,11 @@ use crate::pause::pause;
 use crate::shared::{Shared, blocking};
 use crate::{EngineError, Result};
 
+/// How long a notification is kept after its event when nobody will ask for it: 90 days.
+const DELIVERIES_KEPT: SignedDuration = SignedDuration::from_hours(90 * 24);
+/// Rows that one transaction removes.
+const AT_ONCE: u32 = 500;
+
 /// Carries out what retention says, for every resource that a recovery point is due to go of.
 pub(crate) async fn tick(shared: &Arc<Shared>) -> Result<()> {
     if !shared.trusts_the_clock().await? {
@@ -30,6 +35,14 @@ pub(crate) async fn tick(shared: &Arc<Shared>) -> Result<()> {
             tracing::error!(%resource, %error, "retention was not carried out; it is tried again");
         }
     }
+    drop_old_deliveries(shared).await
+}
+
+/// Removes what tells of deliveries that are long over: the outbox would grow for ever.
+async fn drop_old_deliveries(shared: &Arc<Shared>) -> Result<()> {
+    let Ok(before) = shared.now().checked_sub(DELIVERIES_KEPT) else { return Ok(()) };
+    // In pieces: a transaction holds up all that is written.
+    while shared.catalog.drop_old_deliveries(before, AT_ONCE).await? == u64::from(AT_ONCE) {}
     Ok(())
 }
 

@@ -38,6 +38,7 @@ pub mod offline;
 mod older_state;
 mod outbox;
 pub mod pause;
+mod pulse;
 mod reconcile;
 mod recovery_kit;
 mod restore;

@@ -73,6 +73,8 @@ pub(crate) struct Shared {
     pub(crate) command_subscriptions: AtomicBool,
     /// Subscriptions whose last delivery failed, by their ids.
     pub(crate) failing: Mutex<HashSet<String>>,
+    /// When each loop last came round.
+    pub(crate) pulse: crate::pulse::Pulse,
     /// Raised while no restore test may begin.
     pub(crate) tests_held: AtomicBool,
     /// Whether the time of day may delete.
@@ -112,11 +114,17 @@ impl Shared {
             stopping: AtomicBool::new(false),
             command_subscriptions: AtomicBool::new(parts.command_subscriptions),
             failing: Mutex::default(),
+            pulse: crate::pulse::Pulse::default(),
             tests_held: AtomicBool::new(false),
             watch: tokio::sync::Mutex::default(),
             listed: Mutex::default(),
             running: Mutex::default(),
         })
+    }
+
+    /// A loop has come round.
+    pub(crate) fn beat(&self, name: &'static str) {
+        self.pulse.beat(name, self.clock.monotonic());
     }
 
     pub(crate) fn now(&self) -> Timestamp {

@@ -51,18 +51,12 @@ impl Denied {
     }
 }
 
-/// Decides for a principal without policies: the root of an account may do everything inside that
-/// account, all others nothing.
+/// Decides for a principal to whom identity policies are attached: the root of an account may do
+/// everything inside that account, whatever they say, all others what they allow there.
 ///
 /// `resource_arn` may be `*`, for an operation that is about no single resource; it means the
 /// principal's own account. An ARN without an account (`arn:aws:s3:::NAME`) is taken to lie there
 /// too: whoever looks the resource up does so among the rows of that account only.
-pub fn authorize(principal: &Principal, action: &str, resource_arn: &str) -> Result<(), Denied> {
-    authorize_with(principal, &[], action, resource_arn)
-}
-
-/// Decides for a principal to whom identity policies are attached. They do not bind the root, and
-/// reach no further than the principal's own account.
 pub fn authorize_with(
     principal: &Principal,
     policies: &[Policy],

@@ -5,7 +5,7 @@
 //! ([`verify`]), signs requests for our own command line ([`sign`]), makes and
 //! describes [`AccessKey`]s, reads and writes the AWS credentials file that clients take them from
 //! ([`CredentialsFile`]), and answers whether a [`Principal`] may perform an action on a resource
-//! ([`authorize`], [`authorize_with`]).
+//! ([`authorize_with`], on what [`ACTIONS`] says).
 //!
 //! Invariants:
 //!
@@ -20,6 +20,7 @@
 //!   ([`AuthError::code`], [`Denied::code`]).
 
 mod access_key;
+mod action;
 mod authorize;
 mod credentials;
 mod credentials_file;
@@ -31,7 +32,8 @@ mod secret;
 mod sigv4;
 
 pub use access_key::{AccessKey, KeyStatus, RandomError, Session};
-pub use authorize::{Denied, DeniedBecause, authorize, authorize_with};
+pub use action::{ACTIONS, Scope, scopes};
+pub use authorize::{Denied, DeniedBecause, authorize_with};
 pub use credentials::Credentials;
 pub use credentials_file::{CredentialsError, CredentialsFile};
 pub use ini::{Ini, IniError};

@@ -7,8 +7,8 @@ use crate::Policy;
 pub enum ManagedPolicy {
     /// Everything in the account.
     Administrator,
-    /// Runs the backups: plans, selections, jobs, restores, tests, care. Deletes no backup, reads no
-    /// password, and decides over no user, role or key.
+    /// Runs the backups: plans, selections, jobs, restores, tests, care. Deletes no backup and
+    /// changes no retention, reads no password, and decides over no user, role or key.
     Operator,
     /// Sees everything but secrets, and changes nothing.
     Auditor,
@@ -64,6 +64,8 @@ const AUDITOR: &str = r#"{"Statement":{"Effect":"Allow","Resource":"*","Action":
     "provault:Describe*","provault:List*","provault:Get*"
 ]}}"#;
 
+/// Not `UpdateRetention`: to keep one recovery point at most deletes all others. Not
+/// `AcceptRecoveryPoint`: a shrunk point that counts as good lets the one before it expire.
 const OPERATOR: &str = r#"{"Statement":{"Effect":"Allow","Resource":"*","Action":[
     "backup:Describe*","backup:List*","backup:Get*",
     "backup:StartBackupJob","backup:StopBackupJob","backup:StartRestoreJob",
@@ -78,13 +80,13 @@ const OPERATOR: &str = r#"{"Statement":{"Effect":"Allow","Resource":"*","Action"
     "provault:Describe*","provault:List*","provault:Get*",
     "provault:DiscoverResources","provault:AddResource","provault:TagResource","provault:RemoveResource",
     "provault:ExemptResource","provault:EndExemption",
-    "provault:UpdateRetention","provault:AcceptRecoveryPoint",
     "provault:AddTopic","provault:RemoveTopic","provault:Subscribe","provault:Unsubscribe",
     "provault:TestSubscription","provault:SendDeliveryAgain",
     "provault:StartRestoreTest","provault:StopRestoreTest","provault:StopRestoreJob",
     "provault:StartCareRun","provault:StopCareRun","provault:UpdateVaultCare"
 ]}}"#;
 
+/// Nothing that stops: jobs do not know who began them, and it would be other people's.
 const RESTORE_ONLY: &str = r#"{"Statement":{"Effect":"Allow","Resource":"*","Action":[
     "backup:ListBackupVaults","backup:DescribeBackupVault",
     "backup:ListRecoveryPointsByBackupVault","backup:ListRecoveryPointsByResource",
@@ -92,8 +94,7 @@ const RESTORE_ONLY: &str = r#"{"Statement":{"Effect":"Allow","Resource":"*","Act
     "backup:ListProtectedResources","backup:DescribeProtectedResource",
     "backup:StartRestoreJob","backup:DescribeRestoreJob","backup:ListRestoreJobs",
     "provault:ListResources","provault:DescribeResource","provault:ListRoles",
-    "provault:StopRestoreJob","provault:GetJobLog",
-    "provault:StartRestoreTest","provault:StopRestoreTest","provault:ListRestoreTests",
+    "provault:GetJobLog","provault:StartRestoreTest","provault:ListRestoreTests",
     "provault:DescribeRestoreTest","provault:ListEvidence"
 ]}}"#;
 
@@ -127,7 +128,13 @@ mod tests {
             ("backup:StartBackupJob", vec![Administrator, Operator]),
             ("backup:StartRestoreJob", vec![Administrator, Operator, RestoreOnly]),
             ("provault:StartRestoreTest", vec![Administrator, Operator, RestoreOnly]),
+            ("provault:StopRestoreTest", vec![Administrator, Operator]),
+            ("provault:StopRestoreJob", vec![Administrator, Operator]),
+            ("backup:StopBackupJob", vec![Administrator, Operator]),
             ("backup:DeleteRecoveryPoint", vec![Administrator]),
+            ("backup:UpdateRecoveryPointLifecycle", vec![Administrator]),
+            ("provault:UpdateRetention", vec![Administrator]),
+            ("provault:AcceptRecoveryPoint", vec![Administrator]),
             ("backup:DeleteBackupVault", vec![Administrator]),
             ("provault:ExportPassword", vec![Administrator]),
             ("provault:ExportRecoveryKit", vec![Administrator]),

@@ -5,6 +5,8 @@ mod json;
 
 pub use json::PolicyError;
 
+use crate::action::{ACTIONS, Scope};
+
 /// A parsed identity policy.
 ///
 /// Understood: `Version`, `Id`, `Statement` (one or a list), `Sid`, `Effect`, `Action` or
@@ -60,6 +62,33 @@ impl Policy {
             }
         }
         decision
+    }
+}
+
+impl Policy {
+    /// Refuses statements that mean less than they seem to: an action of this server that is decided on
+    /// the account as a whole beside a resource, or an action of ours that there is not. To be asked when
+    /// a policy is attached; one that was attached before still says what it says.
+    pub fn check(&self) -> Result<(), PolicyError> {
+        for (at, statement) in self.statements.iter().enumerate() {
+            let on_account = statement.resources.hit(|pattern| glob::resource(pattern, "*"));
+            let named = statement.actions.patterns.iter().filter(|_| !statement.actions.negated);
+            for action in named {
+                let place = format!("Statement[{at}]");
+                let mut meant =
+                    ACTIONS.iter().filter(|(name, _)| glob::action(action, name)).peekable();
+                if meant.peek().is_none() {
+                    if action.to_ascii_lowercase().starts_with("provault:") {
+                        return Err(PolicyError::NoSuchAction { place, action: action.clone() });
+                    }
+                    continue;
+                }
+                if !on_account && meant.all(|(_, scopes)| *scopes == [Scope::Account]) {
+                    return Err(PolicyError::NeverDecided { place, action: action.clone() });
+                }
+            }
+        }
+        Ok(())
     }
 }
 

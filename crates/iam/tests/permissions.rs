@@ -3,7 +3,7 @@
 
 use proptest::prelude::*;
 use provault_iam::{
-    Decision, DeniedBecause, Policy, PolicyError, Principal, authorize, authorize_with,
+    ACTIONS, Decision, DeniedBecause, Policy, PolicyError, Principal, Scope, authorize_with,
 };
 
 const VAULT: &str = "arn:aws:backup:us-east-1:123456789012:backup-vault:prod-1";
@@ -20,13 +20,13 @@ fn decide(policies: &[Policy], action: &str, resource: &str) -> Decision {
 fn root_may_do_everything_in_its_own_account_and_nothing_in_another() {
     let root = Principal::root("123456789012").unwrap();
     for resource in [VAULT, "*", "arn:aws:s3:::bucket"] {
-        authorize(&root, "backup:DeleteBackupVault", resource).unwrap();
+        authorize_with(&root, &[], "backup:DeleteBackupVault", resource).unwrap();
     }
     let deny = policy(r#"{"Effect":"Deny","Action":"*","Resource":"*"}"#);
     authorize_with(&root, &[deny], "backup:DeleteBackupVault", VAULT).unwrap();
 
     let foreign = VAULT.replace("123456789012", "999999999999");
-    let denied = authorize(&root, "backup:DeleteBackupVault", &foreign).unwrap_err();
+    let denied = authorize_with(&root, &[], "backup:DeleteBackupVault", &foreign).unwrap_err();
     assert_eq!(denied.because, DeniedBecause::OtherAccount);
     assert_eq!((denied.code(), denied.status().as_u16()), ("AccessDeniedException", 403));
     let text = denied.to_string();
@@ -39,7 +39,7 @@ fn root_may_do_everything_in_its_own_account_and_nothing_in_another() {
     );
     for resource in ["", "prod", "arn:aws:backup", "arn:aws:backup:r:123456789012:", "x:a:b:c:d:e"]
     {
-        let denied = authorize(&root, "backup:DeleteBackupVault", resource).unwrap_err();
+        let denied = authorize_with(&root, &[], "backup:DeleteBackupVault", resource).unwrap_err();
         assert_eq!(denied.because, DeniedBecause::NotAnArn, "{resource}");
     }
 }
@@ -47,7 +47,7 @@ fn root_may_do_everything_in_its_own_account_and_nothing_in_another() {
 #[test]
 fn others_may_do_what_a_policy_allows() {
     let user = Principal::from_arn("arn:aws:iam::123456789012:user/ann").unwrap();
-    let denied = authorize(&user, "backup:DescribeBackupVault", VAULT).unwrap_err();
+    let denied = authorize_with(&user, &[], "backup:DescribeBackupVault", VAULT).unwrap_err();
     assert_eq!(denied.because, DeniedBecause::NothingAllows);
 
     let everything = policy(r#"{"Effect":"Allow","Action":"*","Resource":"*"}"#);
@@ -195,4 +195,71 @@ proptest! {
         policies.insert(at.min(allows), deny);
         prop_assert_eq!(decide(&policies, "backup:ListTags", VAULT), Decision::ExplicitlyDenied);
     }
+}
+
+#[test]
+fn a_policy_that_could_never_decide_is_refused_by_the_actions_name() {
+    let check = |action: &str, resource: &str| {
+        policy(&format!(r#"{{"Effect":"Deny","Action":["backup:*","{action}"],{resource}}}"#))
+            .check()
+    };
+    let vault = format!(r#""Resource":"{VAULT}""#);
+    for action in
+        ["backup:ListBackupVaults", "provault:ListUsers", "PROVAULT:addkey", "backup:ListBackupV*"]
+    {
+        let error = check(action, &vault).unwrap_err();
+        assert!(matches!(error, PolicyError::NeverDecided { .. }), "{error}");
+        assert!(error.to_string().contains(action), "{error}");
+        for resource in [r#""Resource":"*""#, r#""Resource":["*","arn:aws:sns:*:*:*"]"#] {
+            check(action, resource).unwrap();
+        }
+        check(action, &format!(r#""NotResource":"{VAULT}""#)).unwrap();
+    }
+    for action in ["provault:RemoveResorce", "provault:Nothing*"] {
+        let error = check(action, r#""Resource":"*""#).unwrap_err();
+        assert!(matches!(error, PolicyError::NoSuchAction { .. }), "{error}");
+    }
+    // What other programs and later versions name is none of this server's business.
+    for action in ["backup:DeleteBackupVault", "backup:CreateFramework", "ec2:RunInstances", "*"] {
+        check(action, &vault).unwrap();
+    }
+}
+
+#[test]
+fn every_action_stands_once_and_fits_what_it_is_decided_on() {
+    let names: Vec<&str> = ACTIONS.iter().map(|(name, _)| *name).collect();
+    let mut sorted = names.clone();
+    sorted.sort_unstable();
+    sorted.dedup();
+    assert_eq!(names, sorted);
+    for (name, scopes) in ACTIONS {
+        assert!(!scopes.is_empty(), "{name}");
+        for scope in *scopes {
+            assert!(*scope == Scope::Named || scope.fits(scope.pattern()), "{name} {scope:?}");
+        }
+    }
+    assert!(!Scope::Vault.fits("arn:aws:backup:r:1:recovery-point:x"));
+    assert!(!Scope::Account.fits(VAULT) && !Scope::Vault.fits("*") && !Scope::Resource.fits("*"));
+}
+
+/// The page for people has the table, whole.
+#[test]
+fn the_documentation_says_what_each_action_is_decided_on() {
+    let page = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/how-to/users.md");
+    let page = std::fs::read_to_string(page).unwrap();
+    let rows: Vec<(&str, Vec<&str>)> = page
+        .lines()
+        .filter_map(|line| line.strip_prefix("| `")?.split_once("` | "))
+        .map(|(resource, actions)| (resource, actions.trim_end_matches(" |").split(", ").collect()))
+        .collect();
+    let mut told = 0;
+    for (name, scopes) in ACTIONS {
+        let patterns: Vec<&str> = scopes.iter().map(|scope| scope.pattern()).collect();
+        let of = rows.iter().filter(|(_, actions)| actions.contains(name));
+        let found: Vec<&str> = of.map(|(resource, _)| *resource).collect();
+        assert_eq!(found, [patterns.join("` and `")], "{name}");
+        told += 1;
+    }
+    let listed: usize = rows.iter().map(|(_, actions)| actions.len()).sum();
+    assert_eq!(listed, told, "the page names an action that is none");
 }

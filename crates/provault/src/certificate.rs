@@ -21,8 +21,9 @@ use rcgen::{
 
 /// Clients refuse server certificates that are good for more than 398 days.
 const GOOD_FOR: Duration = Duration::from_hours(397 * 24);
-/// One that is older is renewed; what is left is for clocks that are wrong and servers that are off.
-const RENEWED_AFTER: Duration = Duration::from_hours(180 * 24);
+/// One that is good for less is renewed; what is left is for clocks that are wrong and servers that are
+/// off.
+const RENEWED_BEFORE: Duration = Duration::from_hours(217 * 24);
 /// A clock that is behind the server's must not refuse a new certificate.
 const BEFORE: Duration = Duration::from_hours(24);
 
@@ -49,9 +50,13 @@ pub(crate) fn generated(
         TlsFiles { certificate: directory.join("server.pem"), key: directory.join("server.key") };
     let known = directory.join("server.names");
     let wanted = names.join("\n");
-    let fresh = fs::metadata(&files.certificate)
-        .and_then(|found| found.modified())
-        .is_ok_and(|made| now.duration_since(made).is_ok_and(|age| age < RENEWED_AFTER));
+    // What the certificate says, not its file: that may have been copied, or restored from a backup.
+    let fresh = provault_server::not_after(&files.certificate).is_some_and(|end| {
+        let end = SystemTime::from(end);
+        let left = end.duration_since(now).unwrap_or_default();
+        // One that is good for longer was made by a clock that was ahead, and is not good yet.
+        (RENEWED_BEFORE..=GOOD_FOR + BEFORE).contains(&left)
+    });
     let same = fs::read_to_string(&known).is_ok_and(|before| before == wanted);
     if fresh && same && files.key.exists() && authority(data_dir).exists() {
         return Ok(files);
@@ -134,4 +139,34 @@ fn store(path: &Path, text: &str) -> Result<(), String> {
         }
     })();
     written.map_err(|error: io::Error| format!("cannot write {}: {error}", path.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A copy of the data directory has new times of modification, and the same certificate.
+    #[test]
+    fn a_certificate_is_as_old_as_it_says_and_not_as_its_file() {
+        let directory = tempfile::tempdir().unwrap();
+        let names = ["localhost".to_owned()];
+        let days = |days: u64| SystemTime::now() + Duration::from_hours(24 * days);
+        let made = |now: SystemTime| {
+            let files = generated(directory.path(), &names, now).unwrap();
+            fs::read_to_string(files.certificate).unwrap()
+        };
+        let first = made(days(0));
+        let path = directory.path().join("tls/server.pem");
+        let touch = |at: SystemTime| {
+            File::options().append(true).open(&path).unwrap().set_modified(at).unwrap();
+        };
+        touch(SystemTime::UNIX_EPOCH);
+        assert_eq!(made(days(0)), first, "an old file with a new certificate");
+        assert_eq!(made(days(179)), first);
+        touch(days(181));
+        let second = made(days(181));
+        assert_ne!(second, first, "a new file with an old certificate");
+        assert_eq!(made(days(181)), second);
+        assert_ne!(made(days(0)), second, "it was made by a clock that was ahead");
+    }
 }

@@ -7,7 +7,10 @@ use std::ffi::OsString;
 use std::fs;
 use std::path::Path;
 
+use clap::{ArgAction, Args as _, Command};
 use toml::{Table, Value};
+
+use crate::serve::ServeArgs;
 
 /// Keys that would be of no use in the file, or mean something else there.
 pub(crate) const FOREIGN: [&str; 8] =
@@ -39,6 +42,11 @@ pub(crate) fn arguments(path: &Path, given: &[OsString]) -> Result<Vec<OsString>
         if given.iter().any(is_given) {
             continue;
         }
+        if !is_setting(key, value).map_err(|why| wrong(&why))? {
+            // clap refuses it, and says what was probably meant.
+            arguments.push(option.into());
+            continue;
+        }
         let values = match value {
             Value::Array(values) => values.as_slice(),
             one => std::slice::from_ref(one),
@@ -61,9 +69,50 @@ pub(crate) fn arguments(path: &Path, given: &[OsString]) -> Result<Vec<OsString>
     Ok(arguments)
 }
 
+/// Whether there is an option of this name, and a value of this kind can be its: what makes no argument,
+/// `false` and `[]`, would be forgotten otherwise.
+fn is_setting(key: &str, value: &Value) -> Result<bool, String> {
+    let serve = ServeArgs::augment_args(Command::new("serve"));
+    let Some(option) = serve.get_arguments().find(|option| option.get_long() == Some(key)) else {
+        return Ok(false);
+    };
+    let repeats = matches!(option.get_action(), ArgAction::Append);
+    match (option.get_action(), value) {
+        (ArgAction::SetTrue, Value::Boolean(_)) => Ok(true),
+        (ArgAction::SetTrue, _) => Err(format!("'{key}' is true or false.")),
+        (_, Value::Boolean(_)) => Err(format!("'{key}' has a value; true and false are none.")),
+        (_, Value::Array(_)) if !repeats => Err(format!("'{key}' has one value, and no list.")),
+        _ => Ok(true),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn nothing_is_accepted_and_forgotten() {
+        for text in ["tls-genrate = false", "tls-nam = []", "listn = \"x\"", "x = [1, 2]"] {
+            let key = text.split(' ').next().unwrap();
+            // clap gets it, and refuses it.
+            assert_eq!(read(text, &[]).unwrap(), [format!("--{key}")], "{text}");
+        }
+        for text in [
+            "listen = false",
+            "listen = []",
+            "listen = true",
+            "tls-name = true",
+            "tls-generate = 1",
+            "tls-generate = \"yes\"",
+            "tls-generate = []",
+            "storage-timeout = [1, 2]",
+        ] {
+            let key = text.split(' ').next().unwrap();
+            let error = read(text, &[]).unwrap_err();
+            assert!(error.contains(key), "{text}: {error}");
+        }
+        assert_eq!(read("tls-name = []\ntls-generate = false", &[]).unwrap(), [""; 0]);
+    }
 
     fn read(text: &str, given: &[&str]) -> Result<Vec<String>, String> {
         let directory = tempfile::tempdir().unwrap();

@@ -1,12 +1,14 @@
 //! One request, from head to answer.
 
 use std::future::Future;
+use std::sync::Arc;
+use std::time::Instant;
 
 use axum::extract::Request;
 use axum::response::Response;
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Method, header};
-use provault_app::{App, Caller};
+use provault_app::Caller;
 use provault_iam::{AuthError, SignedRequest, normalize_path, verify};
 use provault_wire::{RouteError, ServiceError, errors, match_route};
 use tracing::Instrument;
@@ -14,13 +16,16 @@ use tracing::field::Empty;
 
 use crate::answer::{Answer, refusal, response};
 use crate::serve::Shared;
-use crate::{body, dispatch, metrics, provault};
+use crate::strangers::Stranger;
+use crate::{body, dispatch, metrics, provault, refusals};
 
 /// What may be asked without a signature.
 const HEALTH: &str = "/provault/v1/health";
 /// Our own operations, described for tools; asked without a signature, since it is no secret.
 const OPEN_API: &str = "/provault/v1/openapi.json";
 const DESCRIPTION: &[u8] = include_bytes!("../../../docs/openapi.json");
+/// The same, and says whether the server can work.
+const READY: &str = "/provault/v1/ready";
 /// What is asked with a token of its own, because no collector signs.
 const METRICS: &str = "/provault/v1/metrics";
 
@@ -90,12 +95,15 @@ async fn answer(
     if parts.method == Method::GET && parts.uri.path() == OPEN_API {
         return Ok(Answer::of_json(200, DESCRIPTION.to_vec()));
     }
+    if parts.method == Method::GET && parts.uri.path() == READY {
+        return shared.readiness.answer(&shared.sites).await;
+    }
     let options = &shared.options;
     if parts.uri.path() == METRICS {
-        return metrics::answer(&shared.sites, options.metrics_token.as_deref(), &parts).await;
+        return metrics::answer(&shared.sites, options, &parts).await;
     }
     let body = body::read(body, options.max_body_bytes, options.body_timeout).await?;
-    let (app, caller) = authenticate(&shared.sites, &parts, &body)?;
+    let (app, caller) = authenticate(shared, &parts, &body)?;
     let raw_path = parts.uri.path();
     let raw_query = parts.uri.query().unwrap_or_default();
     // The signature covers the normal form of the path. What is routed must be what was signed.
@@ -109,7 +117,8 @@ async fn answer(
     if let Some(path) = raw_path.strip_prefix(provault_wire::provault::PREFIX)
         && (path.is_empty() || path.starts_with('/'))
     {
-        return provault::answer(app, &caller, method, path, raw_query, &body).await;
+        let asked = provault::Asked { method, path, raw_query, body: &body };
+        return provault::answer(app, options.tls.as_ref(), &caller, asked).await;
     }
     let route = match_route(method, raw_path, raw_query).map_err(|error| {
         if let RouteError::WrongMethod { allowed, .. } = &error
@@ -126,10 +135,11 @@ async fn answer(
 
 /// The region that the request was signed for, and who signed it.
 fn authenticate<'a>(
-    sites: &'a [App],
+    shared: &'a Shared,
     parts: &Parts,
     body: &[u8],
 ) -> Result<(&'a App, Caller), ServiceError> {
+    let sites = shared.sites.as_slice();
     let home = home(sites)?;
     let signed = SignedRequest {
         method: &parts.method,
@@ -138,7 +148,24 @@ fn authenticate<'a>(
         headers: &parts.headers,
         body,
     };
-    let verified = verify(&signed, |id| home.access_key(id), home.now()).map_err(|e| denied(&e))?;
+    let stranger = parts.extensions.get::<Arc<Stranger>>();
+    let verified = verify(&signed, |id| home.access_key(id), home.now()).map_err(|error| {
+        let key_id = refusals::key_id(parts);
+        if let Some(since) = shared.refusals.note(&key_id, Instant::now()) {
+            tracing::warn!(
+                key_id,
+                from = stranger.map(|stranger| stranger.address().to_string()),
+                %error,
+                refused_since_last_told = since,
+                "a request was refused: its signature is not good"
+            );
+        }
+        denied(&error)
+    })?;
+    if let Some(stranger) = stranger {
+        stranger.is_known();
+    }
+    home.access_key_was_used(&verified.access_key_id);
     let Some(app) = sites.iter().find(|app| app.region().as_str() == verified.region) else {
         let regions: Vec<&str> = sites.iter().map(|app| app.region().as_str()).collect();
         return Err(ServiceError::named(
@@ -153,7 +180,8 @@ fn authenticate<'a>(
             ),
         ));
     };
-    Ok((app, Caller::new(verified.principal).map_err(refusal)?))
+    let caller = Caller::new(verified.principal).map_err(refusal)?;
+    Ok((app, caller.with_key(verified.access_key_id)))
 }
 
 /// The first region of the server.

@@ -7,8 +7,8 @@
 //!
 //! Invariants:
 //!
-//! * **Nothing without a signature**, but `GET /provault/v1/health`, which says nothing, and
-//!   `GET /provault/v1/metrics`, which has a token of its own.
+//! * **Nothing without a signature**, but `GET /provault/v1/health`, which says nothing, `GET /provault/v1/ready`,
+//!   which says little, and `GET /provault/v1/metrics`, which has a token of its own.
 //! * **Every answer is modelled**: a status, `x-amzn-RequestId`, JSON; an error also
 //!   `x-amzn-ErrorType`. A panic in a handler is an error like any other, and is logged.
 //! * **An operation runs to its end** even when its client goes away: a change is never cut in two.
@@ -21,10 +21,15 @@ mod convert;
 mod dispatch;
 mod handle;
 mod metrics;
+mod not_after;
 mod operations;
 mod provault;
+mod ready;
+mod refusals;
 mod serve;
+mod strangers;
 mod tls;
 
+pub use not_after::not_after;
 pub use serve::{ServeError, Server, ServerOptions};
 pub use tls::{Tls, TlsError, TlsFiles};

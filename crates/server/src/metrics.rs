@@ -5,16 +5,19 @@
 
 use http::header::AUTHORIZATION;
 use http::request::Parts;
+use jiff::Timestamp;
 use prometheus_client::encoding::text::encode;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
-use provault_app::{App, Caller, Status};
+use provault_app::{App, Caller, DeliveryState, Status};
 use provault_iam::Principal;
 use provault_wire::{ServiceError, errors};
 
 use crate::answer::{Answer, refusal};
 use crate::handle::home;
+use crate::serve::ServerOptions;
+use crate::tls::Tls;
 
 /// What Prometheus calls the format.
 const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -25,12 +28,12 @@ type Gauges = Family<Labels, Gauge>;
 /// Answers who bears the token. Without `region=` in the query the numbers are the first region's.
 pub(crate) async fn answer(
     sites: &[App],
-    token: Option<&str>,
+    options: &ServerOptions,
     parts: &Parts,
 ) -> Result<Answer, ServiceError> {
     let given = parts.headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok());
     let given = given.and_then(|text| text.strip_prefix("Bearer "));
-    let known = match (token, given) {
+    let known = match (options.metrics_token.as_deref(), given) {
         (Some(token), Some(given)) => same(token.as_bytes(), given.trim().as_bytes()),
         _ => false,
     };
@@ -49,8 +52,14 @@ pub(crate) async fn answer(
     let root = Principal::root(app.account().as_str())
         .map_err(|error| ServiceError::new(&errors::INTERNAL_FAILURE, error.to_string()))?;
     let status = app.status(&Caller::new(root).map_err(refusal)?).await.map_err(refusal)?;
+    let counted = Counted {
+        deliveries: app.count_deliveries().await.map_err(refusal)?,
+        free_bytes: app.free_bytes().await,
+        not_after: options.tls.as_ref().and_then(Tls::not_after),
+    };
     let mut text = String::new();
-    encode(&mut text, &registry(&status, app.reload_failure().is_some()))
+    let reload_failed = app.home().reload_failure().is_some();
+    encode(&mut text, &registry(&status, &counted, reload_failed))
         .map_err(|error| ServiceError::new(&errors::INTERNAL_FAILURE, error.to_string()))?;
     Ok(Answer::text(OPEN_METRICS, text))
 }
@@ -76,7 +85,14 @@ fn same(one: &[u8], other: &[u8]) -> bool {
         && one.iter().zip(other).fold(0, |differs, (a, b)| differs | (a ^ b)) == 0
 }
 
-fn registry(status: &Status, reload_failed: bool) -> Registry {
+/// What the status does not hold.
+struct Counted {
+    deliveries: Vec<(DeliveryState, u64)>,
+    free_bytes: Option<u64>,
+    not_after: Option<Timestamp>,
+}
+
+fn registry(status: &Status, counted: &Counted, reload_failed: bool) -> Registry {
     let mut registry = Registry::with_prefix("provault");
     let well: Gauge = Gauge::default();
     well.set(i64::from(status.is_well()));
@@ -106,6 +122,10 @@ fn registry(status: &Status, reload_failed: bool) -> Registry {
         "resource_last_backup_timestamp_seconds",
         "When its newest recovery point was captured, in seconds since 1970",
     );
+    let good = family(
+        "resource_last_good_backup_timestamp_seconds",
+        "When its newest recovery point that is whole and not shrunk was captured, in seconds since 1970",
+    );
     for view in &status.resources {
         let name = ("resource", view.resource.name.as_str());
         set(&protection, &[name, ("protection", view.protection.as_str())], 1);
@@ -116,6 +136,26 @@ fn registry(status: &Status, reload_failed: bool) -> Registry {
         if let Some(at) = view.last_backup_at {
             set(&newest, &[name], at.as_second());
         }
+        if let Some((_, at)) = &view.last_good {
+            set(&good, &[name], at.as_second());
+        }
+    }
+    let deliveries = family("deliveries", "Notifications by state: WAITING, DELIVERED, DEAD");
+    for state in [DeliveryState::Waiting, DeliveryState::Delivered, DeliveryState::Dead] {
+        let count = counted.deliveries.iter().find(|(of, _)| *of == state).map_or(0, |(_, n)| *n);
+        let state = [("state", state.as_str())];
+        set(&deliveries, &state, i64::try_from(count).unwrap_or(i64::MAX));
+    }
+    if let Some(free) = counted.free_bytes {
+        let room = family("data_dir_free_bytes", "Room where the data directory lies");
+        set(&room, &[], i64::try_from(free).unwrap_or(i64::MAX));
+    }
+    if let Some(end) = counted.not_after {
+        let ends = family(
+            "certificate_not_after_timestamp_seconds",
+            "When the certificate in use ends, in seconds since 1970",
+        );
+        set(&ends, &[], end.as_second());
     }
     let alarms = family(
         "vault_alarm_since_timestamp_seconds",

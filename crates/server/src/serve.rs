@@ -22,6 +22,9 @@ use tokio::task::JoinSet;
 use tokio_rustls::TlsAcceptor;
 
 use crate::handle;
+use crate::ready::Readiness;
+use crate::refusals::Refusals;
+use crate::strangers::{Stranger, Strangers};
 use crate::tls::Tls;
 
 /// How often the files of the certificate are looked at. A half-written pair is of no use and is tried
@@ -39,6 +42,8 @@ pub struct ServerOptions {
     pub body_timeout: Duration,
     /// Connections served at a time; further ones wait.
     pub max_connections: usize,
+    /// Connections from one address on which nobody has signed a request yet; further ones are closed.
+    pub max_strangers: usize,
     /// How long running requests may take to end when the server stops.
     pub shutdown_timeout: Duration,
     /// What HTTPS is spoken with; without it plain HTTP, and only on loopback.
@@ -54,6 +59,7 @@ impl Default for ServerOptions {
             header_timeout: Duration::from_secs(30),
             body_timeout: Duration::from_secs(30),
             max_connections: 512,
+            max_strangers: 64,
             shutdown_timeout: Duration::from_secs(10),
             tls: None,
             metrics_token: None,
@@ -106,6 +112,8 @@ pub(crate) struct Shared {
     /// One for each region, the first one's before all others.
     pub(crate) sites: Arc<Vec<App>>,
     pub(crate) options: Arc<ServerOptions>,
+    pub(crate) refusals: Arc<Refusals>,
+    pub(crate) readiness: Arc<Readiness>,
 }
 
 impl Server {
@@ -137,7 +145,12 @@ impl Server {
         };
         let (listener, addr) = bound.await.map_err(|source| ServeError::Bind { addr, source })?;
         let sites = Arc::new([vec![home], others].concat());
-        let shared = Shared { sites, options: Arc::new(options.clone()) };
+        let shared = Shared {
+            sites,
+            options: Arc::new(options.clone()),
+            refusals: Arc::default(),
+            readiness: Arc::default(),
+        };
         let router = Router::new().fallback(entry).with_state(shared);
         Ok(Self { listener, addr, router, options })
     }
@@ -153,16 +166,18 @@ impl Server {
         let acceptor = options.tls.as_ref().map(Tls::acceptor);
         let renewals = options.tls.clone().map(|tls| tokio::spawn(take_renewals(tls)));
         let slots = Arc::new(Semaphore::new(options.max_connections));
+        let strangers = Arc::new(Strangers::default());
         let (closing, closed) = watch::channel(());
         let mut connections = JoinSet::new();
         let mut shutdown = pin!(shutdown);
         loop {
             let stream = tokio::select! {
                 () = &mut shutdown => break,
-                stream = accept(&listener, &slots) => stream,
+                stream = accept(&listener, &slots, &strangers, options.max_strangers) => stream,
             };
-            let (stream, slot) = stream;
+            let (stream, stranger, slot) = stream;
             let (router, closed) = (router.clone(), closed.clone());
+            let router = router.layer(axum::Extension(Arc::new(stranger)));
             let (acceptor, limit) = (acceptor.clone(), options.header_timeout);
             connections.spawn(async move {
                 match acceptor {
@@ -199,6 +214,7 @@ async fn take_renewals(tls: Tls) {
         match tokio::task::spawn_blocking(move || looking.reload()).await {
             Ok(Ok(false)) => {}
             Ok(Ok(true)) => tracing::info!("a renewed certificate is in use"),
+            // `Tls` keeps it for the doctor.
             Ok(Err(error)) => {
                 tracing::error!(%error, "the renewed certificate is of no use; the one before stays");
             }
@@ -211,17 +227,23 @@ async fn take_renewals(tls: Tls) {
 async fn accept(
     listener: &TcpListener,
     slots: &Arc<Semaphore>,
-) -> (TcpStream, Option<tokio::sync::OwnedSemaphorePermit>) {
+    strangers: &Arc<Strangers>,
+    most: usize,
+) -> (TcpStream, Stranger, Option<tokio::sync::OwnedSemaphorePermit>) {
     // The semaphore is never closed.
     let slot = Arc::clone(slots).acquire_owned().await.ok();
     loop {
         match listener.accept().await {
-            Ok((stream, _)) => {
+            Ok((stream, peer)) => {
+                let Some(stranger) = strangers.admit(peer.ip(), most) else {
+                    tracing::debug!(%peer, "too many connections on which nobody has signed yet");
+                    continue;
+                };
                 // Answers are small and written at once; waiting for more would only delay them.
                 if let Err(error) = stream.set_nodelay(true) {
                     tracing::debug!(%error, "TCP_NODELAY could not be set");
                 }
-                return (stream, slot);
+                return (stream, stranger, slot);
             }
             Err(error) => {
                 // Out of file descriptors, or the client is gone: neither ends the server.

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::SystemTime;
 
+use jiff::Timestamp;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::rustls::crypto::{CryptoProvider, ring};
 use tokio_rustls::rustls::pki_types::pem::PemObject;
@@ -50,6 +51,8 @@ pub struct Tls {
     files: Arc<RwLock<TlsFiles>>,
     config: Arc<ServerConfig>,
     current: Arc<Current>,
+    /// Why what lies in the files now cannot be used in place of what is in use.
+    trouble: Arc<RwLock<Option<String>>>,
 }
 
 impl std::fmt::Debug for Tls {
@@ -66,6 +69,7 @@ struct Current(RwLock<Loaded>);
 struct Loaded {
     key: Arc<CertifiedKey>,
     stamp: Stamp,
+    not_after: Option<Timestamp>,
 }
 
 /// What tells a file from its successor: inode, length and time of modification, of both files.
@@ -96,7 +100,8 @@ impl Tls {
             .with_no_client_auth()
             .with_cert_resolver(Arc::clone(&current) as Arc<dyn ResolvesServerCert>);
         config.alpn_protocols = vec![b"http/1.1".to_vec()];
-        Ok(Self { files: Arc::new(RwLock::new(files)), config: Arc::new(config), current })
+        let files = Arc::new(RwLock::new(files));
+        Ok(Self { files, config: Arc::new(config), current, trouble: Arc::default() })
     }
 
     /// Takes other files into use, for connections from now on. Files that cannot be used change
@@ -118,11 +123,33 @@ impl Tls {
     pub fn reload(&self) -> Result<bool, TlsError> {
         let files = self.files();
         if stamp(&files) == self.current.loaded().stamp {
+            self.note(None);
             return Ok(false);
         }
-        let loaded = read(&files, self.config.crypto_provider())?;
+        let loaded = match read(&files, self.config.crypto_provider()) {
+            Ok(loaded) => loaded,
+            Err(error) => {
+                self.note(Some(error.to_string()));
+                return Err(error);
+            }
+        };
+        self.note(None);
         *self.current.0.write().unwrap_or_else(PoisonError::into_inner) = loaded;
         Ok(true)
+    }
+
+    fn note(&self, trouble: Option<String>) {
+        *self.trouble.write().unwrap_or_else(PoisonError::into_inner) = trouble;
+    }
+
+    /// Why the newer content of the files is not in use, where it is not.
+    pub fn trouble(&self) -> Option<String> {
+        self.trouble.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// When the certificate in use ends.
+    pub fn not_after(&self) -> Option<Timestamp> {
+        self.current.loaded().not_after
     }
 
     pub(crate) fn acceptor(&self) -> TlsAcceptor {
@@ -148,11 +175,12 @@ fn read(files: &TlsFiles, provider: &CryptoProvider) -> Result<Loaded, TlsError>
         let reason = "it holds no certificate (BEGIN CERTIFICATE).".to_owned();
         return Err(TlsError::File { path: files.certificate.clone(), reason });
     }
+    let not_after = chain.first().and_then(|first| crate::not_after::of_der(first));
     let key = PrivateKeyDer::from_pem_file(&files.key)
         .map_err(|error| unreadable(&files.key, "a private key", &error))?;
     let key = CertifiedKey::from_der(chain, key, provider)
         .map_err(|source| TlsError::Unusable { files: files.clone(), source })?;
-    Ok(Loaded { key: Arc::new(key), stamp })
+    Ok(Loaded { key: Arc::new(key), stamp, not_after })
 }
 
 /// Never repeats what a file holds: it may be a key.

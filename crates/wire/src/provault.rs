@@ -46,9 +46,10 @@
 //! | `GET /topics/{name or ARN}/subscriptions` | `provault:ListSubscriptions` | → [`SubscriptionList`] |
 //! | `POST /subscriptions/{id}/test` | `provault:TestSubscription` | → [`SubscriptionTest`] |
 //! | `DELETE /subscriptions/{id}` | `provault:Unsubscribe` | |
-//! | `GET /deliveries?jobId=&state=` | `provault:ListDeliveries` | → [`DeliveryList`] |
+//! | `GET /deliveries?jobId=&state=&maxResults=&nextToken=` | `provault:ListDeliveries` | → [`DeliveryList`] |
 //! | `GET /deliveries/{id}` | `provault:DescribeDelivery` | → [`Delivery`] |
 //! | `POST /deliveries/{id}/send-again` | `provault:SendDeliveryAgain` | → [`Delivery`] |
+//! | `DELETE /deliveries/{id}` | `provault:ForgetDelivery` | |
 //! | `GET /jobs/{id}/log` | `provault:GetJobLog` | → [`JobLog`] |
 //! | `POST /restore-jobs/{id}/stop` | `provault:StopRestoreJob` | |
 //! | `POST /restore-tests` | `provault:StartRestoreTest` | [`StartRestoreTestInput`] → [`RestoreTest`] |

@@ -72,6 +72,8 @@ bodies! {
     nouns::topics_and_subscriptions,
     nouns::pages_go_through_equal_moments,
     nouns::audit_is_kept,
+    nouns::a_change_is_recorded_with_its_first_write,
+    nouns::denials_are_joined_and_changes_are_not,
     points::points_are_found_and_removed,
     points::protected_resources_follow_their_points,
     jobs::jobs_are_found_by_every_filter,

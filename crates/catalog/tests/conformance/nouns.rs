@@ -1,6 +1,8 @@
 //! Things people make: stored, unique, found again, deleted only when unused.
 
-use provault_catalog::{AccessKeyRow, AuditRecord, CatalogError, Cursor, Page, UnsettledState};
+use provault_catalog::{
+    AccessKeyRow, AuditRecord, CatalogError, Cursor, Outcome, Page, UnsettledState,
+};
 use provault_domain::{BackupVault, Tags};
 
 use crate::fixture::*;
@@ -33,6 +35,7 @@ pub async fn access_keys_are_unique(w: &World) {
         sealed_secret: "sealed".to_owned(),
         created_at: at(1),
         active: true,
+        last_used_at: None,
     };
     c.insert_access_key(&row).await.unwrap();
     refused!(c.insert_access_key(&row), CatalogError::AlreadyExists { .. });
@@ -376,7 +379,10 @@ pub async fn audit_is_kept(w: &World) {
         principal: "arn:aws:iam::111122223333:root".to_owned(),
         action: "backup:DeleteBackupVault".to_owned(),
         resource: "*".to_owned(),
+        access_key_id: None,
         outcome: "ok".to_owned(),
+        count: 1,
+        last_at: None,
     };
     for n in [2, 1, 3] {
         c.audit(&record(n)).await.unwrap();
@@ -384,4 +390,101 @@ pub async fn audit_is_kept(w: &World) {
     let kept = c.list_audit(&account()).await.unwrap();
     assert_eq!(kept, [record(1), record(2), record(3)]);
     assert_eq!(c.list_audit(&other_account()).await.unwrap(), []);
+}
+
+/// A change and its record are one: whoever is stopped between them leaves a record that says so.
+pub async fn a_change_is_recorded_with_its_first_write(w: &World) {
+    let c = &w.catalog;
+    let record = |resource: &str| AuditRecord::by_server(&account(), "x:Change", resource, at(1));
+    let outcomes = || async {
+        let mut found: Vec<(String, String)> = c
+            .list_audit(&account())
+            .await
+            .unwrap()
+            .into_iter()
+            .map(|record| (record.resource, record.outcome))
+            .collect();
+        found.sort();
+        found
+    };
+    let is = |resource: &str, outcome: &str| (resource.to_owned(), outcome.to_owned());
+    // Made in one step: begun as long as it runs, done afterwards, and one record.
+    let ((), recorded) = c
+        .recording(
+            record("a"),
+            async {
+                c.put_setting("a", "1").await.unwrap();
+                assert_eq!(outcomes().await, [is("a", "began")]);
+                c.put_setting("a", "2").await.unwrap();
+            },
+            |()| Outcome::Made("done"),
+        )
+        .await;
+    recorded.unwrap();
+    assert_eq!(outcomes().await, [is("a", "done")]);
+    // Stopped after its first write.
+    let stopped = c.recording(
+        record("b"),
+        async {
+            c.put_setting("b", "1").await.unwrap();
+            std::future::pending::<()>().await;
+        },
+        |()| Outcome::Made("done"),
+    );
+    let stopped = std::pin::pin!(stopped);
+    let written = async {
+        while c.setting("b").await.unwrap().is_none() {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::select! {
+        _ = stopped => unreachable!("it never ends"),
+        () = written => {}
+    }
+    assert_eq!(outcomes().await, [is("a", "done"), is("b", "began")]);
+    // Refused, before and after a transaction that changed nothing; broken down; not written here.
+    for (resource, writes, outcome) in [
+        ("c", false, Outcome::Refused),
+        ("d", true, Outcome::Refused),
+        ("e", true, Outcome::Broke("Broken")),
+        ("f", false, Outcome::Broke("Broken")),
+        ("g", false, Outcome::Made("done")),
+    ] {
+        let work = async {
+            if writes {
+                c.put_setting("x", resource).await.unwrap();
+            }
+        };
+        c.recording(record(resource), work, |()| outcome).await.1.unwrap();
+    }
+    let all = [is("a", "done"), is("b", "began"), is("e", "Broken"), is("g", "done")];
+    assert_eq!(outcomes().await, all);
+    // A write that is nobody's change has no record.
+    c.put_setting("x", "y").await.unwrap();
+    assert_eq!(outcomes().await, all);
+}
+
+/// Denials are joined and bounded; changes are neither.
+pub async fn denials_are_joined_and_changes_are_not(w: &World) {
+    let c = &w.catalog;
+    let record = |resource: &str, second| AuditRecord {
+        outcome: "AccessDeniedException".to_owned(),
+        ..AuditRecord::by_server(&account(), "x:Change", resource, at(second))
+    };
+    for second in [1, 2, 3] {
+        c.audit_denial(&record("a", second)).await.unwrap();
+        c.audit(&record("a", second)).await.unwrap();
+    }
+    c.audit_denial(&record("b", 3)).await.unwrap();
+    // An hour later it is told anew.
+    c.audit_denial(&record("a", 3 + 3600)).await.unwrap();
+    let long = "\u{e4}".repeat(1000);
+    c.audit_denial(&record(&long, 3 + 3600)).await.unwrap();
+    let found = c.newest_audit(&account(), None, 100).await.unwrap();
+    assert_eq!(found.len(), 7);
+    let joined = found.iter().find(|record| record.count > 1).unwrap();
+    assert_eq!((joined.count, joined.at, joined.last_at), (3, at(1), Some(at(3))));
+    assert!(found.iter().all(|record| record.resource.len() <= 515));
+    assert_eq!(c.newest_audit(&account(), None, 2).await.unwrap(), found[..2]);
+    assert_eq!(c.newest_audit(&account(), Some(at(4)), 100).await.unwrap().len(), 2);
 }

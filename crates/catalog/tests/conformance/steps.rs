@@ -283,6 +283,30 @@ pub async fn a_dead_delivery_is_sent_again(w: &World) {
     c.delivery_succeeded(&by(1), at(51)).await.unwrap();
     let arrived = c.delivery(&account(), &by(1)).await.unwrap().unwrap();
     assert_eq!((arrived.state, arrived.attempts), (DeliveryState::Delivered, 1));
+
+    // In numbers; by(2) can never be sent again, so nobody need be warned of it.
+    let mut counts = c.count_deliveries(&account()).await.unwrap();
+    counts.sort_by_key(|(state, _)| state.as_str());
+    let (waiting, delivered) = (DeliveryState::Waiting, DeliveryState::Delivered);
+    assert_eq!(counts, [(DeliveryState::Dead, 1), (delivered, 1), (waiting, 1)]);
+    assert_eq!(c.count_dead_deliveries(&account()).await.unwrap(), 0);
+    // What can be of no use goes with time, what waits does not.
+    assert_eq!(c.drop_old_deliveries(at(10), 9).await.unwrap(), 0);
+    assert_eq!(c.drop_old_deliveries(at(11), 1).await.unwrap(), 1);
+    assert_eq!(c.drop_old_deliveries(at(11), 9).await.unwrap(), 1);
+    assert_eq!(ids(c.list_deliveries(&me, None, None).await.unwrap()), [by(3)]);
+    // Forgotten is what was given up, and by its own account.
+    refused!(c.forget_delivery(&me, &by(3)), CatalogError::NotFound { .. });
+    assert_eq!(c.waiting_error(&uuid(3)).await.unwrap(), None);
+    c.delivery_failed(&by(3), at(60), Some(at(70)), "refused").await.unwrap();
+    assert_eq!(c.waiting_error(&uuid(3)).await.unwrap().as_deref(), Some("refused"));
+    c.delivery_failed(&by(3), at(70), None, "refused").await.unwrap();
+    assert_eq!(c.waiting_error(&uuid(3)).await.unwrap(), None);
+    assert_eq!(c.count_dead_deliveries(&account()).await.unwrap(), 1);
+    assert_eq!(c.drop_old_deliveries(at(99), 9).await.unwrap(), 0, "it can be sent again");
+    refused!(c.forget_delivery(&other, &by(3)), CatalogError::NotFound { .. });
+    c.forget_delivery(&me, &by(3)).await.unwrap();
+    refused!(c.forget_delivery(&me, &by(3)), CatalogError::NotFound { .. });
 }
 
 pub async fn a_subscription_gets_what_it_asked_for(w: &World) {

@@ -2,7 +2,7 @@
 
 use provault_wire::provault::{Delivery, DeliveryList};
 
-use super::Context;
+use super::{Context, gone};
 use crate::client::{Answer, segment};
 use crate::error::CliError;
 use crate::exit::Exit;
@@ -24,6 +24,11 @@ pub enum DeliveryCommand {
         /// The delivery's id
         id: String,
     },
+    /// Remove one that was given up, for good
+    Forget {
+        /// The delivery's id
+        id: String,
+    },
     /// Try one that was given up again, as often as a new one
     SendAgain {
         /// The delivery's id
@@ -41,13 +46,19 @@ impl DeliveryCommand {
                 if dead {
                     query.push(("state", "DEAD"));
                 }
-                let list: Answer<DeliveryList> = client.own("GET", "/deliveries", &query, None)?;
+                let list: Answer<DeliveryList> =
+                    client.own_all("/deliveries", &query, "Deliveries")?;
                 context.out.show(&list.json, || vec![table(&list.typed.deliveries)])?;
             }
             Self::Show { id } => {
                 let path = format!("/deliveries/{}", segment(&id));
                 let one: Answer<Delivery> = client.own("GET", &path, &[], None)?;
                 context.out.show(&one.json, || vec![fields(&one.typed)])?;
+            }
+            Self::Forget { id } => {
+                let path = format!("/deliveries/{}", segment(&id));
+                client.own::<serde_json::Value>("DELETE", &path, &[], None)?;
+                return gone(context, &format!("forgot delivery {id}"));
             }
             Self::SendAgain { id } => {
                 let path = format!("/deliveries/{}/send-again", segment(&id));

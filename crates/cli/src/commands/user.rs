@@ -20,8 +20,8 @@ use crate::output::{View, dash, epoch};
 const POLICIES: &str = "\
 Managed policies:
   Administrator  everything in the account
-  Operator       backs up, restores, tests, looks after vaults; deletes no backup, reads no password,
-                 decides over no user, role or key
+  Operator       backs up, restores, tests, looks after vaults; deletes no backup, changes no
+                 retention, reads no password, decides over no user, role or key
   Auditor        sees everything but secrets, changes nothing
   RestoreOnly    finds recovery points, restores and tests them, nothing else";
 
@@ -159,12 +159,18 @@ impl AuditArgs {
             vec![
                 epoch(record.time),
                 record.principal_arn.clone(),
+                dash(record.access_key_id.clone()),
                 record.action.clone(),
-                record.outcome.clone(),
+                match record.count {
+                    Some(count) => format!("{} ({count} times)", record.outcome),
+                    None => record.outcome.clone(),
+                },
                 record.resource.clone(),
             ]
         });
-        let view = View::table(&["TIME", "PRINCIPAL", "ACTION", "OUTCOME", "RESOURCE"]).rows(rows);
+        let view =
+            View::table(&["TIME", "PRINCIPAL", "ACCESS KEY", "ACTION", "OUTCOME", "RESOURCE"])
+                .rows(rows);
         context.out.show(&list.json, || vec![view])?;
         Ok(Exit::Done)
     }
@@ -190,8 +196,10 @@ fn table(users: &[User]) -> View {
         if user.arn.ends_with(":root") {
             policies.push("(everything)".to_owned());
         }
-        let keys =
-            user.access_keys.iter().map(|key| format!("{} {}", key.access_key_id, key.status));
+        let keys = user.access_keys.iter().map(|key| {
+            let used = key.last_used_date.map_or_else(|| "never".to_owned(), epoch);
+            format!("{} {} (used {used})", key.access_key_id, key.status)
+        });
         vec![
             user.name.clone(),
             dash(Some(policies.join(" "))),

@@ -49,9 +49,23 @@ fn an_endpoint_may_have_a_path_and_a_slash_at_its_end() {
             .unwrap();
     }
     assert_eq!(server.lines(), ["GET /x", "GET /below/x", "GET /below/x"]);
-    for wrong in ["127.0.0.1:7070", "ftp://h", "http://", "http://u:p@h", "http://h/?a=b", "x y"] {
+    for wrong in [
+        "127.0.0.1:7070",
+        "ftp://h",
+        "http://",
+        "http://u:p@h",
+        "http://h/?a=b",
+        "x y",
+        "http://h",
+        "http://192.0.2.1:7070",
+        "http://localhost.example.org",
+        "http://0.0.0.0:7070",
+    ] {
         let error = Client::new(wrong, credentials(), REGION).unwrap_err();
         assert_eq!(error.exit(), Exit::Usage, "{wrong}: {error}");
+    }
+    for fine in ["http://localhost:1", "http://127.0.0.2:1", "http://[::1]:1", "https://h"] {
+        Client::new(fine, credentials(), REGION).unwrap();
     }
 }
 

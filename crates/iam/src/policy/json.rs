@@ -34,6 +34,25 @@ pub enum PolicyError {
         /// What is wrong and what is expected.
         problem: &'static str,
     },
+    /// A resource that the action is never decided on.
+    #[error(
+        "{place}: {action} is decided on the account as a whole, so that a statement which names \
+         resources never speaks about it; write \"*\" as its Resource, or leave the action out"
+    )]
+    NeverDecided {
+        /// Where, such as `Statement[0]`.
+        place: String,
+        /// The action as it stands there.
+        action: String,
+    },
+    /// An action of ours that there is not.
+    #[error("{place}: no action of Provault is named {action}; docs/how-to/users.md lists them")]
+    NoSuchAction {
+        /// Where, such as `Statement[0]`.
+        place: String,
+        /// The action as it stands there.
+        action: String,
+    },
 }
 
 fn malformed(place: impl Into<String>, problem: &'static str) -> PolicyError {

@@ -15,15 +15,17 @@ mod user;
 mod vault;
 
 use percent_encoding::percent_decode_str;
-use provault_app::{App, Caller};
+use provault_app::{App, Caller, Paging};
 use provault_wire::{ServiceError, errors};
 use serde::de::DeserializeOwned;
 
 use crate::answer::{Answer, refusal};
+use crate::tls::Tls;
 
 /// One request for an operation of ours.
 struct Call<'a> {
     app: &'a App,
+    tls: Option<&'a Tls>,
     caller: &'a Caller,
     query: Query,
     body: &'a [u8],
@@ -32,14 +34,20 @@ struct Call<'a> {
 /// The result of an operation of ours.
 type Answered = Result<Answer, ServiceError>;
 
-/// Finds the operation and carries it out. `path` is raw and without the prefix.
+/// A request before its operation is found. `path` is raw and without the prefix.
+pub(crate) struct Asked<'a> {
+    pub(crate) method: &'a str,
+    pub(crate) path: &'a str,
+    pub(crate) raw_query: &'a str,
+    pub(crate) body: &'a [u8],
+}
+
+/// Finds the operation and carries it out.
 pub(crate) async fn answer(
     app: &App,
+    tls: Option<&Tls>,
     caller: &Caller,
-    method: &str,
-    path: &str,
-    raw_query: &str,
-    body: &[u8],
+    Asked { method, path, raw_query, body }: Asked<'_>,
 ) -> Answered {
     let mut segments = Vec::new();
     for segment in path.split('/').filter(|segment| !segment.is_empty()) {
@@ -52,7 +60,7 @@ pub(crate) async fn answer(
     query.allow_only(operation.query_keys())?;
     // Users and settings are the same in every region.
     let app = if operation.is_of_the_server() { app.home() } else { app };
-    let call = Call { app, caller, query, body };
+    let call = Call { app, tls, caller, query, body };
     match operation {
         Operation::DescribeServer => vault::server(&call).await,
         Operation::ReloadSettings => vault::reload(&call).await,
@@ -93,6 +101,7 @@ pub(crate) async fn answer(
         Operation::ListDeliveries => topic::deliveries(&call).await,
         Operation::DescribeDelivery(id) => topic::describe_delivery(&call, id).await,
         Operation::SendDeliveryAgain(id) => topic::send_again(&call, id).await,
+        Operation::ForgetDelivery(id) => topic::forget(&call, id).await,
         Operation::GetJobLog(id) => job::log(&call, id).await,
         Operation::StopRestoreJob(id) => job::stop_restore(&call, id).await,
         Operation::StartRestoreTest => restore_test::start(&call).await,
@@ -188,6 +197,7 @@ operations! {
     "GET" ["deliveries"] => ListDeliveries;
     "GET" ["deliveries", id] => DescribeDelivery(id);
     "POST" ["deliveries", id, "send-again"] => SendDeliveryAgain(id);
+    "DELETE" ["deliveries", id] => ForgetDelivery(id);
     "GET" ["jobs", id, "log"] => GetJobLog(id);
     "POST" ["restore-jobs", id, "stop"] => StopRestoreJob(id);
     "POST" ["restore-tests"] => StartRestoreTest;
@@ -230,7 +240,7 @@ impl Operation<'_> {
             Self::DiscoverResources => &["seconds"],
             Self::ListResources => &["maxResults", "nextToken"],
             Self::ListAuditRecords => &["since", "limit"],
-            Self::ListDeliveries => &["jobId", "state"],
+            Self::ListDeliveries => &["jobId", "state", "maxResults", "nextToken"],
             Self::ListCareRuns => &["vaultName"],
             Self::ListEvidenceRecords => &["after"],
             Self::ListRestoreTests | Self::ListEvidence => &["resourceArn"],
@@ -314,6 +324,16 @@ impl Call<'_> {
     /// The body as this input. An unknown member is refused by name.
     fn input<I: DeserializeOwned>(&self) -> Result<I, ServiceError> {
         read(if self.body.is_empty() { b"{}" } else { self.body })
+    }
+
+    /// Which page of a list is wanted.
+    fn paging(&self) -> Result<Paging, ServiceError> {
+        let number = |text: &str| {
+            let wrong = || format!("maxResults: {text:?} is not a number from 1 to 1000.");
+            text.parse().map_err(|_| invalid(&wrong()))
+        };
+        let max_results = self.query.get("maxResults").map(number).transpose()?;
+        Ok(Paging { max_results, next_token: self.query.get("nextToken").map(str::to_owned) })
     }
 
     /// What a use case answers, as this operation answers it.

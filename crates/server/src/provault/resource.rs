@@ -1,6 +1,6 @@
 //! Registered resources.
 
-use provault_app::{NewResource, Paging, ResourceView, RetentionUpdate};
+use provault_app::{AppError, NewResource, Paging, ResourceView, RetentionUpdate};
 use provault_domain::{Probe, ServiceSpec};
 use provault_wire::provault as wire;
 
@@ -34,14 +34,7 @@ pub(super) async fn add(call: &Call<'_>) -> Answered {
 }
 
 pub(super) async fn list(call: &Call<'_>) -> Answered {
-    let max_results = match call.query.get("maxResults") {
-        None => None,
-        Some(text) => Some(text.parse().map_err(|_| {
-            super::invalid(&format!("maxResults: {text:?} is not a number from 1 to 1000."))
-        })?),
-    };
-    let next_token = call.query.get("nextToken").map(str::to_owned);
-    let paging = Paging { max_results, next_token };
+    let paging = call.paging()?;
     let listing = Call::done(call.app.list_resources(call.caller, &paging).await)?;
     let listing = listing.map(resource);
     Answer::json(&wire::ResourceList { resources: listing.items, next_token: listing.next_token })

@@ -1,6 +1,6 @@
 //! Whether all is well.
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use provault_app::{Finding, Level, NewExemption, ResourceView, StandingAlarm};
 use provault_domain::{Exemption, ResourceTrouble};
 use provault_wire::provault as wire;
@@ -8,6 +8,10 @@ use provault_wire::provault as wire;
 use super::{Answered, Call};
 use crate::answer::Answer;
 use crate::convert::epoch;
+use crate::tls::Tls;
+
+/// Programs that renew certificates have done it by then: 14 days before the end.
+const RENEW_WITHIN: SignedDuration = SignedDuration::from_hours(14 * 24);
 
 pub(super) async fn describe(call: &Call<'_>) -> Answered {
     let status = Call::done(call.app.status(call.caller).await)?;
@@ -20,7 +24,8 @@ pub(super) async fn describe(call: &Call<'_>) -> Answered {
 }
 
 pub(super) async fn doctor(call: &Call<'_>) -> Answered {
-    let findings = Call::done(call.app.doctor(call.caller).await)?;
+    let mut findings = Call::done(call.app.doctor(call.caller).await)?;
+    findings.extend(call.tls.into_iter().flat_map(|tls| certificate(tls, call.app.now())));
     let worst = findings.iter().map(|finding| finding.level).max().unwrap_or(Level::Fine);
     let finding = |finding: Finding| wire::Finding {
         check: finding.check,
@@ -31,6 +36,30 @@ pub(super) async fn doctor(call: &Call<'_>) -> Answered {
         state: worst.as_str().to_owned(),
         findings: findings.into_iter().map(finding).collect(),
     })
+}
+
+/// The certificate in use, and one that should be and is not.
+fn certificate(tls: &Tls, now: Timestamp) -> Vec<Finding> {
+    let finding =
+        |level, detail: String| Finding { check: "certificate".to_owned(), level, detail };
+    let mut findings = Vec::new();
+    if let Some(trouble) = tls.trouble() {
+        findings.push(finding(
+            Level::Failed,
+            format!("the renewed one is of no use, the one before is still in use: {trouble}"),
+        ));
+    }
+    findings.push(match tls.not_after() {
+        None => finding(Level::Warning, "when it ends cannot be read".to_owned()),
+        Some(end) if end <= now => {
+            finding(Level::Failed, format!("it ended at {end}: clients refuse it; renew it"))
+        }
+        Some(end) if end.duration_since(now) < RENEW_WITHIN => {
+            finding(Level::Warning, format!("it ends at {end}; renew it"))
+        }
+        Some(end) => finding(Level::Fine, format!("it is good until {end}")),
+    });
+    findings
 }
 
 fn resource(view: ResourceView) -> wire::ResourceStatus {
@@ -81,5 +110,36 @@ fn alarm(standing: StandingAlarm) -> wire::StandingAlarm {
         alarm: standing.alarm.to_string(),
         since: epoch(standing.note.since),
         message: standing.note.message,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tls::TlsFiles;
+
+    #[test]
+    fn a_certificate_that_ends_and_one_of_no_use_are_found() {
+        let directory = tempfile::tempdir().unwrap();
+        let files = TlsFiles {
+            certificate: directory.path().join("pair.pem"),
+            key: directory.path().join("pair.key"),
+        };
+        let mut params = rcgen::CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
+        params.not_after = rcgen::date_time_ymd(2031, 2, 3);
+        let key = rcgen::KeyPair::generate().unwrap();
+        std::fs::write(&files.certificate, params.self_signed(&key).unwrap().pem()).unwrap();
+        std::fs::write(&files.key, key.serialize_pem()).unwrap();
+        let tls = Tls::load(files.clone()).unwrap();
+        let levels = |now: &str| {
+            let found = certificate(&tls, now.parse().unwrap());
+            found.into_iter().map(|finding| finding.level).collect::<Vec<_>>()
+        };
+        assert_eq!(levels("2031-01-19T23:59:59Z"), [Level::Fine]);
+        assert_eq!(levels("2031-01-20T00:00:01Z"), [Level::Warning]);
+        assert_eq!(levels("2031-02-03T00:00:00Z"), [Level::Failed]);
+        std::fs::write(&files.certificate, "renewed, badly").unwrap();
+        tls.reload().unwrap_err();
+        assert_eq!(levels("2031-01-01T00:00:00Z"), [Level::Failed, Level::Fine]);
     }
 }

@@ -75,8 +75,14 @@ pub(super) async fn unsubscribe(call: &Call<'_>, id: &str) -> Answered {
 
 pub(super) async fn deliveries(call: &Call<'_>) -> Answered {
     let (job_id, state) = (call.query.get("jobId"), call.query.get("state"));
-    let found = Call::done(call.app.list_deliveries(call.caller, job_id, state).await)?;
-    Answer::json(&wire::DeliveryList { deliveries: found.into_iter().map(delivery).collect() })
+    let paging = call.paging()?;
+    let found = call.app.list_deliveries(call.caller, job_id, state, &paging).await;
+    let found = Call::done(found)?.map(delivery);
+    Answer::json(&wire::DeliveryList { deliveries: found.items, next_token: found.next_token })
+}
+
+pub(super) async fn forget(call: &Call<'_>, id: &str) -> Answered {
+    Call::nothing(call.app.forget_delivery(call.caller, id).await)
 }
 
 pub(super) async fn describe_delivery(call: &Call<'_>, id: &str) -> Answered {

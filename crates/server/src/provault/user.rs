@@ -82,9 +82,12 @@ pub(super) async fn audit(call: &Call<'_>) -> Answered {
     let record = |record: provault_app::AuditRecord| wire::AuditRecord {
         time: epoch(record.at),
         principal_arn: record.principal,
+        access_key_id: record.access_key_id,
         action: record.action,
         resource: record.resource,
         outcome: record.outcome,
+        count: record.last_at.map(|_| record.count),
+        last_time: record.last_at.map(epoch),
     };
     let audit_records = records.into_iter().map(record).collect();
     Answer::json(&wire::AuditRecordList { audit_records })
@@ -106,5 +109,6 @@ fn access_key(key: AccessKeyView) -> wire::AccessKey {
         access_key_id: key.access_key_id,
         status: if key.active { "Active" } else { "Inactive" }.to_owned(),
         creation_date: epoch(key.created_at),
+        last_used_date: key.last_used_at.map(epoch),
     }
 }

@@ -148,3 +148,52 @@ async fn a_client_that_stalls_is_let_go() {
     }
     server.abort();
 }
+
+/// Whoever says nothing holds up nobody else; whoever has signed is not counted.
+#[tokio::test]
+async fn an_address_holds_few_connections_before_it_signs() {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    let world = World::new().await;
+    let options = ServerOptions { max_strangers: 2, ..ServerOptions::default() };
+    let any = "127.0.0.1:0".parse().unwrap();
+    let server = Server::bind(world.app.clone(), any, options).await.unwrap();
+    let addr = server.local_addr();
+    let server = tokio::spawn(server.serve(std::future::pending()));
+    let health = format!("GET /provault/v1/health HTTP/1.1\r\nhost: {addr}\r\n\r\n");
+    // Answered: whoever is counted has been accepted.
+    let ask = async |request: &str| {
+        let mut stream = tokio::net::TcpStream::connect(addr).await.unwrap();
+        // A server that has closed already may refuse to be written to.
+        let _ = stream.write_all(request.as_bytes()).await;
+        let mut first = [0; 12];
+        let read = stream.read_exact(&mut first).await;
+        (stream, read.is_ok() && first.starts_with(b"HTTP/1.1 200"))
+    };
+    let (one, answered) = ask(&health).await;
+    assert!(answered);
+    let mut signed = String::from("GET /backup-vaults/ HTTP/1.1\r\n");
+    let mut headers = http::HeaderMap::new();
+    headers.insert("host", addr.to_string().parse().unwrap());
+    let request = provault_iam::SignedRequest {
+        method: &http::Method::GET,
+        raw_path: "/backup-vaults/",
+        raw_query: "",
+        headers: &headers,
+        body: b"",
+    };
+    let now = Timestamp::now();
+    let more = provault_iam::sign(&request, &world.credentials, REGION, now);
+    headers.extend(more.unwrap());
+    for (name, value) in &headers {
+        signed.push_str(&format!("{name}: {}\r\n", value.to_str().unwrap()));
+    }
+    signed.push_str("\r\n");
+    let (known, answered) = ask(&signed).await;
+    assert!(answered, "who signs is answered");
+    let (two, answered) = ask(&health).await;
+    assert!(answered, "who has signed is not counted");
+    let (_, answered) = ask(&health).await;
+    assert!(!answered, "a third stranger is closed");
+    drop((one, two, known));
+    server.abort();
+}

@@ -42,10 +42,40 @@ async fn who_bears_the_token_reads_the_status_as_numbers() {
         "provault_well 0\n",
         "provault_resource_protection{resource=\"notes\",protection=\"UNPROTECTED\"} 1\n",
         "provault_resource_troubles{resource=\"notes\"} 1\n",
+        "provault_deliveries{state=\"WAITING\"} 0\n",
+        "provault_deliveries{state=\"DEAD\"} 0\n",
+        "# TYPE provault_data_dir_free_bytes gauge\n",
         "# EOF\n",
     ] {
         assert!(text.contains(wanted), "{wanted} is missing in\n{text}");
     }
     drop(stop);
     serving.await.unwrap();
+}
+
+/// Anybody may ask whether the server can work, and hears nothing else.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_cannot_work_is_not_ready() {
+    const READY: &str = "/provault/v1/ready";
+    let world = World::new().await;
+    let none = http::HeaderMap::new();
+    let mut headers = none.clone();
+    headers.insert("host", world.addr.to_string().parse().unwrap());
+    let asked = world.send("GET", READY, &headers, b"").await;
+    assert_eq!((asked.status, &asked.body["Status"]), (503, &"not ready".into()), "{asked:?}");
+    assert_eq!(asked.body["Amiss"][0], "the engine is not started");
+    let health = world.send("GET", "/provault/v1/health", &headers, b"").await;
+    assert_eq!(health.status, 200, "it is up all the same");
+    let running = world.start().await;
+    // An answer holds for some seconds.
+    for _ in 0..1200 {
+        if world.send("GET", READY, &headers, b"").await.status == 200 {
+            running.stop("the test is over").await;
+            world.app.engine().catalog().close().await;
+            assert_eq!(world.app.not_ready().await, ["catalog"]);
+            return;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+    }
+    panic!("it never became ready");
 }

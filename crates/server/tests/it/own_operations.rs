@@ -240,3 +240,24 @@ async fn the_records_of_evidence_are_asked_for_by_number() {
         world.refused("GET", &target, Value::Null, "InvalidParameterValueException").await;
     }
 }
+
+#[tokio::test]
+async fn values_of_an_environment_are_for_those_who_may_register() {
+    let mut world = World::new().await;
+    let path = world.directory.path().join("app");
+    std::fs::create_dir(&path).unwrap();
+    let body = json!({ "Kind": "filesystem", "Name": "app", "Config": { "path": path },
+        "Probes": [{ "Type": "Http", "Port": 8080, "Path": "/",
+            "Assertions": [{ "Type": "Status", "Equals": 200 }] }],
+        "Service": { "Command": ["./serve"], "Environment": { "PASSWORD": "hush-hush" } } });
+    world.ok("POST", "/provault/v1/resources", body).await;
+    for policy in ["Auditor", "RestoreOnly", "Operator"] {
+        let root = world.sign_as(policy).await;
+        for target in ["/provault/v1/resources", "/provault/v1/resources/app"] {
+            let shown = world.ok("GET", target, Value::Null).await.to_string();
+            assert!(shown.contains("PASSWORD"), "{shown}");
+            assert_eq!(shown.contains("hush-hush"), policy == "Operator", "{policy}: {shown}");
+        }
+        world.credentials = root;
+    }
+}

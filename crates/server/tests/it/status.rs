@@ -123,6 +123,23 @@ async fn the_doctor_finds_a_vault_that_is_gone_and_a_directory_that_is_open() {
     let (permissions, health) = state("permissions").await;
     assert_eq!((permissions, health["State"].clone()), (json!("FAILED"), json!("FAILED")));
     mode(0o700);
+    let secret = world.app.credentials_path().to_owned();
+    std::fs::set_permissions(&secret, std::fs::Permissions::from_mode(0o644)).unwrap();
+    let (permissions, health) = state("permissions").await;
+    assert_eq!(permissions, "FAILED");
+    assert!(health.to_string().contains("chmod 600"), "{health:#}");
+    std::fs::set_permissions(&secret, std::fs::Permissions::from_mode(0o600)).unwrap();
+    assert_eq!(state("permissions").await.0, "OK");
+    // Nothing here needs an application to be started; then something does.
+    assert_eq!(state("isolation").await.0, "WARNING");
+    let path = world.directory.path().join("app");
+    std::fs::create_dir(&path).unwrap();
+    let app = json!({ "Kind": "filesystem", "Name": "app", "Config": { "path": path },
+        "Probes": [{ "Type": "Http", "Port": 8080, "Path": "/",
+            "Assertions": [{ "Type": "Status", "Equals": 200 }] }],
+        "Service": { "Command": ["./serve"] } });
+    world.ok("POST", "/provault/v1/resources", app).await;
+    assert_eq!(state("isolation").await.0, "FAILED");
     let vaults = world.directory.path().join("vaults");
     let away = world.directory.path().join("away");
     std::fs::rename(&vaults, &away).unwrap();

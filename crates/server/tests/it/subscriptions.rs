@@ -27,13 +27,15 @@ impl World {
     }
 }
 
-/// A webhook that answers each request with the next status, and ends after the last.
+/// A webhook that answers each request with the next status, and a text behind a `|`, and ends after the
+/// last.
 fn receiver(statuses: &'static [&'static str]) -> (String, std::thread::JoinHandle<Vec<String>>) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("http://{}/hook", listener.local_addr().unwrap());
     let handle = std::thread::spawn(move || {
         let mut requests = Vec::new();
-        for status in statuses {
+        for answer in statuses {
+            let (status, said) = answer.split_once('|').unwrap_or((answer, ""));
             let (mut stream, _) = listener.accept().unwrap();
             let mut request = Vec::new();
             // The body is an object, so its end is the end of the request.
@@ -43,8 +45,10 @@ fn receiver(statuses: &'static [&'static str]) -> (String, std::thread::JoinHand
                 assert!(n > 0, "half a request");
                 request.extend_from_slice(&part[..n]);
             }
-            let head =
-                format!("HTTP/1.1 {status}\r\ncontent-length: 0\r\nconnection: close\r\n\r\n");
+            let head = format!(
+                "HTTP/1.1 {status}\r\ncontent-length: {}\r\nconnection: close\r\n\r\n{said}",
+                said.len()
+            );
             stream.write_all(head.as_bytes()).unwrap();
             requests.push(String::from_utf8(request).unwrap());
         }
@@ -201,8 +205,88 @@ async fn a_delivery_that_was_given_up_is_found_and_sent_again() {
     world
         .refused("GET", "/provault/v1/deliveries/none", Value::Null, "ResourceNotFoundException")
         .await;
+    // Only what was given up is forgotten.
+    world.refused("DELETE", &target, Value::Null, "InvalidRequestException").await;
     let bad = "/provault/v1/deliveries?state=LOST";
     world.refused("GET", bad, Value::Null, "InvalidParameterValueException").await;
     let left = catalog.list_deliveries(world.app.account(), None, None).await.unwrap();
     assert!(left.iter().all(|delivery| delivery.state == DeliveryState::Delivered));
+}
+
+/// What is given up with its subscription is no standing warning, and can be forgotten.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_dead_delivery_is_told_of_until_it_is_forgotten() {
+    let world = World::new().await.with_topic().await;
+    let (url, requests) = receiver(&["404 Not Found", "404 Not Found"]);
+    let id = world.subscribe(json!({ "Webhook": url })).await;
+    let topic = text(&world.ok("GET", "/provault/v1/topics", Value::Null).await["Items"][0], "Arn");
+    let events = vec!["BACKUP_JOB_COMPLETED".to_owned()];
+    let setting = VaultNotifications { topic_arn: topic.parse().unwrap(), events };
+    let catalog = world.app.engine().catalog();
+    catalog.set_vault_notifications(world.app.account(), "Default", Some(setting)).await.unwrap();
+    let running = world.start().await;
+    let resource = world.resource("app").await;
+    world.backup(&resource, "Default").await;
+    world.backup(&resource, "Default").await;
+    let list = "/provault/v1/deliveries?state=DEAD";
+    let dead = loop {
+        let found = world.ok("GET", list, Value::Null).await;
+        if found["Deliveries"].as_array().unwrap().len() == 2 {
+            break found["Deliveries"].clone();
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+    };
+    drop(requests.join().unwrap());
+    let first = world.ok("GET", &format!("{list}&maxResults=1"), Value::Null).await;
+    assert_eq!(first["Deliveries"][0], dead[0]);
+    let token = crate::support::segment(&text(&first, "NextToken")).replace('+', "%2B");
+    let rest = format!("{list}&maxResults=1&nextToken={token}");
+    let rest = world.ok("GET", &rest, Value::Null).await;
+    assert_eq!((&rest["Deliveries"][0], rest.get("NextToken")), (&dead[1], None));
+    let state = async || {
+        let health = world.ok("GET", "/provault/v1/doctor", Value::Null).await;
+        let findings = health["Findings"].as_array().unwrap();
+        findings.iter().find(|f| f["Check"] == "deliveries").unwrap()["State"].clone()
+    };
+    assert_eq!(state().await, "WARNING");
+    let target = |n: usize| format!("/provault/v1/deliveries/{}", text(&dead[n], "DeliveryId"));
+    world.ok("DELETE", &target(0), Value::Null).await;
+    world.refused("GET", &target(0), Value::Null, "ResourceNotFoundException").await;
+    assert_eq!(state().await, "WARNING");
+    // The other one's receiver goes away: it can never be sent again, and nobody is warned for ever.
+    world.ok("DELETE", &format!("/provault/v1/subscriptions/{id}"), Value::Null).await;
+    assert_eq!(state().await, "OK");
+    world.ok("DELETE", &target(1), Value::Null).await;
+    running.stop("the test is over").await;
+}
+
+/// What lets others send in the server's place is for those who may subscribe.
+#[tokio::test]
+async fn addresses_and_answers_are_for_those_who_may_subscribe() {
+    let mut world = World::new().await.with_topic().await;
+    let (url, requests) = receiver(&["500 Error|SECRET-ANSWER", "500 Error|SECRET-ANSWER"]);
+    let address = format!("{url}/SECRET-PATH");
+    let id = world.subscribe(json!({ "Webhook": address })).await;
+    let topic =
+        text(&world.ok("GET", "/provault/v1/topics", Value::Null).await["Items"][0], "Name");
+    let list = format!("/provault/v1/topics/{topic}/subscriptions");
+    let shown = world.ok("GET", &list, Value::Null).await;
+    assert_eq!(shown["Subscriptions"][0]["Webhook"], address);
+    let test = format!("/provault/v1/subscriptions/{id}/test");
+    let tested = world.ok("POST", &test, Value::Null).await;
+    assert!(text(&tested, "Detail").contains("SECRET-ANSWER"), "{tested}");
+    for policy in ["Auditor", "RestoreOnly", "Operator"] {
+        let root = world.sign_as(policy).await;
+        let shown = world.call("GET", &list, &Value::Null).await;
+        assert_eq!(shown.status == 200, policy != "RestoreOnly", "{shown:?}");
+        let told = shown.body.to_string().contains("SECRET-PATH");
+        assert_eq!(told, policy == "Operator", "{shown:?}");
+        if policy == "Operator" {
+            let tested = world.ok("POST", &test, Value::Null).await;
+            assert!(text(&tested, "Detail").contains("HTTP 500"), "{tested}");
+            assert!(!tested.to_string().contains("SECRET-ANSWER"), "{tested}");
+        }
+        world.credentials = root;
+    }
+    drop(requests.join().unwrap());
 }

@@ -12,7 +12,7 @@ use provault_catalog::{Catalog, JobFilter, Page, PointFilter};
 use provault_domain::{BackupJob, RestoreJob, RestoreTest};
 use provault_driver_filesystem::FilesystemDriver;
 use provault_engine::{Clock, Engine, Parts, Running, StorageOptions};
-use provault_iam::{Credentials, CredentialsFile, SignedRequest, sign};
+use provault_iam::{Credentials, CredentialsFile, Secret, SignedRequest, sign};
 use provault_proof::HelperCommand;
 use provault_server::{Server, ServerOptions};
 use serde_json::{Value, json};
@@ -197,6 +197,26 @@ impl World {
         reply
     }
 
+    /// Makes a user with a managed policy, named so, who signs from now on; who did before.
+    pub async fn sign_as(&mut self, policy: &str) -> Credentials {
+        let user = json!({ "Name": policy, "ManagedPolicies": [policy] });
+        self.ok("POST", "/provault/v1/users", user).await;
+        let target = format!("/provault/v1/users/{policy}/access-keys");
+        let made = self.ok("POST", &target, Value::Null).await;
+        let credentials = Credentials {
+            access_key_id: text(&made, "AccessKeyId"),
+            secret_access_key: Secret::new(text(&made, "SecretAccessKey")),
+            session_token: None,
+        };
+        std::mem::replace(&mut self.credentials, credentials)
+    }
+
+    /// A request without a body that has to be denied.
+    pub async fn denied(&self, method: &str, target: &str) {
+        let reply = self.call(method, target, &Value::Null).await;
+        assert_eq!(reply.error(), "AccessDeniedException", "{method} {target}: {reply:?}");
+    }
+
     /// Everything in the catalog that a request could change, as text.
     pub async fn state(&self) -> String {
         let (catalog, account) = (self.app.engine().catalog(), self.app.account());
@@ -227,6 +247,9 @@ impl World {
             subscriptions.push(catalog.list_subscriptions(&topic.arn).await.unwrap());
         }
         let points = PointFilter::default();
+        // A request that is refused was signed all the same.
+        let mut keys = catalog.list_access_keys(account).await.unwrap();
+        keys.iter_mut().for_each(|key| key.last_used_at = None);
         format!(
             "{vaults:?}{parts:?}{tags:?}{testing:?}{tested:?}{:?}{:?}{:?}{:?}{:?}{:?}{:?}{topics:?}{subscriptions:?}{:?}{:?}{:?}",
             catalog.list_jobs::<BackupJob>(&any, Page::all()).await.unwrap().items,
@@ -238,7 +261,7 @@ impl World {
             catalog.list_keys(account).await.unwrap(),
             catalog.list_audit(account).await.unwrap(),
             catalog.list_users(account).await.unwrap(),
-            catalog.list_access_keys(account).await.unwrap(),
+            keys,
         )
     }
 

@@ -34,6 +34,7 @@ fn renewed_files_are_taken_and_broken_ones_are_not() {
     fs::write(&files.key, "half").unwrap();
     let error = tls.reload().unwrap_err();
     assert!(matches!(&error, TlsError::File { path, .. } if *path == files.key), "{error}");
+    assert_eq!(tls.trouble(), Some(error.to_string()), "for the doctor");
     fs::remove_file(&files.key).unwrap();
     assert!(tls.reload().unwrap_err().to_string().contains("does not exist"));
     // The key of another certificate.
@@ -44,4 +45,6 @@ fn renewed_files_are_taken_and_broken_ones_are_not() {
     assert!(matches!(error, TlsError::Unusable { .. }), "{error}");
     fs::write(&files.key, &key).unwrap();
     assert!(tls.reload().unwrap(), "it fits again");
+    assert_eq!(tls.trouble(), None);
+    assert!(tls.not_after().is_some());
 }

@@ -173,9 +173,12 @@ message! {
 }
 
 message! {
-    /// Notifications and what became of them.
+    /// A page of notifications and what became of them.
     DeliveryList {
         /// In the order they happened.
         deliveries: Vec<Delivery>,
+        /// Where the next page begins.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        next_token: Option<String>,
     }
 }

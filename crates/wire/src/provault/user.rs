@@ -66,6 +66,9 @@ message! {
         status: String,
         /// When it was made.
         creation_date: EpochSeconds,
+        /// When a request was signed with it, to the hour; absent when none ever was.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        last_used_date: Option<EpochSeconds>,
     }
 }
 
@@ -94,14 +97,24 @@ message! {
     AuditRecord {
         /// When.
         time: EpochSeconds,
-        /// Who: an ARN.
+        /// Who: an ARN, or `provault` for what the server does by itself.
         principal_arn: String,
+        /// The access key that signed, if any did.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        access_key_id: Option<String>,
         /// What, such as `backup:DeleteRecoveryPoint`.
         action: String,
         /// On what.
         resource: String,
-        /// `done`, `exported`, or the name of the refusal.
+        /// `done`, `exported`, the name of the refusal or failure, or `began` where the server ended before
+        /// it knew.
         outcome: String,
+        /// How often, when it is a refusal that repeated.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        count: Option<u64>,
+        /// The last time, when it repeated.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        last_time: Option<EpochSeconds>,
     }
 }
 
