@@ -15,6 +15,14 @@ pub struct EvidenceChain {
 }
 
 impl App {
+    /// The next records of the account's chain after the one numbered `after`, oldest first; none
+    /// when there is no further one. For `provault:ListEvidence` in pieces: it verifies nothing,
+    /// and who puts the pieces together does.
+    pub async fn evidence_after(&self, caller: &Caller, after: i64) -> Result<Vec<Evidence>> {
+        self.permit(caller, "provault:ListEvidence", "*")?;
+        Ok(self.catalog().evidence_after(caller.account(), after).await?)
+    }
+
     /// `provault:ListEvidence`, of one resource or of all. The chain is verified as a whole
     /// whatever is listed.
     pub async fn list_evidence(

@@ -9,12 +9,27 @@ use crate::error::Result;
 use crate::page::{Select, from_body, to_body};
 use crate::pool::Catalog;
 
+/// Records of a chain that are read at once: some megabytes, for each holds a whole test.
+const EVIDENCE_PAGE: u32 = 200;
+
 impl Catalog {
     /// The whole chain of an account, from its first record on.
     pub async fn list_evidence(&self, account: &AccountId) -> Result<Vec<Evidence>> {
         Select::new("SELECT body FROM evidence")
             .and("account =", account)
             .then("ORDER BY sequence")
+            .all(&self.read)
+            .await
+    }
+
+    /// The next records of an account's chain after the one numbered `after` (0 for none), one page
+    /// of them; none at its end.
+    pub async fn evidence_after(&self, account: &AccountId, after: i64) -> Result<Vec<Evidence>> {
+        Select::new("SELECT body FROM evidence")
+            .and("account =", account)
+            .and("sequence >", after)
+            .then("ORDER BY sequence")
+            .at_most(EVIDENCE_PAGE)
             .all(&self.read)
             .await
     }

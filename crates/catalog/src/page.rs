@@ -207,6 +207,13 @@ impl Select {
         self
     }
 
+    /// No more rows than this; behind the order.
+    pub(crate) fn at_most(mut self, rows: u32) -> Self {
+        self.sql.push_str(" LIMIT ");
+        self.argument(Arg::Int(rows.into()));
+        self
+    }
+
     /// One page in the order of `created_at` and `id`, and one row more to know whether it goes
     /// on. The query must select `id` under the name `page_id`.
     pub(crate) fn page(mut self, id: &'static str, page: &Page) -> Self {

@@ -47,6 +47,7 @@ use std::process::ExitCode;
 
 pub use client::{Answer, Client, segment};
 pub use commands::Command;
+pub use commands::evidence::{EvidenceRecords, ListEvidenceArgs};
 pub use commands::recovery_kit::ExportKitArgs;
 pub use error::{ApiError, CliError};
 pub use exit::EXIT_CODES_HELP;
@@ -69,6 +70,23 @@ pub fn run(command: Command, options: &GlobalOptions) -> ExitCode {
 /// Writes a recovery kit of the server. See [`EXIT_CODES_HELP`] for the code.
 pub fn export_recovery_kit(args: ExportKitArgs, options: &GlobalOptions) -> ExitCode {
     with_server(options, |context| args.run(context))
+}
+
+/// Lists the record of all verdicts. See [`EXIT_CODES_HELP`] for the code.
+pub fn list_evidence(args: ListEvidenceArgs, options: &GlobalOptions) -> ExitCode {
+    with_server(options, |context| args.run(context))
+}
+
+/// Does something with the chain of evidence that the server has; `work` says whether it holds. See
+/// [`EXIT_CODES_HELP`] for the code.
+pub fn with_evidence(
+    options: &GlobalOptions,
+    work: impl FnOnce(&Output, EvidenceRecords<'_>) -> Result<bool, CliError>,
+) -> ExitCode {
+    with_server(options, |context| {
+        let holds = work(context.out, EvidenceRecords::of(context.client))?;
+        Ok(if holds { Exit::Done } else { Exit::Failed })
+    })
 }
 
 fn with_server(

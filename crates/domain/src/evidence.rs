@@ -73,21 +73,62 @@ pub struct BrokenChain {
     pub why: &'static str,
 }
 
-/// Checks a whole chain from its first record on.
-pub fn verify_chain(records: &[Evidence]) -> Result<(), BrokenChain> {
-    let mut previous = GENESIS;
-    for (expected, record) in (1..).zip(records) {
+/// Checks a chain record by record, from its first one on, and keeps nothing of them but the head.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ChainVerifier {
+    account: Option<AccountId>,
+    records: i64,
+    head: String,
+}
+
+impl Default for ChainVerifier {
+    fn default() -> Self {
+        Self { account: None, records: 0, head: GENESIS.to_owned() }
+    }
+}
+
+impl ChainVerifier {
+    /// Takes the next record. After an error no further one fits.
+    pub fn take(&mut self, record: &Evidence) -> Result<(), BrokenChain> {
+        let expected = self.records + 1;
         let broken = |why| BrokenChain { sequence: expected, why };
         if record.sequence != expected {
             return Err(broken("its sequence number is not the next one"));
         }
-        if record.previous_hash != previous {
+        if record.previous_hash != self.head {
             return Err(broken("it names another predecessor"));
         }
         if record.hash != record.computed_hash() {
             return Err(broken("its hash does not fit its content"));
         }
-        previous = &record.hash;
+        if self.account.as_ref().is_some_and(|account| *account != record.account) {
+            return Err(broken("it is of another account"));
+        }
+        self.account.get_or_insert_with(|| record.account.clone());
+        self.records = expected;
+        self.head.clone_from(&record.hash);
+        Ok(())
     }
-    Ok(())
+
+    /// How many records were taken.
+    pub fn records(&self) -> i64 {
+        self.records
+    }
+
+    /// The hash of the last one, or [`GENESIS`]: who has noted it finds every change of what led
+    /// up to it.
+    pub fn head(&self) -> &str {
+        &self.head
+    }
+
+    /// Whose chain it is, once there was a record.
+    pub fn account(&self) -> Option<&AccountId> {
+        self.account.as_ref()
+    }
+}
+
+/// Checks a whole chain from its first record on.
+pub fn verify_chain(records: &[Evidence]) -> Result<(), BrokenChain> {
+    let mut verifier = ChainVerifier::default();
+    records.iter().try_for_each(|record| verifier.take(record))
 }

@@ -5,7 +5,7 @@
 use jiff::{SignedDuration, Timestamp};
 use proptest::prelude::*;
 use provault_domain::Evidence;
-use provault_domain::evidence::{GENESIS, verify_chain};
+use provault_domain::evidence::{ChainVerifier, GENESIS, verify_chain};
 use serde_json::json;
 
 fn chain(length: i64) -> Vec<Evidence> {
@@ -82,6 +82,34 @@ fn a_forged_record_breaks_the_next_link() {
         json!({"verdict": "FAILED"}),
     );
     assert_eq!(verify_chain(&records).unwrap_err().sequence, 4);
+}
+
+/// Whole in itself, and still not a record of this chain.
+#[test]
+fn a_record_of_another_account_is_found() {
+    let mut records = chain(3);
+    let last = records.pop().unwrap();
+    let other = "999999999999".parse().unwrap();
+    let (previous, at) = (last.previous_hash, last.recorded_at);
+    records.push(Evidence::chain(other, last.sequence, previous, at, last.body));
+    let broken = verify_chain(&records).unwrap_err();
+    assert_eq!((broken.sequence, broken.why), (3, "it is of another account"));
+}
+
+#[test]
+fn a_verifier_tells_the_head_of_what_it_took() {
+    let records = chain(4);
+    let mut verifier = ChainVerifier::default();
+    assert_eq!((verifier.records(), verifier.head(), verifier.account()), (0, GENESIS, None));
+    for record in &records {
+        verifier.take(record).unwrap();
+        assert_eq!((verifier.records(), verifier.head()), (record.sequence, record.hash.as_str()));
+    }
+    assert_eq!(verifier.account(), Some(&records[0].account));
+    // What is refused changes nothing.
+    let before = verifier.clone();
+    assert!(verifier.take(&records[3]).is_err());
+    assert_eq!(verifier, before);
 }
 
 proptest! {

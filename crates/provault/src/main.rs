@@ -5,6 +5,7 @@
 mod certificate;
 mod clock;
 mod config_file;
+mod evidence;
 mod instance;
 mod lab;
 mod mount;
@@ -42,6 +43,9 @@ enum Command {
     /// Recovery kits: bring a server back from a kit and the storage of its vaults
     #[command(subcommand)]
     RecoveryKit(recovery_kit::RecoveryKitCommand),
+    /// The hash-chained record of all verdicts: list, export, verify without a server
+    #[command(subcommand)]
+    Evidence(evidence::EvidenceCommand),
     /// Print a completion script for a shell, such as `provault completions bash`
     Completions {
         /// The shell
@@ -100,6 +104,7 @@ fn main() -> ExitCode {
         Command::Lab(lab) => lab::run(&lab, &args.global),
         Command::Repository(repository) => repository::run(&repository, &args.global),
         Command::RecoveryKit(command) => recovery_kit::run(command, &args.global),
+        Command::Evidence(command) => evidence::run(command, &args.global),
         Command::Completions { shell } => {
             let mut command = Args::command();
             clap_complete::generate(shell, &mut command, "provault", &mut std::io::stdout());

@@ -45,6 +45,7 @@
 //! | `GET /restore-tests/{id}` | `provault:DescribeRestoreTest` | → [`RestoreTest`] |
 //! | `POST /restore-tests/{id}/stop` | `provault:StopRestoreTest` | |
 //! | `GET /evidence?resourceArn=` | `provault:ListEvidence` | → [`EvidenceList`] |
+//! | `GET /evidence/records?after=` | `provault:ListEvidence` | → [`EvidencePage`] |
 //! | `GET /vaults/{name}/repository` | `provault:DescribeRepository` | → [`Repository`] |
 //! | `POST /vaults/{name}/export-password` | `provault:ExportPassword` | → [`ExportedPassword`] |
 //! | `POST /vaults/{name}/import` | `provault:ImportVault` | [`ImportVaultInput`] → [`CareRun`] |
@@ -76,12 +77,14 @@ macro_rules! message {
 }
 
 mod care;
+mod evidence;
 mod retention;
 mod status;
 mod topic;
 mod user;
 
 pub use care::*;
+pub use evidence::*;
 pub use retention::*;
 pub use status::*;
 pub use topic::*;
@@ -475,32 +478,6 @@ message! {
     RestoreTestList {
         /// At most a thousand.
         restore_tests: Vec<RestoreTest>,
-    }
-}
-
-message! {
-    /// One record of the chain.
-    EvidenceRecord {
-        /// 1, 2, 3, ….
-        sequence: i64,
-        /// RFC 3339, exactly as hashed.
-        recorded_at: String,
-        /// The finished test, exactly as hashed.
-        body: serde_json::Value,
-        /// Hash of the record before.
-        previous_hash: String,
-        /// Hash of this record.
-        hash: String,
-    }
-}
-
-message! {
-    /// The chain of evidence, or the part of one resource.
-    EvidenceList {
-        /// In order.
-        records: Vec<EvidenceRecord>,
-        /// Whether the account's whole chain verifies; else where it breaks.
-        chain: String,
     }
 }
 

@@ -107,6 +107,9 @@ pub async fn evidence_stays_one_chain(w: &World) {
         let chain = w.catalog.list_evidence(&account).await.unwrap();
         assert_eq!(chain.len(), 30, "no record is lost");
         verify_chain(&chain).unwrap();
+        assert_eq!(w.catalog.evidence_after(&account, 0).await.unwrap(), chain);
+        assert_eq!(w.catalog.evidence_after(&account, 28).await.unwrap(), chain[28..]);
+        assert_eq!(w.catalog.evidence_after(&account, 30).await.unwrap(), []);
     }
     let one = w.catalog.evidence_of_resource(&account(), &resource_arn(3)).await.unwrap();
     assert_eq!(one.len(), 5);

@@ -6,7 +6,7 @@
 
 mod backup;
 mod delivery;
-mod evidence;
+pub(crate) mod evidence;
 mod jobs;
 mod named;
 mod plan;
@@ -97,9 +97,6 @@ pub enum Command {
     /// Restore testing selections: which resources a restore testing plan tests
     #[command(subcommand)]
     RestoreTestingSelection(restore_testing_selection::RestoreTestingSelectionCommand),
-    /// The hash-chained record of all verdicts
-    #[command(subcommand)]
-    Evidence(evidence::EvidenceCommand),
     /// Topics and their subscriptions: where notifications go
     #[command(subcommand)]
     Topic(topic::TopicCommand),
@@ -131,7 +128,6 @@ impl Command {
             Self::RestoreTest(args) => args.run(context),
             Self::RestoreTestingPlan(command) => command.run(context),
             Self::RestoreTestingSelection(command) => command.run(context),
-            Self::Evidence(command) => command.run(context),
             Self::Topic(command) => command.run(context),
             Self::Subscription(command) => command.run(context),
             Self::Delivery(command) => command.run(context),

@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 use super::server::{REGION, Reply, Request, Server, credentials, error, ok};
 use crate::client::Client;
 use crate::commands::Context;
+use crate::error::CliError;
 use crate::exit::Exit;
 use crate::output::Output;
 use crate::{Command, GlobalOptions};
@@ -58,9 +59,18 @@ impl Ran {
 /// Runs a command line; `ctrl_c_after` waits between two looks Ctrl-C comes.
 fn run_until(server: &Server, line: &[&str], ctrl_c_after: Option<u32>) -> Ran {
     let cli = Cli::try_parse_from([&["provault"], line].concat()).unwrap_or_else(|e| panic!("{e}"));
+    with_context(server, cli.options.json, ctrl_c_after, |context| cli.command.run(context))
+}
+
+/// Does what a command does, with what it works with.
+pub(super) fn with_context(
+    server: &Server,
+    json: bool,
+    ctrl_c_after: Option<u32>,
+    work: impl FnOnce(&Context<'_>) -> Result<Exit, CliError>,
+) -> Ran {
     let (out, err) = (Buffer::default(), Buffer::default());
-    let output =
-        Output::into_buffers(cli.options.json, Box::new(out.clone()), Box::new(err.clone()));
+    let output = Output::into_buffers(json, Box::new(out.clone()), Box::new(err.clone()));
     let client = Client::new(&server.endpoint, credentials(), REGION)
         .unwrap()
         .with_first_wait(Duration::ZERO);
@@ -74,7 +84,7 @@ fn run_until(server: &Server, line: &[&str], ctrl_c_after: Option<u32>) -> Ran {
             Some(waits.get()) == ctrl_c_after
         },
     };
-    let exit = crate::finish(cli.command.run(&context), &output);
+    let exit = crate::finish(work(&context), &output);
     Ran { exit, out: out.text(), err: err.text() }
 }
 

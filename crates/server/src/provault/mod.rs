@@ -94,6 +94,7 @@ pub(crate) async fn answer(
         Operation::DescribeRestoreTest(id) => restore_test::describe(&call, id).await,
         Operation::StopRestoreTest(id) => restore_test::stop(&call, id).await,
         Operation::ListEvidence => evidence::list(&call).await,
+        Operation::ListEvidenceRecords => evidence::records(&call).await,
         Operation::DescribeRepository(name) => vault::repository(&call, name).await,
         Operation::ExportPassword(name) => vault::export_password(&call, name).await,
         Operation::ImportVault(name) => care::import(&call, name).await,
@@ -182,6 +183,7 @@ operations! {
     "GET" ["restore-tests", id] => DescribeRestoreTest(id);
     "POST" ["restore-tests", id, "stop"] => StopRestoreTest(id);
     "GET" ["evidence"] => ListEvidence;
+    "GET" ["evidence", "records"] => ListEvidenceRecords;
     "GET" ["vaults", name, "repository"] => DescribeRepository(name);
     "POST" ["vaults", name, "export-password"] => ExportPassword(name);
     "POST" ["vaults", name, "import"] => ImportVault(name);
@@ -202,6 +204,7 @@ impl Operation<'_> {
             Self::ListAuditRecords => &["since", "limit"],
             Self::ListDeliveries => &["jobId", "state"],
             Self::ListCareRuns => &["vaultName"],
+            Self::ListEvidenceRecords => &["after"],
             Self::ListRestoreTests | Self::ListEvidence => &["resourceArn"],
             _ => &[],
         }

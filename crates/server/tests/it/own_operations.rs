@@ -166,3 +166,17 @@ async fn how_points_are_kept_is_a_setting_of_the_resource() {
     let other = format!("/provault/v1/resources/{}", segment(&other));
     assert_eq!(world.ok("GET", &other, Value::Null).await["ShrinkAlarmPercent"], 50);
 }
+
+#[tokio::test]
+async fn the_records_of_evidence_are_asked_for_by_number() {
+    let world = World::new().await;
+    let path = "/provault/v1/evidence/records";
+    for query in ["", "?after=0", "?after=7"] {
+        let page = world.ok("GET", &format!("{path}{query}"), Value::Null).await;
+        assert_eq!(page, json!({ "Records": [] }), "{query}");
+    }
+    for query in ["?after=-1", "?after=x", "?after=", "?limit=1"] {
+        let target = format!("{path}{query}");
+        world.refused("GET", &target, Value::Null, "InvalidParameterValueException").await;
+    }
+}
