@@ -13,7 +13,7 @@ use crate::options::GlobalOptions;
 
 /// The columns that are wrapped where a terminal is too narrow. An id or a time broken in two could
 /// not be copied.
-const PROSE: [&str; 14] = [
+const PROSE: [&str; 15] = [
     "MESSAGE",
     "REASON",
     "DETAIL",
@@ -28,6 +28,7 @@ const PROSE: [&str; 14] = [
     "EVENTS",
     "VALUE",
     "PATH",
+    "OUTPUT",
 ];
 
 /// What such a column needs at least.

@@ -2,33 +2,57 @@
 //!
 //! ```text
 //! files
-//! http:PORT/PATH[,status=N][,contains=TEXT][,json:POINTER>=N][,newer:POINTER<DURATION]
+//! http:PORT/PATH[,status=N][,contains=TEXT][,matches=REGEX][,json:POINTER>=N][,newer:POINTER<DURATION]
+//! tcp:PORT[,send=TEXT][,contains=TEXT][,matches=REGEX][,timeout=DURATION]
+//! command:WORDS[,exit=N][,contains=TEXT][,matches=REGEX][,json:…][,newer:…][,timeout=DURATION]
 //! ```
 //!
 //! A comma ends a part, so a comma that belongs to a path, a text or a pointer is written `\,` and
-//! a backslash `\\`; nothing else is escaped. `>=` and `<` are looked for from the end of their
-//! part, since neither a number nor a duration holds one: a pointer may.
+//! a backslash `\\`; nothing else is escaped. Two parts have a grammar of their own: the words of a
+//! command are split as a shell does, and a comma in its quotes is no end; in a regular expression
+//! only the comma is escaped. `>=` and `<` are looked for from the end of their part, since neither
+//! a number nor a duration holds one: a pointer may.
 
 use std::fmt;
 use std::str::FromStr;
 
 use provault_wire::provault::{Assertion, Probe};
 
+mod text;
+
+pub(crate) use text::to_text;
+
 use crate::duration::Seconds;
+use crate::words::CommandLine;
 
 /// The grammar for `--help`.
 pub(crate) const HELP: &str = "\
 files
     every restored file equals the manifest taken at backup time
-http:PORT/PATH[,status=N][,contains=TEXT][,json:POINTER>=N][,newer:POINTER<AGE]
+http:PORT/PATH[,PART]...
     GET http://127.0.0.1:PORT/PATH inside the isolation; all of these must hold:
     status=N            the status is N (200 if not given)
     contains=TEXT       the body contains TEXT
+    matches=REGEX       the body contains a match of this regular expression
     json:POINTER>=N     the number at this JSON pointer is N or more, as json:/rows>=9
     newer:POINTER<AGE   the RFC 3339 time at this JSON pointer was at most AGE old
                         at the backup, as newer:/newest<24h
-    Write a comma inside a part as '\\,' and a backslash as '\\\\'.
-Example: --probe 'http:8080/status,json:/rows>=100,newer:/newest<24h'";
+tcp:PORT[,PART]...
+    connect to 127.0.0.1:PORT inside the isolation, and see what comes first:
+    send=TEXT           send TEXT first, with \\r \\n \\t \\0 \\xHH as in C
+    contains=TEXT, matches=REGEX
+    timeout=TIME        how long one connection is listened to (10s if not given)
+command:COMMAND ARGS[,PART]...
+    run a program inside the isolation, in the copy's root; its words are split as
+    those of --service, so a comma in quotes is one of the command; all must hold:
+    exit=N              the exit code is N (0 if not given; 75 means not yet)
+    contains=TEXT, matches=REGEX, json:POINTER>=N, newer:POINTER<AGE
+                        of what it writes to standard output
+    timeout=TIME        after this it is killed and has failed (60s if not given)
+Write a comma inside a part as '\\,' and a backslash as '\\\\' (in a REGEX as it is).
+Examples: --probe 'http:8080/status,json:/rows>=100,newer:/newest<24h'
+          --probe 'tcp:6379,send=PING\\r\\n,contains=+PONG'
+          --probe 'command:./check.sh --all,matches=^ok'";
 
 /// What is wrong, and where.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -103,11 +127,71 @@ impl<'s> Part<'s> {
             match chars.next() {
                 Some((_, c @ (',' | '\\'))) => out.push(c),
                 other => {
-                    let end = self.start + other.map_or(at + 1, |(next, c)| next + c.len_utf8());
-                    let wrong = Self { start: self.start + at, end, ..self };
-                    return Err(wrong.error("only '\\,' and '\\\\' are escapes"));
+                    let end = other.map_or(at + 1, |(next, c)| next + c.len_utf8());
+                    return Err(self.within(at, end).error("only '\\,' and '\\\\' are escapes"));
                 }
             }
+        }
+        Ok(out)
+    }
+
+    /// From byte `start` to byte `end` of this part.
+    fn within(self, start: usize, end: usize) -> Self {
+        Self { start: self.start + start, end: self.start + end, ..self }
+    }
+
+    /// A regular expression has escapes of its own: only a comma is written in another way.
+    fn pattern(self) -> Result<String, ProbeError> {
+        let mut out = String::new();
+        let mut chars = self.text().chars();
+        while let Some(c) = chars.next() {
+            if c != '\\' {
+                out.push(c);
+                continue;
+            }
+            match chars.next() {
+                Some(',') => out.push(','),
+                Some(escaped) => out.extend([c, escaped]),
+                None => return Err(self.error("the backslash at the end escapes nothing")),
+            }
+        }
+        Ok(out)
+    }
+
+    /// Bytes to send, with the escapes of C.
+    fn bytes(self) -> Result<Vec<u8>, ProbeError> {
+        let text = self.text();
+        let mut out = Vec::new();
+        let mut at = 0;
+        while let Some(c) = text[at..].chars().next() {
+            let mut end = at + c.len_utf8();
+            if c == '\\' {
+                let escape = text[end..].chars().next();
+                end += escape.map_or(0, char::len_utf8);
+                out.push(match escape {
+                    Some(c @ (',' | '\\')) => u8::try_from(c).unwrap_or(b'?'),
+                    Some('r') => b'\r',
+                    Some('n') => b'\n',
+                    Some('t') => b'\t',
+                    Some('0') => 0,
+                    Some('x') => {
+                        let digits = text.get(end..end + 2).unwrap_or_default();
+                        let byte = u8::from_str_radix(digits, 16).ok();
+                        let byte = byte.filter(|_| digits.bytes().all(|b| b.is_ascii_hexdigit()));
+                        end += digits.len();
+                        byte.ok_or_else(|| {
+                            self.within(at, end).error("write '\\x' and two hexadecimal digits")
+                        })?
+                    }
+                    _ => {
+                        let known = "the escapes are \\r \\n \\t \\0 \\xHH '\\,' and '\\\\'";
+                        return Err(self.within(at, end).error(known));
+                    }
+                });
+            } else {
+                out.extend(text[at..end].bytes());
+            }
+            at = end;
         }
         Ok(out)
     }
@@ -115,8 +199,17 @@ impl<'s> Part<'s> {
 
 fn parts(spec: &str) -> Vec<Part<'_>> {
     let mut parts = Vec::new();
-    let (mut start, mut escaped) = (0, false);
-    for (at, byte) in spec.bytes().enumerate() {
+    let mut start = 0;
+    if spec.starts_with(COMMAND) {
+        let end = command_end(spec);
+        parts.push(Part { spec, start, end });
+        if end == spec.len() {
+            return parts;
+        }
+        start = end + 1;
+    }
+    let mut escaped = false;
+    for (at, byte) in spec.bytes().enumerate().skip(start) {
         match byte {
             _ if escaped => escaped = false,
             b'\\' => escaped = true,
@@ -129,6 +222,54 @@ fn parts(spec: &str) -> Vec<Part<'_>> {
     }
     parts.push(Part { spec, start, end: spec.len() });
     parts
+}
+
+/// Where the command ends: at the first comma that [`words::split`] would neither find in quotes
+/// nor behind a backslash.
+fn command_end(spec: &str) -> usize {
+    let mut quote = None;
+    let mut bytes = spec.bytes().enumerate();
+    while let Some((at, byte)) = bytes.next() {
+        match (quote, byte) {
+            (None, b',') => return at,
+            (None, b'\'' | b'"') => quote = Some(byte),
+            (None | Some(b'"'), b'\\') => {
+                bytes.next();
+            }
+            (Some(open), byte) if byte == open => quote = None,
+            _ => {}
+        }
+    }
+    spec.len()
+}
+
+/// What a command probe begins with.
+const COMMAND: &str = "command:";
+
+/// A kind of probe, and what may stand behind its target.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Http,
+    Tcp,
+    Command,
+}
+
+impl Kind {
+    fn known(self) -> &'static str {
+        match self {
+            Self::Http => {
+                "behind 'http:PORT/PATH' stand status=N, contains=TEXT, matches=REGEX, \
+                 json:POINTER>=N and newer:POINTER<AGE"
+            }
+            Self::Tcp => {
+                "behind 'tcp:PORT' stand send=TEXT, contains=TEXT, matches=REGEX and timeout=TIME"
+            }
+            Self::Command => {
+                "behind 'command:COMMAND ARGS' stand exit=N, contains=TEXT, matches=REGEX, \
+                 json:POINTER>=N, newer:POINTER<AGE and timeout=TIME"
+            }
+        }
+    }
 }
 
 impl FromStr for ProbeSpec {
@@ -144,36 +285,89 @@ impl FromStr for ProbeSpec {
                 Some(more) => Err(more.error("'files' takes no assertions")),
             };
         }
-        let Some(target) = head.after("http:") else {
-            return Err(head.error("a probe is 'files' or begins with 'http:PORT/PATH'"));
+        let mut probe = Probe::default();
+        let kind = if let Some(target) = head.after("http:") {
+            let (port, path) = http_target(target)?;
+            (probe.port, probe.path) = (Some(port), Some(path));
+            Kind::Http
+        } else if let Some(target) = head.after("tcp:") {
+            probe.port = Some(port(target)?);
+            Kind::Tcp
+        } else if let Some(line) = head.after(COMMAND) {
+            let CommandLine(words) = line.text().parse().map_err(|why: String| line.error(why))?;
+            probe.command = Some(words);
+            Kind::Command
+        } else {
+            return Err(head.error(
+                "a probe is 'files' or begins with 'http:PORT/PATH', 'tcp:PORT' or \
+                 'command:COMMAND'",
+            ));
         };
-        let (port, path) = http_target(target)?;
-        let mut assertions: Vec<Assertion> = Vec::new();
-        for part in tail {
-            let assertion = assertion(*part)?;
-            if assertion.kind == "Status" && assertions.iter().any(|a| a.kind == "Status") {
-                return Err(part.error("the status is given twice"));
-            }
-            assertions.push(assertion);
+        probe.kind = match kind {
+            Kind::Http => "Http",
+            Kind::Tcp => "Tcp",
+            Kind::Command => "Command",
         }
-        let (kind, port, path) = ("Http".to_owned(), Some(port), Some(path));
-        Ok(Self(Probe { kind, port, path, assertions }))
+        .to_owned();
+        for part in tail {
+            behind(&mut probe, kind, *part)?;
+        }
+        Ok(Self(probe))
     }
 }
 
 fn files() -> Probe {
-    Probe { kind: "Files".to_owned(), port: None, path: None, assertions: Vec::new() }
+    Probe { kind: "Files".to_owned(), ..Probe::default() }
+}
+
+/// Takes a part behind the target.
+fn behind(probe: &mut Probe, kind: Kind, part: Part<'_>) -> Result<(), ProbeError> {
+    let twice = |what: &str| part.error(format!("the {what} is given twice"));
+    if let Some(value) = part.after("send=").filter(|_| kind == Kind::Tcp) {
+        if probe.send.is_some() || probe.send_hex.is_some() {
+            return Err(twice("text to send"));
+        }
+        match String::from_utf8(value.bytes()?) {
+            Ok(text) => probe.send = Some(text),
+            Err(error) => {
+                let hex = error.as_bytes().iter().map(|byte| format!("{byte:02x}"));
+                probe.send_hex = Some(hex.collect());
+            }
+        }
+        return Ok(());
+    }
+    if let Some(value) = part.after("timeout=").filter(|_| kind != Kind::Http) {
+        if probe.timeout_seconds.is_some() {
+            return Err(twice("timeout"));
+        }
+        let Seconds(seconds) = value.text().parse().map_err(|e| value.error(format!("{e}")))?;
+        probe.timeout_seconds = Some(seconds);
+        return Ok(());
+    }
+    let assertion = assertion(kind, part)?;
+    let named = ["Status", "ExitCode"];
+    if named.contains(&assertion.kind.as_str())
+        && probe.assertions.iter().any(|a| a.kind == assertion.kind)
+    {
+        return Err(twice(if kind == Kind::Http { "status" } else { "exit code" }));
+    }
+    probe.assertions.push(assertion);
+    Ok(())
+}
+
+fn port(part: Part<'_>) -> Result<u16, ProbeError> {
+    let number = if part.text().bytes().all(|b| b.is_ascii_digit()) { part.text() } else { "" };
+    number
+        .parse::<u16>()
+        .ok()
+        .filter(|number| *number != 0)
+        .ok_or_else(|| part.error("the port must be a number from 1 to 65535"))
 }
 
 fn http_target(target: Part<'_>) -> Result<(u16, String), ProbeError> {
     let slash = target.text().find('/').unwrap_or(target.text().len());
-    let (port, path) = target.split_at(slash);
-    let number = if port.text().bytes().all(|b| b.is_ascii_digit()) { port.text() } else { "" };
-    let number = number
-        .parse::<u16>()
-        .ok()
-        .filter(|number| *number != 0)
-        .ok_or_else(|| port.error("the port must be a number from 1 to 65535"))?;
+    let (number, path) = target.split_at(slash);
+    let number = port(number)?;
     if path.text().is_empty() {
         return Err(path.error("a path must follow the port, at least '/'"));
     }
@@ -184,51 +378,52 @@ fn http_target(target: Part<'_>) -> Result<(u16, String), ProbeError> {
     Ok((number, text))
 }
 
-fn assertion(part: Part<'_>) -> Result<Assertion, ProbeError> {
-    let mut assertion = Assertion {
-        kind: String::new(),
-        equals: None,
-        text: None,
-        pointer: None,
-        minimum: None,
-        max_age_seconds: None,
-    };
-    if let Some(value) = part.after("status=") {
+fn assertion(kind: Kind, part: Part<'_>) -> Result<Assertion, ProbeError> {
+    let named = |kind: &str| Assertion { kind: kind.to_owned(), ..Assertion::default() };
+    if let Some(value) = part.after("status=").filter(|_| kind == Kind::Http) {
         let status = value.text().parse::<u16>().ok().filter(|status| (100..=599).contains(status));
-        "Status".clone_into(&mut assertion.kind);
-        assertion.equals =
+        let equals =
             Some(status.ok_or_else(|| value.error("an HTTP status is a number from 100 to 599"))?);
-    } else if let Some(value) = part.after("contains=") {
+        return Ok(Assertion { equals, ..named("Status") });
+    }
+    if let Some(value) = part.after("exit=").filter(|_| kind == Kind::Command) {
+        let code = value.text().parse::<u8>();
+        let code = code.map_err(|_| value.error("an exit code is a number from 0 to 255"))?;
+        return Ok(Assertion { equals: Some(code.into()), ..named("ExitCode") });
+    }
+    if let Some(value) = part.after("contains=") {
         let text = value.unescaped()?;
         if text.is_empty() {
-            return Err(value.error("every body contains the empty text; name some"));
+            return Err(value.error("every answer contains the empty text; name some"));
         }
-        "BodyContains".clone_into(&mut assertion.kind);
-        assertion.text = Some(text);
-    } else if let Some(value) = part.after("json:") {
+        return Ok(Assertion { text: Some(text), ..named("BodyContains") });
+    }
+    if let Some(value) = part.after("matches=") {
+        let pattern = value.pattern()?;
+        if pattern.is_empty() {
+            return Err(value.error("everything matches the empty expression; write one"));
+        }
+        return Ok(Assertion { pattern: Some(pattern), ..named("BodyMatches") });
+    }
+    if let Some(value) = part.after("json:").filter(|_| kind != Kind::Tcp) {
         let (at, floor) = value
             .around_last(">=")
             .ok_or_else(|| value.error("write json:POINTER>=N, as json:/rows>=100"))?;
         let minimum =
             floor.text().parse().map_err(|_| floor.error("the floor must be a whole number"))?;
-        "JsonAtLeast".clone_into(&mut assertion.kind);
-        assertion.pointer = Some(pointer(at)?);
-        assertion.minimum = Some(minimum);
-    } else if let Some(value) = part.after("newer:") {
+        let (pointer, minimum) = (Some(pointer(at)?), Some(minimum));
+        return Ok(Assertion { pointer, minimum, ..named("JsonAtLeast") });
+    }
+    if let Some(value) = part.after("newer:").filter(|_| kind != Kind::Tcp) {
         let (at, age) = value
             .around_last("<")
             .ok_or_else(|| value.error("write newer:POINTER<AGE, as newer:/newest<24h"))?;
         let Seconds(seconds) = age.text().parse().map_err(|e| age.error(format!("{e}")))?;
-        "JsonNewerThan".clone_into(&mut assertion.kind);
-        assertion.pointer = Some(pointer(at)?);
-        assertion.max_age_seconds = Some(seconds);
-    } else {
-        return Err(part.error(
-            "an assertion is status=N, contains=TEXT, json:POINTER>=N or newer:POINTER<AGE \
-             (write a comma inside a part as '\\,')",
-        ));
+        let (pointer, max_age_seconds) = (Some(pointer(at)?), Some(seconds));
+        return Ok(Assertion { pointer, max_age_seconds, ..named("JsonNewerThan") });
     }
-    Ok(assertion)
+    let known = kind.known();
+    Err(part.error(format!("{known} (write a comma inside a part as '\\,')")))
 }
 
 /// RFC 6901: empty (the whole document) or a slash before every step; `~` only as `~0` or `~1`.
@@ -243,153 +438,5 @@ fn pointer(part: Part<'_>) -> Result<String, ProbeError> {
     Ok(text)
 }
 
-/// The probe in the form that [`ProbeSpec`] reads.
-pub(crate) fn to_text(probe: &Probe) -> String {
-    use std::fmt::Write as _;
-
-    let escaped = |text: &str| text.replace('\\', "\\\\").replace(',', "\\,");
-    if probe.kind != "Http" {
-        return probe.kind.to_lowercase();
-    }
-    let path = probe.path.as_deref().unwrap_or("/");
-    let mut out = format!("http:{}{}", probe.port.unwrap_or_default(), escaped(path));
-    for assertion in &probe.assertions {
-        let at = escaped(assertion.pointer.as_deref().unwrap_or_default());
-        // Writing to a string cannot fail.
-        let _ = match assertion.kind.as_str() {
-            "Status" => write!(out, ",status={}", assertion.equals.unwrap_or(200)),
-            "BodyContains" => {
-                write!(out, ",contains={}", escaped(assertion.text.as_deref().unwrap_or_default()))
-            }
-            "JsonAtLeast" => write!(out, ",json:{at}>={}", assertion.minimum.unwrap_or_default()),
-            "JsonNewerThan" => {
-                let age = Seconds(assertion.max_age_seconds.unwrap_or_default());
-                write!(out, ",newer:{at}<{age}")
-            }
-            other => write!(out, ",{other}"),
-        };
-    }
-    out
-}
-
 #[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-
-    use super::*;
-
-    fn read(spec: &str) -> Probe {
-        spec.parse::<ProbeSpec>().unwrap_or_else(|e| panic!("{e}")).0
-    }
-
-    #[test]
-    fn the_whole_grammar_is_read() {
-        assert_eq!(read("files"), files());
-        let probe = read(
-            r"http:8080/a\,b?x=1,status=503,contains=a\, b\\ >= <,json:/a>=b/0>=-5,newer:/t<x<24h,json:>=1",
-        );
-        assert_eq!((probe.port, probe.path.as_deref()), (Some(8080), Some("/a,b?x=1")));
-        let [status, contains, rows, newer, whole] = &probe.assertions[..] else {
-            panic!("{probe:?}")
-        };
-        assert_eq!(status.equals, Some(503));
-        assert_eq!(contains.text.as_deref(), Some(r"a, b\ >= <"));
-        assert_eq!((rows.pointer.as_deref(), rows.minimum), (Some("/a>=b/0"), Some(-5)));
-        assert_eq!((newer.pointer.as_deref(), newer.max_age_seconds), (Some("/t<x"), Some(86_400)));
-        assert_eq!((whole.pointer.as_deref(), whole.minimum), (Some(""), Some(1)));
-        assert_eq!(to_text(&read("http:1/,status=200")), "http:1/,status=200");
-    }
-
-    #[test]
-    fn errors_underline_the_wrong_part() {
-        for (spec, wrong) in [
-            ("", ""),
-            ("file", "file"),
-            ("files,status=200", "status=200"),
-            ("http:99999/x", "99999"),
-            ("http:0/", "0"),
-            ("http:+80/", "+80"),
-            ("http:/x", ""),
-            ("http:80", ""),
-            ("http:80/a b", "/a b"),
-            ("http:80/ü", "/ü"),
-            (r"http:80/\x", r"\x"),
-            (r"http:80/a\", r"\"),
-            (r"http:80/,contains=ü\ö", r"\ö"),
-            ("http:80/,status=20", "20"),
-            ("http:80/,status=200,status=204", "status=204"),
-            ("http:80/,contains=", ""),
-            ("http:80/,json:rows>=1", "rows"),
-            ("http:80/,json:/rows>1", "/rows>1"),
-            ("http:80/,json:/rows>=many", "many"),
-            ("http:80/,json:/a~2>=1", "/a~2"),
-            ("http:80/,newer:/t<1w", "1w"),
-            ("http:80/,newer:/t", "/t"),
-            ("http:80/,bogus=1", "bogus=1"),
-            ("http:80/,", ""),
-        ] {
-            let error = spec.parse::<ProbeSpec>().unwrap_err();
-            assert_eq!(&spec[error.start..error.end], wrong, "{error}");
-            let marks = error.to_string().lines().last().unwrap().matches('^').count();
-            assert_eq!(marks, wrong.chars().count().max(1), "{error}");
-        }
-    }
-
-    fn any_assertion() -> impl Strategy<Value = Assertion> {
-        let blank = Assertion {
-            kind: String::new(),
-            equals: None,
-            text: None,
-            pointer: None,
-            minimum: None,
-            max_age_seconds: None,
-        };
-        let (b1, b2, b3) = (blank.clone(), blank.clone(), blank);
-        let at = "(/([^/~]|~0|~1){0,6}){0,3}";
-        prop_oneof![
-            ("\\PC{1,10}").prop_map(move |text| Assertion {
-                kind: "BodyContains".into(),
-                text: Some(text),
-                ..b1.clone()
-            }),
-            (at, any::<i64>()).prop_map(move |(pointer, minimum)| Assertion {
-                kind: "JsonAtLeast".into(),
-                pointer: Some(pointer),
-                minimum: Some(minimum),
-                ..b2.clone()
-            }),
-            (at, 0..=i64::MAX.cast_unsigned()).prop_map(move |(pointer, age)| Assertion {
-                kind: "JsonNewerThan".into(),
-                pointer: Some(pointer),
-                max_age_seconds: Some(age),
-                ..b3.clone()
-            }),
-        ]
-    }
-
-    proptest! {
-        #[test]
-        fn every_probe_survives_being_written(
-            port in 1..=u16::MAX,
-            path in "/[!-~]{0,12}",
-            assertions in proptest::collection::vec(any_assertion(), 0..4),
-        ) {
-            let probe =
-                Probe { kind: "Http".into(), port: Some(port), path: Some(path), assertions };
-            let text = to_text(&probe);
-            prop_assert_eq!(text.parse::<ProbeSpec>().map(|spec| spec.0), Ok(probe));
-        }
-
-        #[test]
-        fn any_text_is_read_or_refused_in_place(
-            spec in "(http:[0-9]{0,6}/?)?([,\\\\/=<>~a:]|status=|json:|newer:|\\PC){0,12}"
-        ) {
-            match spec.parse::<ProbeSpec>() {
-                Ok(ProbeSpec(probe)) => {
-                    prop_assert_eq!(to_text(&probe).parse::<ProbeSpec>(), Ok(ProbeSpec(probe)));
-                }
-                Err(error) => prop_assert!(error.to_string().contains('^')),
-            }
-        }
-    }
-}
+mod tests;

@@ -79,6 +79,15 @@ pub(crate) fn split(text: &str) -> Result<Vec<String>, String> {
     Ok(words)
 }
 
+/// A word as [`split`] reads it back, in quotes where it needs them.
+pub(crate) fn quoted(word: &str) -> String {
+    let plain = |b: u8| b.is_ascii_alphanumeric() || b"-_./=:@%+".contains(&b);
+    if !word.is_empty() && word.bytes().all(plain) {
+        return word.to_owned();
+    }
+    format!("'{}'", word.replace('\'', r"'\''"))
+}
+
 /// A program and its arguments.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CommandLine(pub Vec<String>);
@@ -131,8 +140,7 @@ mod tests {
     proptest! {
         #[test]
         fn quoted_words_come_back(words in proptest::collection::vec("\\PC{0,8}", 1..5)) {
-            let quoted: Vec<String> =
-                words.iter().map(|word| format!("'{}'", word.replace('\'', r"'\''"))).collect();
+            let quoted: Vec<String> = words.iter().map(|word| quoted(word)).collect();
             prop_assert_eq!(split(&quoted.join(" ")).unwrap(), words);
         }
     }

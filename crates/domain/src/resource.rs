@@ -116,11 +116,11 @@ impl Resource {
                 return Err(Invalid::new(
                     format!("Probes[{index}]"),
                     "this probe talks to an application, but the resource has no Service to start; \
-                     add one (--service) or use a files probe.",
+                     add one (--service), or use a command or files probe.",
                 ));
             }
         }
-        if self.service.is_some() && !self.probes.iter().any(Probe::needs_service) {
+        if self.service.is_some() && !self.probes.iter().any(Probe::needs_isolation) {
             return Err(Invalid::new(
                 "Probes",
                 "a Service without a probe would be started and never asked; add one, such as \

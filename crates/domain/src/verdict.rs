@@ -75,8 +75,12 @@ pub struct ProbeResult {
     pub detail: String,
     /// The HTTP status, where there was one.
     pub http_status: Option<u16>,
-    /// Milliseconds from the start of the application to this answer.
+    /// Milliseconds from the start of the application to this answer; of a copy without one, from
+    /// when the isolation stood.
     pub millis: u64,
+    /// The end of what a command wrote, or the beginning of what came over a TCP connection.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub output: Option<String>,
 }
 
 /// What became of one deliberately broken copy.
@@ -228,14 +232,25 @@ pub fn decide(findings: &Findings) -> (Verdict, String) {
     )
 }
 
-/// What the copy answered with: only an application that was asked by HTTP has returned anything.
+/// What the copy answered with: only an application that was asked by HTTP has returned anything
+/// that has a name.
 fn answered(probes: &[ProbeResult]) -> String {
+    let of_kind = |kind: &str| probes.iter().filter(|p| p.label.starts_with(kind)).count();
     let statuses: BTreeSet<u16> = probes.iter().filter_map(|p| p.http_status).collect();
-    if statuses.is_empty() {
-        return "files compared".to_owned();
+    let mut told = Vec::new();
+    if !statuses.is_empty() {
+        let list: Vec<String> = statuses.iter().map(|status| format!("HTTP {status}")).collect();
+        told.push(format!("{} returned by the application", list.join(" and ")));
     }
-    let list: Vec<String> = statuses.iter().map(|status| format!("HTTP {status}")).collect();
-    format!("{} returned by the application", list.join(" and "))
+    if of_kind("tcp:") > 0 {
+        told.push("TCP answered by the application".to_owned());
+    }
+    match of_kind("command:") {
+        0 => {}
+        1 => told.push("1 command satisfied with the copy".to_owned()),
+        n => told.push(format!("{n} commands satisfied with the copy")),
+    }
+    if told.is_empty() { "files compared".to_owned() } else { told.join(", ") }
 }
 
 /// Seconds for people: `45 s`, `15 min`, `26 h`, `3 d`.

@@ -8,7 +8,7 @@ use provault_domain::verdict::{
 
 fn probe(passed: bool, http_status: Option<u16>) -> ProbeResult {
     let detail = "seen".to_owned();
-    ProbeResult { label: "files".to_owned(), passed, detail, http_status, millis: 1 }
+    ProbeResult { label: "files".to_owned(), passed, detail, http_status, millis: 1, output: None }
 }
 
 fn mutant(name: &str, required: bool, killed: Option<bool>) -> MutantResult {
@@ -152,6 +152,24 @@ fn a_whole_test_passes_at_its_limits() {
     let (verdict, reason) = decide(&files);
     assert_eq!(verdict, Verdict::Passed);
     assert!(!reason.contains("HTTP") && !reason.contains("answer"), "{reason}");
+}
+
+#[test]
+fn a_pass_says_what_answered() {
+    let named = |label: &str| ProbeResult { label: label.to_owned(), ..probe(true, None) };
+    for (labels, begin) in [
+        (["files", "tcp:25"].as_slice(), "TCP answered by the application; recovered"),
+        (&["files", "command:./check.sh"], "1 command satisfied with the copy; recovered"),
+        (
+            &["files", "tcp:25", "command:a", "command:b"],
+            "TCP answered by the application, 2 commands satisfied with the copy; recovered",
+        ),
+    ] {
+        let probes = labels.iter().map(|label| named(label)).collect();
+        let (verdict, reason) = decide(&Findings { probes, ..whole() });
+        assert_eq!(verdict, Verdict::Passed);
+        assert!(reason.starts_with(begin), "{reason}");
+    }
 }
 
 /// Each line spoils one thing of a whole test.

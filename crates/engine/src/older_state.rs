@@ -6,11 +6,11 @@
 use std::path::Path;
 
 use provault_catalog::{Page, PointFilter};
+use provault_domain::RecoveryPoint;
 use provault_domain::verdict::{MutantResult, ProbeResult};
-use provault_domain::{RecoveryPoint, ServiceSpec};
 use provault_proof::TestArea;
 
-use crate::trial::{LARGEST_SCORED_BYTES, Trial};
+use crate::trial::{LARGEST_SCORED_BYTES, Questions, Trial};
 
 /// Its name in evidence.
 pub(crate) const NAME: &str = "older-state";
@@ -32,11 +32,7 @@ impl Trial {
     }
 
     /// Asks the probes about the older state; `killed` is `None` where there is none to ask about.
-    pub(crate) async fn older_state(
-        &self,
-        area: &TestArea,
-        service: Option<&ServiceSpec>,
-    ) -> MutantResult {
+    pub(crate) async fn older_state(&self, area: &TestArea, questions: &Questions) -> MutantResult {
         let result = |killed, detail: String| MutantResult {
             name: NAME.to_owned(),
             required: false,
@@ -55,7 +51,7 @@ impl Trial {
         if let Err(failure) = self.fresh_copy(&older, &copy).await {
             return result(None, failure.message);
         }
-        let answers = self.ask_about_older(&copy, service).await;
+        let answers = self.ask_about_older(&copy, questions).await;
         self.discard(area, copy).await;
         match answers {
             Ok(None) => result(None, "the older recovery point holds the same.".to_owned()),
@@ -73,19 +69,19 @@ impl Trial {
     async fn ask_about_older(
         &self,
         copy: &Path,
-        service: Option<&ServiceSpec>,
+        questions: &Questions,
     ) -> Result<Option<Vec<ProbeResult>>, String> {
         // Before the application starts: it may write.
         let files = self.compare(copy).await.map_err(|failure| failure.message)?;
         if files.passed {
             return Ok(None);
         }
-        match service {
-            None => Ok(Some(vec![files])),
-            Some(service) => match self.ask(copy.to_owned(), service).await {
-                Ok(report) => Ok(Some(report.probes)),
-                Err(failure) => Err(failure.message),
-            },
+        if questions.probes.is_empty() {
+            return Ok(Some(vec![files]));
+        }
+        match self.ask(copy.to_owned(), questions).await {
+            Ok(report) => Ok(Some(report.probes)),
+            Err(failure) => Err(failure.message),
         }
     }
 }

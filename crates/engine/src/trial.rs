@@ -7,7 +7,7 @@ use provault_catalog::Change;
 use provault_domain::verdict::{
     Failure, Fault, Findings, IsolationLevel, MutantResult, ProbeResult,
 };
-use provault_domain::{RecoveryPoint, Resource, ServiceSpec, StepRecord};
+use provault_domain::{Probe, RecoveryPoint, Resource, ServiceSpec, StepRecord};
 use provault_driver::{CancelFlag, RestoreRequest, WorkContext};
 use provault_proof::{IsolationReport, IsolationRequest, Mutant, ProofError, TestArea};
 
@@ -29,6 +29,36 @@ pub(crate) struct Trial {
     pub(crate) token: String,
     pub(crate) point: RecoveryPoint,
     pub(crate) resource: Resource,
+}
+
+/// What is asked of a copy in isolation.
+#[derive(Debug, Clone)]
+pub(crate) struct Questions {
+    /// The application, where there is one.
+    pub(crate) service: Option<ServiceSpec>,
+    /// Those of the resource's probes that are asked there; none where only files are compared.
+    pub(crate) probes: Vec<Probe>,
+}
+
+impl Questions {
+    fn of(resource: &Resource) -> Self {
+        let probes = resource.probes.iter().filter(|probe| probe.needs_isolation());
+        Self { service: resource.service.clone(), probes: probes.cloned().collect() }
+    }
+
+    /// The same with no more patience than `seconds`, neither for the start of the application nor
+    /// for a command.
+    fn within(mut self, seconds: u64) -> Self {
+        if let Some(service) = &mut self.service {
+            service.start_timeout_seconds = service.start_timeout_seconds.min(seconds);
+        }
+        for probe in &mut self.probes {
+            if let Probe::Command { timeout_seconds, .. } = probe {
+                *timeout_seconds = (*timeout_seconds).min(seconds);
+            }
+        }
+        self
+    }
 }
 
 /// What became of the real copy.
@@ -93,9 +123,12 @@ impl Trial {
                 return real;
             }
         }
-        let Some(service) = &self.resource.service else { return real };
+        let questions = Questions::of(&self.resource);
+        if questions.probes.is_empty() {
+            return real;
+        }
         let began = self.shared.begin();
-        match self.ask(area.copy_dir(), service).await {
+        match self.ask(area.copy_dir(), &questions).await {
             Ok(report) => {
                 findings.isolation = report.level;
                 real.recovery_millis = report.probes.iter().map(|p| p.millis).max().unwrap_or(0);
@@ -132,12 +165,8 @@ impl Trial {
     ) -> Result<Controls, Broken> {
         let mut controls = Controls::default();
         let began = self.shared.begin();
-        let service = self.resource.service.clone().map(|service| ServiceSpec {
-            start_timeout_seconds: service
-                .start_timeout_seconds
-                .min((real.answered_after_millis / 1000 * 3).max(LEAST_PATIENCE_SECONDS)),
-            ..service
-        });
+        let patience = (real.answered_after_millis / 1000 * 3).max(LEAST_PATIENCE_SECONDS);
+        let questions = Questions::of(&self.resource).within(patience);
         let known = self.shared.catalog.mutants(&self.resource.arn, &real.probe_version).await?;
         if let Some(known) = known {
             findings.mutants = known;
@@ -145,7 +174,7 @@ impl Trial {
             // The first test of a resource has no older point to try; a later one makes up for it.
             let untried = |m: &MutantResult| m.name == older_state::NAME && m.killed.is_none();
             if findings.mutants.iter().any(untried) && self.older_point().await?.is_some() {
-                let result = self.older_state(area, service.as_ref()).await;
+                let result = self.older_state(area, &questions).await;
                 controls.steps.push(self.shared.step_record(
                     "negative control",
                     began,
@@ -158,7 +187,7 @@ impl Trial {
             }
             return Ok(controls);
         }
-        findings.mutants.push(self.older_state(area, service.as_ref()).await);
+        findings.mutants.push(self.older_state(area, &questions).await);
         // The required ones come last: they need no fresh copy, and nothing survives them.
         let mut broken_in_place = 0;
         for mutant in Mutant::ALL {
@@ -166,7 +195,7 @@ impl Trial {
                 controls.failure = Some(host("negative control", "it was stopped on request."));
                 return Ok(controls);
             }
-            let result = self.control(area, mutant, service.as_ref(), &mut broken_in_place).await;
+            let result = self.control(area, mutant, &questions, &mut broken_in_place).await;
             findings.mutants.push(result);
         }
         let killed = findings.mutants.iter().filter(|m| m.killed == Some(true)).count();
@@ -201,7 +230,7 @@ impl Trial {
         &self,
         area: &TestArea,
         mutant: Mutant,
-        service: Option<&ServiceSpec>,
+        questions: &Questions,
         broken_in_place: &mut u64,
     ) -> MutantResult {
         let result = |killed, detail: String| MutantResult {
@@ -232,11 +261,12 @@ impl Trial {
             *broken_in_place += change.changed;
             change.changed = *broken_in_place;
         }
-        // With an application, its probes have to notice by themselves: that files differ from
-        // the manifest is known of any broken copy and says nothing of the probes.
-        let answers = match service {
-            Some(service) => self.ask(copy.clone(), service).await.map(|report| report.probes),
-            None => self.compare(&copy).await.map(|answer| vec![answer]),
+        // Probes have to notice by themselves: that files differ from the manifest is known of any
+        // broken copy and says nothing of the probes.
+        let answers = if questions.probes.is_empty() {
+            self.compare(&copy).await.map(|answer| vec![answer])
+        } else {
+            self.ask(copy.clone(), questions).await.map(|report| report.probes)
         };
         if !mutant.required() {
             self.discard(area, copy).await;
@@ -311,17 +341,16 @@ impl Trial {
             .map_err(|error| failed("compare files", &error))
     }
 
-    /// Starts the application in isolation over `copy` and asks it every probe that needs one.
+    /// Starts the application, if there is one, in isolation over `copy` and asks.
     pub(crate) async fn ask(
         &self,
         copy: PathBuf,
-        service: &ServiceSpec,
+        questions: &Questions,
     ) -> Result<IsolationReport, Failure> {
         let driver = self
             .shared
             .driver(self.resource.kind)
             .map_err(|error| host("isolate", &error.to_string()))?;
-        let probes = self.resource.probes.iter().filter(|p| p.needs_service()).cloned().collect();
         let request = IsolationRequest {
             captured_until: self.point.completed_at,
             hidden: vec![
@@ -330,8 +359,8 @@ impl Trial {
             ],
             ..IsolationRequest::new(
                 copy,
-                service.clone(),
-                probes,
+                questions.service.clone(),
+                questions.probes.clone(),
                 self.point.captured_at,
                 self.token.clone(),
             )

@@ -11,7 +11,8 @@
 //!    asks the probes and reports on the caller's pipe. When it ends, the kernel ends everything
 //!    in the namespace. It starts
 //! 4. *launch*: enters one more user namespace, so that what follows owns none of the others and
-//!    can neither mount nor unmount, and becomes the application.
+//!    can neither mount nor unmount, and becomes the application, or the command of a probe. Each
+//!    is the first of a session of its own, so that no signal to its group reaches the stages.
 //!
 //! Ids: run by root, both user namespaces map every id to itself, so owners of restored files
 //! fit and the application may change to its own user, but no capability reaches beyond the
@@ -28,12 +29,13 @@ use std::process::{Child, Command, ExitCode, Stdio};
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
-use provault_domain::Invalid;
 use provault_domain::verdict::{IsolationLevel, ProbeResult};
+use provault_domain::{Invalid, Probe};
 use provault_driver::CancelFlag;
 
 use crate::ProofError;
 
+mod command;
 mod enter;
 mod idmap;
 mod inside;
@@ -42,9 +44,12 @@ mod loopback;
 mod message;
 mod mounts;
 mod outer;
+mod process;
 mod request;
 
-use message::{Event, FirstLine, Trouble};
+pub(crate) use command::{End, Ran};
+pub(crate) use message::Trouble;
+use message::{Event, FirstLine};
 pub use request::{ApplicationExit, HelperCommand, IsolationReport, IsolationRequest};
 
 /// Bytes kept of what the application last wrote.
@@ -96,24 +101,31 @@ pub fn probe_support(helper: &HelperCommand) -> IsolationSupport {
     }
 }
 
-/// Starts the application of a copy in isolation, asks it every probe that needs it, and ends it.
-/// When this returns, with whatever result, nothing that was started is left.
+/// Starts the application of a copy in isolation, if it has one, asks every probe that is asked
+/// there, and ends it. When this returns, with whatever result, nothing that was started is left:
+/// neither the application nor the command of a probe.
 ///
-/// Probes that need no application are passed over; [`crate::manifest::compare`] answers those.
-/// An application that does not start, ends early or never answers is a failed answer to each
-/// probe, with the reason and the end of its log, and no error.
+/// Probes that look at files are passed over; [`crate::manifest::compare`] answers those. An
+/// application that does not start, ends early or never answers is a failed answer to each probe,
+/// with the reason and the end of its log, and no error.
 pub fn run_isolated(
     helper: &HelperCommand,
     request: &IsolationRequest,
     cancel: &CancelFlag,
 ) -> Result<IsolationReport, ProofError> {
-    let service = request
-        .service
-        .as_ref()
-        .ok_or_else(|| Invalid::new("Service", "there is no application to start."))?;
-    service.validate()?;
+    match &request.service {
+        Some(service) => service.validate()?,
+        None if !request.probes.iter().any(Probe::needs_isolation) => {
+            let message = "there is no application to start, and no command to run.";
+            return Err(Invalid::new("Service", message).into());
+        }
+        None => {}
+    }
     for probe in &request.probes {
         probe.validate()?;
+        if probe.needs_service() && request.service.is_none() {
+            return Err(Invalid::new("Service", "there is no application to start.").into());
+        }
         crate::probe::check_address(probe)?;
     }
     run(helper, request, cancel)
@@ -319,15 +331,16 @@ impl Collected {
             let how = if complaints.is_empty() { "no message" } else { complaints.trim() };
             return Err(ProofError::Helper(format!("it ended without a report ({how}).")));
         }
-        let asked = request.probes.iter().filter(|probe| probe.needs_service()).count();
+        let asked = request.probes.iter().filter(|probe| probe.needs_isolation()).count();
         if self.report.probes.len() != asked {
             return Err(ProofError::Helper(format!(
                 "it reported {} answers to {asked} probes.",
                 self.report.probes.len()
             )));
         }
+        let answered = |p: &&ProbeResult| p.http_status.is_some() || p.passed;
         self.report.first_answer_millis =
-            self.report.probes.iter().find(|p| p.http_status.is_some()).map(|p| p.millis);
+            self.report.probes.iter().find(answered).map(|p| p.millis);
         Ok(self.report)
     }
 }
@@ -382,7 +395,7 @@ pub fn helper_main() -> ExitCode {
 
 /// A failed answer to a probe that could not be asked, or was not answered.
 pub(crate) fn unanswered(label: String, detail: String, millis: u64) -> ProbeResult {
-    ProbeResult { label, passed: false, detail, http_status: None, millis }
+    ProbeResult { label, passed: false, detail, http_status: None, millis, output: None }
 }
 
 /// Whether `path` is `ancestor` or lies below it.

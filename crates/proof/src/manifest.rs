@@ -85,6 +85,7 @@ impl ManifestReport {
             detail,
             http_status: None,
             millis,
+            output: None,
         }
     }
 

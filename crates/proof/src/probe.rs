@@ -1,30 +1,40 @@
-//! HTTP probes: a question to the application on the isolated loopback, and what the answer must
-//! hold.
+//! Asking a probe inside the isolation, and what the answer must hold: of HTTP and TCP the
+//! application on the isolated loopback answers, of a command its output and exit code.
 //!
 //! Which answers are final:
 //!
-//! * No connection, no complete answer, and 502, 503 and 504 mean "not yet": asked again until
-//!   the service's start limit passes. An application that warms up should answer 503.
+//! * "Not yet" is asked again until the service's start limit passes: no connection, one over which
+//!   nothing came, no complete HTTP answer, HTTP 502, 503 and 504, and a command that exits with
+//!   [`TEMPFAIL`]. An application that warms up should answer 503.
 //! * Any other answer that does not hold what it must is asked for again only during a short
-//!   settling time, counted from the first wrong answer of the application on; then it is final.
-//!   Otherwise every broken copy would take the whole start limit to be found broken.
+//!   settling time, counted from the first wrong answer on; then it is final. Otherwise every broken
+//!   copy would take the whole start limit to be found broken.
+//! * A command that is killed at its limit has answered: it is not asked again.
 //! * An application that ends is asked no more.
 //!
-//! Redirects are not followed: a redirect is the answer. Of a body the first MiB counts.
+//! Of a body the first MiB counts.
 
-use std::io::{self, Read};
+mod http;
+mod tcp;
+
 use std::time::{Duration, Instant};
 
 use jiff::{SignedDuration, Timestamp};
+use provault_domain::probe::pattern;
 use provault_domain::verdict::ProbeResult;
 use provault_domain::{Assertion, Invalid, Probe};
 use serde_json::Value;
-use ureq::http::Uri;
 
-use crate::isolation::unanswered;
+use crate::isolation::{End, Ran, Trouble, unanswered};
 
 /// Bytes of a body that are looked at.
 pub const BODY_LIMIT: usize = 1 << 20;
+
+/// Bytes of an answer that go into the evidence.
+pub const OUTPUT_LIMIT: usize = 4096;
+
+/// The exit code of a command that cannot tell yet: `EX_TEMPFAIL` of sysexits.h.
+pub const TEMPFAIL: i32 = 75;
 
 /// How much later than the capture a time of the data may be. A copy holds nothing newer than its
 /// capture, so that a later time was not read from it; but the clock that wrote the data need not
@@ -34,15 +44,51 @@ pub const CLOCK_TOLERANCE: SignedDuration = SignedDuration::from_mins(5);
 /// The longest a single attempt may take.
 const ATTEMPT: Duration = Duration::from_secs(10);
 
-/// An answer of the application.
+/// An answer, of whatever kind.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Answer {
-    /// The HTTP status.
-    pub status: u16,
+    /// How it came.
+    pub status: Status,
     /// At most [`BODY_LIMIT`] bytes of the body.
     pub body: Vec<u8>,
     /// Whether the body is longer.
     pub cut: bool,
+}
+
+/// What came with a body.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Status {
+    /// An HTTP status.
+    Http(u16),
+    /// Nothing: it came over a TCP connection.
+    Tcp,
+    /// The exit code of a command.
+    Exit(i32),
+}
+
+impl Status {
+    /// What is expected of the status where nothing is said of it: every HTTP answer and every
+    /// command has one, so one that nobody asked about has to be the good one.
+    fn default_for(self, assertions: &[Assertion]) -> Option<Assertion> {
+        let named =
+            |a: &Assertion| matches!(a, Assertion::Status { .. } | Assertion::ExitCode { .. });
+        match self {
+            _ if assertions.iter().any(named) => None,
+            Self::Http(_) => Some(Assertion::Status { equals: 200 }),
+            Self::Tcp => None,
+            Self::Exit(_) => Some(Assertion::ExitCode { equals: 0 }),
+        }
+    }
+}
+
+impl std::fmt::Display for Status {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Http(status) => write!(f, "HTTP {status}"),
+            Self::Tcp => f.write_str("connected"),
+            Self::Exit(code) => write!(f, "exit code {code}"),
+        }
+    }
 }
 
 /// When a capture was read: nothing in it is newer than the end, and it is as old as the beginning.
@@ -60,6 +106,16 @@ impl From<Timestamp> for CaptureSpan {
     }
 }
 
+impl Answer {
+    fn body_name(&self) -> &'static str {
+        match self.status {
+            Status::Http(_) => "the body",
+            Status::Tcp => "what came",
+            Status::Exit(_) => "the output",
+        }
+    }
+}
+
 /// Checks whether an answer holds what it must. Both outcomes say what was seen.
 pub fn assess(
     answer: &Answer,
@@ -67,32 +123,41 @@ pub fn assess(
     captured: impl Into<CaptureSpan>,
 ) -> Result<String, String> {
     let captured = captured.into();
-    // Every HTTP answer has a status, so one that nobody asked about has to be the good one.
-    let default = [Assertion::Status { equals: 200 }];
-    let names_status = assertions.iter().any(|a| matches!(a, Assertion::Status { .. }));
-    let default = if names_status { [].iter() } else { default.iter() };
+    let default = answer.status.default_for(assertions);
     let failed: Vec<String> = default
+        .iter()
         .chain(assertions)
         .filter_map(|assertion| check(answer, assertion, captured).err())
         .collect();
     if failed.is_empty() {
         let n = assertions.len();
-        Ok(format!("HTTP {}, {n} of {n} assertions", answer.status))
+        Ok(format!("{}, {n} of {n} assertions", answer.status))
     } else {
-        Err(format!("HTTP {}: {}", answer.status, failed.join("; ")))
+        Err(format!("{}: {}", answer.status, failed.join("; ")))
     }
 }
 
 fn check(answer: &Answer, assertion: &Assertion, captured: CaptureSpan) -> Result<(), String> {
     match assertion {
-        Assertion::Status { equals } if answer.status == *equals => Ok(()),
+        Assertion::Status { equals } if answer.status == Status::Http(*equals) => Ok(()),
         Assertion::Status { equals } => Err(format!("the status should be {equals}")),
+        Assertion::ExitCode { equals } if answer.status == Status::Exit((*equals).into()) => Ok(()),
+        Assertion::ExitCode { equals } => Err(format!("it should be {equals}")),
         Assertion::BodyContains { text } => {
             let text_bytes = text.as_bytes();
             if answer.body.windows(text_bytes.len().max(1)).any(|window| window == text_bytes) {
                 Ok(())
             } else {
-                Err(format!("the body does not contain {text:?}{}", cut_note(answer)))
+                Err(format!("{} does not contain {text:?}{}", answer.body_name(), cut_note(answer)))
+            }
+        }
+        Assertion::BodyMatches { pattern: text } => {
+            let pattern = pattern(text).map_err(|invalid| invalid.message)?;
+            if pattern.is_match(&answer.body) {
+                Ok(())
+            } else {
+                let (what, cut) = (answer.body_name(), cut_note(answer));
+                Err(format!("{what} does not match '{text}'{cut}"))
             }
         }
         Assertion::JsonAtLeast { pointer, minimum } => {
@@ -151,8 +216,11 @@ fn at_least(number: &serde_json::Number, minimum: i64) -> bool {
 
 fn json(answer: &Answer, pointer: &str) -> Result<Value, String> {
     let document: Value = serde_json::from_slice(&answer.body)
-        .map_err(|_| format!("the body is not JSON{}", cut_note(answer)))?;
-    document.pointer(pointer).cloned().ok_or_else(|| format!("there is no {pointer} in the body"))
+        .map_err(|_| format!("{} is not JSON{}", answer.body_name(), cut_note(answer)))?;
+    document
+        .pointer(pointer)
+        .cloned()
+        .ok_or_else(|| format!("there is no {pointer} in {}", answer.body_name()))
 }
 
 fn cut_note(answer: &Answer) -> &'static str {
@@ -168,28 +236,25 @@ fn short(value: &Value) -> String {
     }
 }
 
-/// The address of a probe, on the IPv4 or IPv6 loopback.
-fn address(port: u16, path: &str, six: bool) -> Result<Uri, Invalid> {
-    let host = if six { "[::1]" } else { "127.0.0.1" };
-    format!("http://{host}:{port}{path}").parse().map_err(|error| {
-        Invalid::new("Path", format!("'{path}' cannot be asked for ({error}); percent-encode it."))
-    })
-}
-
 /// Refuses a probe whose address no HTTP client takes.
 pub(crate) fn check_address(probe: &Probe) -> Result<(), Invalid> {
     match probe {
-        Probe::Http { port, path, .. } => address(*port, path, false).map(drop),
-        Probe::Files => Ok(()),
+        Probe::Http { port, path, .. } => http::address(*port, path, false).map(drop),
+        Probe::Tcp { .. } | Probe::Command { .. } | Probe::Files => Ok(()),
     }
 }
 
-/// One application being asked.
+/// Starts a command inside and waits for its end, or ends it after a time.
+pub(crate) type RunCommand<'a> = dyn Fn(&[String], Duration) -> Result<Ran, Trouble> + 'a;
+
+/// One copy being asked.
 pub(crate) struct Asking<'a> {
-    /// When the application was started.
+    /// When the application was started, or the isolation stood.
     pub(crate) since: Instant,
     /// Until when "not yet" is taken for an answer.
     pub(crate) deadline: Instant,
+    /// When everything must be over.
+    pub(crate) overall: Instant,
     /// How long wrong answers may become right.
     pub(crate) settle: Duration,
     /// When they no longer may; set by the first wrong one.
@@ -198,59 +263,74 @@ pub(crate) struct Asking<'a> {
     pub(crate) captured: CaptureSpan,
     /// Waits, and says how the application ended if it did.
     pub(crate) ended: &'a dyn Fn(Duration) -> Option<String>,
+    /// Runs commands.
+    pub(crate) run: &'a RunCommand<'a>,
+}
+
+/// What one try came to.
+struct Tried {
+    outcome: Outcome,
+    detail: String,
+    http_status: Option<u16>,
+    output: Option<String>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Outcome {
+    /// Everything held.
+    Held,
+    /// Something did not; it may while the application settles.
+    Wrong,
+    /// There was no answer yet.
+    NotYet,
+    /// Something did not, and never will.
+    Final,
+}
+
+impl Tried {
+    fn not_yet(detail: String) -> Self {
+        Self { outcome: Outcome::NotYet, detail, http_status: None, output: None }
+    }
+
+    fn assessed(assessed: Result<String, String>, output: Option<String>) -> Self {
+        let outcome = if assessed.is_ok() { Outcome::Held } else { Outcome::Wrong };
+        let (Ok(detail) | Err(detail)) = assessed;
+        Self { outcome, detail, http_status: None, output }
+    }
 }
 
 impl Asking<'_> {
-    /// Asks until there is a final answer.
-    pub(crate) fn ask(&mut self, probe: &Probe) -> ProbeResult {
+    /// Asks until there is a final answer. An error is the host's.
+    pub(crate) fn ask(&mut self, probe: &Probe) -> Result<ProbeResult, Trouble> {
         let label = probe.label();
-        let Probe::Http { port, path, assertions } = probe else {
-            return unanswered(label, "no question for an application.".to_owned(), 0);
-        };
         let mut pause = Duration::from_millis(10);
         loop {
             if let Some(how) = (self.ended)(Duration::ZERO) {
-                return unanswered(label, format!("{how}."), self.millis());
+                return Ok(unanswered(label, format!("{how}."), self.millis()));
             }
-            let left = self.deadline.saturating_duration_since(Instant::now());
-            let mut seen = None;
-            let last = match attempt(*port, path, left.clamp(Duration::from_secs(1), ATTEMPT)) {
-                Ok(answer) => {
-                    let status = answer.status;
-                    let millis = self.millis();
-                    let result = |passed, detail| ProbeResult {
-                        label: label.clone(),
-                        passed,
-                        detail,
-                        http_status: Some(status),
-                        millis,
-                    };
-                    match assess(&answer, assertions, self.captured) {
-                        Ok(detail) => return result(true, detail),
-                        Err(detail) => {
-                            let now = Instant::now();
-                            let not_yet = matches!(status, 502..=504);
-                            let is_final =
-                                !not_yet && now >= *self.settled.get_or_insert(now + self.settle);
-                            if is_final || now >= self.deadline {
-                                return result(false, detail);
-                            }
-                            seen = Some(status);
-                            detail
-                        }
-                    }
-                }
-                Err(error) => error,
+            let tried = self.attempt(probe)?;
+            let now = Instant::now();
+            let is_final = match tried.outcome {
+                Outcome::Held | Outcome::Final => true,
+                Outcome::NotYet => false,
+                Outcome::Wrong => now >= *self.settled.get_or_insert(now + self.settle),
             };
-            if Instant::now() >= self.deadline {
-                let after = self.millis() / 1000;
-                return ProbeResult {
-                    label,
-                    passed: false,
-                    detail: format!("no good answer within {after} s: {last}."),
-                    http_status: seen,
-                    millis: self.millis(),
+            if is_final || now >= self.deadline {
+                let seconds = self.millis() / 1000;
+                let detail = match tried.outcome {
+                    Outcome::NotYet if tried.http_status.is_none() => {
+                        format!("no good answer within {seconds} s: {}.", tried.detail)
+                    }
+                    _ => tried.detail,
                 };
+                return Ok(ProbeResult {
+                    label,
+                    passed: tried.outcome == Outcome::Held,
+                    detail,
+                    http_status: tried.http_status,
+                    millis: self.millis(),
+                    output: tried.output,
+                });
             }
             // An application that ends while we wait is noticed at the top of the loop.
             let _ = (self.ended)(pause);
@@ -258,59 +338,90 @@ impl Asking<'_> {
         }
     }
 
+    fn attempt(&self, probe: &Probe) -> Result<Tried, Trouble> {
+        let left = self.deadline.saturating_duration_since(Instant::now());
+        let left = left.max(Duration::from_secs(1));
+        Ok(match probe {
+            Probe::Http { port, path, assertions } => {
+                match http::attempt(*port, path, left.min(ATTEMPT)) {
+                    Ok((status, answer)) => {
+                        let assessed = assess(&answer, assertions, self.captured);
+                        let mut tried = Tried::assessed(assessed, None);
+                        tried.http_status = Some(status);
+                        if tried.outcome == Outcome::Wrong && matches!(status, 502..=504) {
+                            tried.outcome = Outcome::NotYet;
+                        }
+                        tried
+                    }
+                    Err(why) => Tried::not_yet(why),
+                }
+            }
+            Probe::Tcp { port, send, assertions, timeout_seconds } => {
+                let limit = left.min(Duration::from_secs(*timeout_seconds));
+                let holds = |answer: &Answer| assess(answer, assertions, self.captured);
+                match tcp::attempt(*port, send, limit, &holds) {
+                    Ok((answer, assessed)) => {
+                        let seen = shown(&answer.body[..answer.body.len().min(OUTPUT_LIMIT)]);
+                        Tried::assessed(assessed, (!seen.is_empty()).then_some(seen))
+                    }
+                    Err(why) => Tried::not_yet(why),
+                }
+            }
+            Probe::Command { command, assertions, timeout_seconds } => {
+                let left = self.overall.saturating_duration_since(Instant::now());
+                let left = left.max(Duration::from_secs(1));
+                let limit = left.min(Duration::from_secs(*timeout_seconds));
+                let ran = (self.run)(command, limit)?;
+                self.judge(ran, assertions, limit)
+            }
+            Probe::Files => Tried {
+                outcome: Outcome::Final,
+                ..Tried::not_yet("no question that is asked in isolation.".to_owned())
+            },
+        })
+    }
+
+    fn judge(&self, ran: Ran, assertions: &[Assertion], limit: Duration) -> Tried {
+        let Ran { end, stdout, cut, tail, last_line } = ran;
+        let wrote = last_line
+            .map_or_else(|| "it wrote nothing".to_owned(), |line| format!("it last wrote: {line}"));
+        let output = (!tail.is_empty()).then_some(tail);
+        let told =
+            |detail, output| Tried { outcome: Outcome::Final, detail, http_status: None, output };
+        let code = match end {
+            End::NotStarted(why) => return told(format!("{why}."), output),
+            End::Killed => {
+                let detail =
+                    format!("not done after {} s, so it was ended; {wrote}.", limit.as_secs());
+                return told(detail, output);
+            }
+            End::Exited(exit) => match (exit.code, exit.signal) {
+                (Some(code), _) => code,
+                (None, signal) => {
+                    let signal = signal.unwrap_or_else(|| "a signal".to_owned());
+                    return Tried::assessed(
+                        Err(format!("it was ended by {signal}; {wrote}.")),
+                        output,
+                    );
+                }
+            },
+        };
+        let answer = Answer { status: Status::Exit(code), body: stdout, cut };
+        let assessed = assess(&answer, assertions, self.captured)
+            .map_err(|detail| format!("{detail}; {wrote}"));
+        let mut tried = Tried::assessed(assessed, output);
+        if tried.outcome == Outcome::Wrong && code == TEMPFAIL {
+            tried.outcome = Outcome::NotYet;
+        }
+        tried
+    }
+
     fn millis(&self) -> u64 {
         u64::try_from(self.since.elapsed().as_millis()).unwrap_or(u64::MAX)
     }
 }
 
-/// Asks once; the error says why there was no complete answer.
-fn attempt(port: u16, path: &str, timeout: Duration) -> Result<Answer, String> {
-    let config = ureq::Agent::config_builder()
-        .http_status_as_error(false)
-        .max_redirects(0)
-        .proxy(None)
-        .user_agent("provault-restore-test")
-        .timeout_global(Some(timeout))
-        .build();
-    let agent = ureq::Agent::new_with_config(config);
-    let ask = |six| {
-        let address =
-            address(port, path, six).map_err(|invalid| ureq::Error::BadUri(invalid.to_string()))?;
-        agent.get(address).call()
-    };
-    // An application may listen on "localhost" and take that for ::1.
-    let answer = match ask(false) {
-        Err(error) if is_refused(&error) => ask(true),
-        other => other,
-    };
-    let mut answer = answer.map_err(|error| {
-        if is_refused(&error) {
-            format!("nothing listens on port {port}")
-        } else {
-            format!("no answer on port {port}: {error}")
-        }
-    })?;
-    let status = answer.status().as_u16();
-    let mut body = Vec::new();
-    let limit = BODY_LIMIT as u64 + 1;
-    answer
-        .body_mut()
-        .as_reader()
-        .take(limit)
-        .read_to_end(&mut body)
-        .map_err(|error| format!("HTTP {status}, but the body broke off: {error}"))?;
-    let cut = body.len() > BODY_LIMIT;
-    body.truncate(BODY_LIMIT);
-    Ok(Answer { status, body, cut })
-}
-
-fn is_refused(error: &ureq::Error) -> bool {
-    match error {
-        ureq::Error::ConnectionFailed => true,
-        ureq::Error::Io(error) => matches!(
-            error.kind(),
-            io::ErrorKind::ConnectionRefused | io::ErrorKind::AddrNotAvailable
-        ),
-        _ => false,
-    }
+/// Bytes for people. JSON and catalogs take any text, so only what is none is changed.
+fn shown(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
 }

@@ -37,9 +37,9 @@ enum Named {
 
 /// Names what mutants' answers depend on, as SHA-256 in hex: the mutants themselves, the service,
 /// the probes, and every regular file of the copy at `copy_root` that a word of the service's
-/// command names, by its content and by whether it may be executed. Answers may be kept as long
-/// as it stays the same: a new version of the application may be one that the probes no longer
-/// find broken.
+/// command or of a command probe names, by its content and by whether it may be executed. Answers
+/// may be kept as long as it stays the same: a new version of the application, or of a script that
+/// checks it, may be one that no longer finds them broken.
 ///
 /// A word is taken as the application would take it, relative to the copy or below [`COPY`]; a
 /// link is followed as long as it stays in the copy, and one that leads out of it counts by where
@@ -58,23 +58,36 @@ pub fn probe_version(
     let mut hash = Sha256::new();
     part(&mut hash, text.to_string().as_bytes());
     for word in service.map_or([].as_slice(), |service| service.command.as_slice()) {
-        part(&mut hash, word.as_bytes());
-        match find(copy_root, word)? {
-            Named::Absent => part(&mut hash, b"absent"),
-            Named::Other => part(&mut hash, b"other"),
-            Named::Outside(path) => {
-                part(&mut hash, b"outside");
-                part(&mut hash, path.as_os_str().as_bytes());
-            }
-            Named::File(path, metadata) => {
-                // Mutants tell programs from data by this.
-                let is_program = metadata.mode() & 0o111 != 0;
-                part(&mut hash, if is_program { b"program" } else { b"file" });
-                part(&mut hash, &content(&path)?);
-            }
+        named(&mut hash, copy_root, word)?;
+    }
+    for probe in probes {
+        let Probe::Command { command, .. } = probe else { continue };
+        part(&mut hash, b"command");
+        for word in command {
+            named(&mut hash, copy_root, word)?;
         }
     }
     Ok(hex::encode(hash.finalize()))
+}
+
+/// A word, and what of the copy it names.
+fn named(hash: &mut Sha256, copy_root: &Path, word: &str) -> Result<(), ProofError> {
+    part(hash, word.as_bytes());
+    match find(copy_root, word)? {
+        Named::Absent => part(hash, b"absent"),
+        Named::Other => part(hash, b"other"),
+        Named::Outside(path) => {
+            part(hash, b"outside");
+            part(hash, path.as_os_str().as_bytes());
+        }
+        Named::File(path, metadata) => {
+            // Mutants tell programs from data by this.
+            let is_program = metadata.mode() & 0o111 != 0;
+            part(hash, if is_program { b"program" } else { b"file" });
+            part(hash, &content(&path)?);
+        }
+    }
+    Ok(())
 }
 
 /// With its length, so that no two lists of parts are the same bytes.

@@ -2,10 +2,10 @@
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
 use provault_domain::Assertion;
-use provault_proof::probe::{Answer, assess};
+use provault_proof::probe::{Answer, Status, assess};
 
 fn holds(body: &str, assertion: Assertion) -> Result<String, String> {
-    let answer = Answer { status: 200, body: body.as_bytes().to_vec(), cut: false };
+    let answer = Answer { status: Status::Http(200), body: body.as_bytes().to_vec(), cut: false };
     assess(&answer, &[assertion], "2026-03-01T12:00:00Z".parse::<jiff::Timestamp>().unwrap())
 }
 
@@ -71,7 +71,8 @@ fn a_copy_holds_nothing_newer_than_its_capture() {
 #[test]
 fn the_status_is_200_unless_another_is_named() {
     let captured = "2026-03-01T12:00:00Z".parse::<jiff::Timestamp>().unwrap();
-    let answer = |status| Answer { status, body: b"text".to_vec(), cut: false };
+    let answer =
+        |status| Answer { status: Status::Http(status), body: b"text".to_vec(), cut: false };
     assert!(assess(&answer(200), &[], captured).is_ok());
     assert!(assess(&answer(204), &[], captured).is_err());
     let contains = Assertion::BodyContains { text: "text".to_owned() };
@@ -90,7 +91,7 @@ fn what_was_written_while_a_long_capture_read_is_its_data() {
     };
     let at = |time: &str| {
         let answer = Answer {
-            status: 200,
+            status: Status::Http(200),
             body: serde_json::json!({ "t": time }).to_string().into_bytes(),
             cut: false,
         };
@@ -101,4 +102,34 @@ fn what_was_written_while_a_long_capture_read_is_its_data() {
     assert!(!at("2026-03-01T11:58:59Z"), "age counts from the beginning");
     assert!(at("2026-03-01T13:05:00Z"));
     assert!(!at("2026-03-01T13:05:01Z"), "the future counts from the end");
+}
+
+fn came(status: Status, body: &str, assertions: &[Assertion]) -> Result<String, String> {
+    let answer = Answer { status, body: body.as_bytes().to_vec(), cut: false };
+    assess(&answer, assertions, "2026-03-01T12:00:00Z".parse::<jiff::Timestamp>().unwrap())
+}
+
+#[test]
+fn a_status_that_nobody_asked_about_has_to_be_the_good_one() {
+    assert!(came(Status::Http(200), "", &[]).is_ok());
+    assert!(came(Status::Http(204), "", &[]).is_err());
+    assert!(came(Status::Exit(0), "", &[]).is_ok());
+    assert_eq!(came(Status::Exit(1), "", &[]), Err("exit code 1: it should be 0".to_owned()));
+    let one = [Assertion::ExitCode { equals: 1 }];
+    assert!(came(Status::Exit(1), "", &one).is_ok() && came(Status::Exit(0), "", &one).is_err());
+    assert!(came(Status::Exit(256), "", &[Assertion::ExitCode { equals: 0 }]).is_err());
+    assert_eq!(came(Status::Tcp, "", &[]), Ok("connected, 0 of 0 assertions".to_owned()));
+    // An assertion that is about something else is never met by accident.
+    assert!(came(Status::Exit(0), "", &[Assertion::Status { equals: 0 }]).is_err());
+    assert!(came(Status::Http(200), "", &[Assertion::ExitCode { equals: 200 }]).is_err());
+}
+
+#[test]
+fn a_pattern_is_looked_for_in_the_bytes_of_the_body() {
+    let pattern = |pattern: &str| [Assertion::BodyMatches { pattern: pattern.to_owned() }];
+    assert!(came(Status::Tcp, "220 mail ESMTP\r\n", &pattern("^220 .*ESMTP")).is_ok());
+    let error = came(Status::Tcp, "554 no", &pattern("^220")).unwrap_err();
+    assert_eq!(error, "connected: what came does not match '^220'");
+    let error = came(Status::Exit(0), "7 rows", &pattern("^[1-9][0-9]+ rows")).unwrap_err();
+    assert_eq!(error, "exit code 0: the output does not match '^[1-9][0-9]+ rows'");
 }

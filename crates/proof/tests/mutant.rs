@@ -129,6 +129,7 @@ fn only_a_failed_answer_kills() {
         detail: "as seen".to_owned(),
         http_status: None,
         millis: 1,
+        output: None,
     };
     assert_eq!(judge(&[]), None);
     assert_eq!(judge(&[answer(true), answer(true)]), Some(false));

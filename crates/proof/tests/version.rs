@@ -198,3 +198,37 @@ fn words_that_can_be_no_file_are_no_trouble() {
     let error = probe_version(Some(&service(&["bin/app"])), &[], &missing).unwrap_err();
     assert!(matches!(error, ProofError::Io { .. }), "{error}");
 }
+
+#[test]
+fn it_follows_what_a_command_probe_runs() {
+    let copy = Copy::new();
+    copy.write("check.sh", "#!/bin/sh\nexit 0\n");
+    let command = |words: &[&str], timeout_seconds| Probe::Command {
+        command: words.iter().map(|word| (*word).to_owned()).collect(),
+        assertions: vec![],
+        timeout_seconds,
+    };
+    let of =
+        |probe: &Probe| probe_version(None, std::slice::from_ref(probe), &copy.root()).unwrap();
+    let check = command(&["./check.sh", "data/notes"], 60);
+    let first = of(&check);
+    assert_eq!(first, of(&check));
+    let others = [
+        command(&["./check.sh"], 60),
+        command(&["./check.sh", "data/notes"], 61),
+        Probe::Tcp { port: 1, send: vec![], assertions: vec![], timeout_seconds: 10 },
+        Probe::Tcp { port: 1, send: b"x".to_vec(), assertions: vec![], timeout_seconds: 10 },
+        Probe::Files,
+    ];
+    let mut versions: Vec<String> = others.iter().map(of).collect();
+    versions.push(first.clone());
+    // Another script, and other data that it is told to read.
+    copy.write("check.sh", "#!/bin/sh\nexit 1\n");
+    versions.push(of(&check));
+    copy.write("data/notes", "other notes");
+    versions.push(of(&check));
+    let count = versions.len();
+    versions.sort();
+    versions.dedup();
+    assert_eq!(versions.len(), count);
+}

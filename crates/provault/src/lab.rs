@@ -31,8 +31,9 @@ pub struct LabArgs {
     /// How to start the application in a restored copy of --source, as shell words
     #[arg(long, requires = "source", requires = "probe", value_name = "COMMAND")]
     service: Option<CommandLine>,
-    /// What to ask that application, such as `http:8080/health,json:/rows>=1`
-    #[arg(long, requires = "service", value_name = "SPEC")]
+    /// What to ask that application, such as `http:8080/health,json:/rows>=1`, or without one the
+    /// copy, such as `command:./check.sh`
+    #[arg(long, requires = "source", value_name = "SPEC")]
     probe: Vec<ProbeSpec>,
 }
 

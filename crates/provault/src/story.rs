@@ -112,19 +112,14 @@ impl Story {
         sample_app::write(&path, jiff::Timestamp::now())
             .map_err(|error| format!("the sample application: {error}"))?;
         self.done("sample application", began, &format!("written to {}", path.display()));
-        let assertion = |kind: &str| wire::Assertion {
-            kind: kind.to_owned(),
-            equals: None,
-            text: None,
-            pointer: None,
-            minimum: None,
-            max_age_seconds: None,
-        };
+        let assertion =
+            |kind: &str| wire::Assertion { kind: kind.to_owned(), ..wire::Assertion::default() };
         let http = |path: &str, assertions| wire::Probe {
             kind: "Http".to_owned(),
             port: Some(sample_app::PORT),
             path: Some(path.to_owned()),
             assertions,
+            ..wire::Probe::default()
         };
         Ok(Application {
             name: "myapp".to_owned(),

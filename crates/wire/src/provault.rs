@@ -156,18 +156,32 @@ message! {
 }
 
 message! {
-    /// A probe: `Http` with port, path and assertions, or `Files`.
+    /// A probe; which members it has depends on its type.
+    #[derive(Default)]
     Probe {
-        /// `Http` or `Files`.
+        /// `Http`, `Tcp`, `Command` or `Files`.
         #[serde(rename = "Type")]
         kind: String,
-        /// For `Http`.
+        /// For `Http` and `Tcp`.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         port: Option<u16>,
         /// For `Http`.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         path: Option<String>,
-        /// For `Http`.
+        /// For `Tcp`: text to send once the connection stands.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        send: Option<String>,
+        /// For `Tcp`, instead of `Send`: bytes in hexadecimal.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        send_hex: Option<String>,
+        /// For `Command`: program and arguments.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        command: Option<Vec<String>>,
+        /// For `Tcp`: how long a connection is listened to, 10 when absent. For `Command`: after
+        /// how long it is killed, 60 when absent.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        timeout_seconds: Option<u64>,
+        /// For all but `Files`.
         #[serde(default, skip_serializing_if = "Vec::is_empty")]
         assertions: Vec<Assertion>,
     }
@@ -175,16 +189,21 @@ message! {
 
 message! {
     /// An assertion; which members it has depends on its type.
+    #[derive(Default)]
     Assertion {
-        /// `Status`, `BodyContains`, `JsonAtLeast` or `JsonNewerThan`.
+        /// `Status` (of `Http`), `ExitCode` (of `Command`), `BodyContains`, `BodyMatches`,
+        /// `JsonAtLeast` or `JsonNewerThan` (the last two not of `Tcp`).
         #[serde(rename = "Type")]
         kind: String,
-        /// For `Status`.
+        /// For `Status` and `ExitCode`.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         equals: Option<u16>,
         /// For `BodyContains`.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         text: Option<String>,
+        /// For `BodyMatches`: a regular expression.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        pattern: Option<String>,
         /// For `JsonAtLeast` and `JsonNewerThan`.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         pointer: Option<String>,
@@ -455,6 +474,9 @@ message! {
         detail: String,
         /// Seconds from the start of the application.
         seconds: f64,
+        /// The end of what a command wrote, or the beginning of what came over a connection.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        output: Option<String>,
     }
 }
 

@@ -158,6 +158,12 @@ fn views(t: &RestoreTest) -> Vec<View> {
                 vec![p.label.clone(), p.passed.to_string(), seconds(p.seconds), p.detail.clone()]
             }),
         ),
+        View::table(&["PROBE", "OUTPUT"]).titled("What the copy answered").rows(
+            t.probes.iter().filter_map(|p| {
+                let output = p.output.as_deref()?.trim();
+                (!output.is_empty()).then(|| vec![p.label.clone(), output.to_owned()])
+            }),
+        ),
         View::table(&["BROKEN COPY", "REQUIRED", "NOTICED", "DETAIL"])
             .titled(if t.mutants_cached {
                 "Negative control (from an earlier test with the same probes)"

@@ -27,6 +27,7 @@ fn main() -> ExitCode {
         ["serve", port] => serve(number(port), 0),
         ["warm", port, refusals] => serve(number(port), number(refusals)),
         ["inspect", port] => inspect(number(port)),
+        ["banner", port] => banner(number(port)),
         ["exit", code] => {
             eprintln!("the last words of the application");
             ExitCode::from(u8::try_from(number(code)).unwrap_or(1))
@@ -119,6 +120,23 @@ fn serve(port: u16, mut refusals: u16) -> ExitCode {
             body.len()
         );
         let _ = stream.write_all(head.as_bytes()).and_then(|()| stream.write_all(&body));
+    }
+}
+
+/// Greets with `data/notes.json` of the copy and answers every line in capital letters; the
+/// connection stays open.
+fn banner(port: u16) -> ExitCode {
+    let Ok(listener) = TcpListener::bind(("127.0.0.1", port)) else { return ExitCode::FAILURE };
+    loop {
+        let Ok((mut stream, _)) = listener.accept() else { continue };
+        let greeting = fs::read("data/notes.json").unwrap_or_else(|_| b"-ERR no data".to_vec());
+        let _ = stream.write_all(&greeting).and_then(|()| stream.write_all(b"\r\n"));
+        let mut byte = [0];
+        while matches!(stream.read(&mut byte), Ok(1)) {
+            if stream.write_all(&byte.map(|b| b.to_ascii_uppercase())).is_err() {
+                break;
+            }
+        }
     }
 }
 

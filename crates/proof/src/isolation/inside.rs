@@ -2,30 +2,24 @@
 //! asks the probes, reports. Its end is the end of everything in the namespace.
 
 use std::io::Read;
-use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
-use std::process::{ChildStderr, ChildStdout, ExitCode, Stdio};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::process::ExitCode;
+use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use nix::errno::Errno;
 use nix::sys::prctl;
 use nix::sys::signal::Signal;
-use nix::sys::wait::{WaitStatus, waitpid};
 use nix::unistd::sethostname;
-use provault_domain::ServiceSpec;
+use provault_domain::{Probe, ServiceSpec};
 
-use super::message::{
-    Event, FirstLine, Handshake, Ids, Inside, Launch, Trouble, read_line, report, write_line,
-};
-use super::outer::{next_stage, peer};
+use super::command::Commands;
+use super::message::{Event, Ids, Inside, Trouble, report};
+use super::outer::peer;
+use super::process::{Processes, drain, follow, launch, lock, of_the_copy};
 use super::request::{ApplicationExit, IsolationRequest};
-use super::{COPY, LOG_TAIL, TOKEN_VARIABLE, Tail, idmap, loopback, mounts, unanswered};
+use super::{LOG_TAIL, Tail, loopback, mounts, unanswered};
 use crate::probe::{Asking, CaptureSpan};
-
-/// Where programs are looked up unless the service says otherwise.
-const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 pub(super) fn run(inside: &Inside) -> ExitCode {
     let last = match attempt(inside) {
@@ -48,24 +42,48 @@ fn attempt(Inside { request, ids }: &Inside) -> Result<(), Trouble> {
     // this process already; this is the second lock.
     prctl::set_dumpable(false).map_err(Trouble::errno("locking /proc/1"))?;
     watch(control);
-    let Some(service) = &request.service else {
-        report(&Event::Isolated { notes });
-        return Ok(());
-    };
     report(&Event::Isolated { notes });
-    match Application::start(service, request, *ids)? {
+    let probes: Vec<&Probe> =
+        request.probes.iter().filter(|probe| probe.needs_isolation()).collect();
+    let processes = Processes::new();
+    let commands = Commands { processes: &processes, request, ids: *ids };
+    let Some(service) = &request.service else { return ask_the_copy(&commands, &probes) };
+    match Application::start(service, request, *ids, &processes)? {
         Ok(application) => {
             report(&Event::Started);
-            application.ask(request, service);
+            application.ask(&commands, &probes, service)?;
         }
         Err(not_started) => {
-            for probe in request.probes.iter().filter(|probe| probe.needs_service()) {
+            for probe in probes {
                 let detail = format!("the application did not start: {not_started}.");
                 report(&Event::Answer(unanswered(probe.label(), detail, 0)));
             }
         }
     }
     Ok(())
+}
+
+/// Asks where there is no application. Nothing changes the copy, so no answer becomes another one.
+fn ask_the_copy(commands: &Commands<'_>, probes: &[&Probe]) -> Result<(), Trouble> {
+    let now = Instant::now();
+    let mut asking = Asking {
+        since: now,
+        deadline: now,
+        overall: now + commands.request.overall_limit(),
+        settle: Duration::ZERO,
+        settled: None,
+        captured: captured(commands.request),
+        ended: &|_| None,
+        run: &|command, limit| commands.run(command, limit),
+    };
+    for probe in probes {
+        report(&Event::Answer(asking.ask(probe)?));
+    }
+    Ok(())
+}
+
+fn captured(request: &IsolationRequest) -> CaptureSpan {
+    CaptureSpan { from: request.captured_at, until: request.captured_until }
 }
 
 /// Ends everything when stage 1 lets go of the control channel.
@@ -77,25 +95,12 @@ fn watch(mut control: UnixStream) {
     });
 }
 
-/// What is known of the application's processes.
-#[derive(Default)]
-struct State {
-    exit: Option<ApplicationExit>,
-    /// Not one process is left.
-    gone: bool,
-}
-
-type Shared = Arc<(Mutex<State>, Condvar)>;
-
 struct Application {
     since: Instant,
-    state: Shared,
+    pid: u32,
+    processes: Processes,
     log: Arc<Mutex<Tail>>,
     readers: [JoinHandle<()>; 2],
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Application {
@@ -104,191 +109,78 @@ impl Application {
         service: &ServiceSpec,
         request: &IsolationRequest,
         ids: Ids,
+        processes: &Processes,
     ) -> Result<Result<Self, String>, Trouble> {
-        let talk = Trouble::step("talking to the application's launcher");
-        let (mut control, theirs) = UnixStream::pair().map_err(&talk)?;
-        let mut child = next_stage(OwnedFd::from(theirs))
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .map_err(Trouble::step("starting the application's launcher"))?;
-        write_line(&mut control, &FirstLine::Launch(launch(service, request, ids)))
-            .map_err(&talk)?;
-        match read_line(&mut control).map_err(&talk)? {
-            Handshake::Unshared => {}
-            Handshake::Broken(trouble) => return Err(trouble),
-            other => return Err(Trouble::Helper(format!("unexpected {other:?}."))),
-        }
-        let root = Ids { uid: 0, gid: 0, ..ids };
-        idmap::map(child.id(), ids, root, ids)?;
-        let since = Instant::now();
-        write_line(&mut control, &Handshake::Mapped).map_err(&talk)?;
-        match read_line(&mut control) {
-            // The channel was closed by the exec.
-            Err(_) => {}
-            Ok(Handshake::NotStarted { message, errno }) => {
-                return of_the_copy(service, Errno::from_raw(errno), message).map(Err);
+        let ServiceSpec { command, environment, .. } = service;
+        let started = match processes.start(launch(command, environment, &request.token, ids))? {
+            Ok(started) => started,
+            Err(not_started) => {
+                return of_the_copy("the application", command, environment, not_started).map(Err);
             }
-            Ok(Handshake::Broken(trouble)) => return Err(trouble),
-            Ok(other) => return Err(Trouble::Helper(format!("unexpected {other:?}."))),
-        }
+        };
         let log = Arc::new(Mutex::new(Tail::new(LOG_TAIL)));
-        let readers = read_log(child.stdout.take(), child.stderr.take(), &log);
-        let state = Shared::default();
-        reap(child.id(), Arc::clone(&state));
-        Ok(Ok(Self { since, state, log, readers }))
+        let (out, err) = (Arc::clone(&log), Arc::clone(&log));
+        let readers = [
+            follow(started.stdout, move |bytes| lock(&out).push(bytes)),
+            follow(started.stderr, move |bytes| lock(&err).push(bytes)),
+        ];
+        let (since, pid, processes) = (started.since, started.pid, processes.clone());
+        Ok(Ok(Self { since, pid, processes, log, readers }))
     }
 
-    fn ask(self, request: &IsolationRequest, service: &ServiceSpec) {
+    fn ask(
+        self,
+        commands: &Commands<'_>,
+        probes: &[&Probe],
+        service: &ServiceSpec,
+    ) -> Result<(), Trouble> {
+        let request = commands.request;
         let overall = self.since + request.overall_limit();
         let start = self.since + Duration::from_secs(service.start_timeout_seconds);
         let mut asking = Asking {
             since: self.since,
             deadline: start.min(overall),
+            overall,
             settle: Duration::from_millis(request.settle_millis),
             settled: None,
-            captured: CaptureSpan { from: request.captured_at, until: request.captured_until },
+            captured: captured(request),
             ended: &|wait| self.ended(wait),
+            run: &|command, limit| commands.run(command, limit),
         };
-        for probe in request.probes.iter().filter(|probe| probe.needs_service()) {
-            report(&Event::Answer(asking.ask(probe)));
+        for probe in probes {
+            report(&Event::Answer(asking.ask(probe)?));
         }
-        let exit = lock(&self.state.0).exit.clone();
+        let exit = self.processes.wait_for(Duration::ZERO, |state| state.exit(self.pid).cloned());
         if exit.is_some() {
-            self.drain();
+            drain(&self.readers);
         }
         let tail = lock(&self.log).text();
         report(&Event::Log { tail });
         if let Some(exit) = exit {
             report(&Event::Exited(exit));
         }
+        Ok(())
     }
 
     /// Waits as long as told; says how the application ended if it did. One whose first process
     /// exits with success and leaves others running has gone to the background.
     fn ended(&self, wait: Duration) -> Option<String> {
-        let (state, changed) = &*self.state;
-        let is_over = |state: &State| {
-            state.gone || state.exit.as_ref().is_some_and(|exit| exit.code != Some(0))
-        };
-        let guard = lock(state);
-        let (guard, _) = changed
-            .wait_timeout_while(guard, wait, |state| !is_over(state))
-            .unwrap_or_else(PoisonError::into_inner);
-        if !is_over(&guard) {
-            return None;
-        }
-        let how = match &guard.exit {
+        let exit = self.processes.wait_for(wait, |state| {
+            let exit = state.exit(self.pid);
+            let is_over = state.gone || exit.is_some_and(|exit| exit.code != Some(0));
+            is_over.then(|| exit.cloned())
+        })?;
+        let how = match exit {
             Some(ApplicationExit { code: Some(code), .. }) => format!("exited with status {code}"),
             Some(ApplicationExit { signal: Some(signal), .. }) => {
                 format!("was ended by {signal}")
             }
             _ => "ended".to_owned(),
         };
-        drop(guard);
-        self.drain();
+        drain(&self.readers);
         let last = lock(&self.log)
             .last_line()
             .map_or_else(|| "it wrote nothing".to_owned(), |line| format!("it last wrote: {line}"));
         Some(format!("the application {how}; {last}"))
     }
-
-    /// Gives the log a moment to arrive. The pipes close with the last process that holds them;
-    /// one that went to the background may hold them on.
-    fn drain(&self) {
-        let until = Instant::now() + Duration::from_millis(500);
-        while !self.readers.iter().all(JoinHandle::is_finished) && Instant::now() < until {
-            std::thread::sleep(Duration::from_millis(2));
-        }
-    }
-}
-
-fn launch(service: &ServiceSpec, request: &IsolationRequest, ids: Ids) -> Launch {
-    let (program, args) =
-        service.command.split_first().map_or(("", [].as_slice()), |(p, a)| (p.as_str(), a));
-    // A program with a slash is the copy's own, unless absolute.
-    let program = if program.contains('/') && !program.starts_with('/') {
-        format!("{COPY}/{}", program.trim_start_matches("./"))
-    } else {
-        program.to_owned()
-    };
-    let mut environment: Vec<(String, String)> =
-        [("PATH", PATH), ("HOME", COPY), ("LANG", "C.UTF-8"), ("PROVAULT_COPY", COPY)]
-            .map(|(name, value)| (name.to_owned(), value.to_owned()))
-            .to_vec();
-    environment.extend(service.environment.clone());
-    environment.push((TOKEN_VARIABLE.to_owned(), request.token.clone()));
-    Launch { program, args: args.to_vec(), environment, ids }
-}
-
-/// Whether it is the copy's fault that the program could not be started.
-fn of_the_copy(service: &ServiceSpec, errno: Errno, message: String) -> Result<String, Trouble> {
-    let from_path = service.command.first().is_some_and(|program| !program.contains('/'))
-        && !service.environment.contains_key("PATH");
-    match errno {
-        Errno::ENOENT if from_path => Err(Trouble::Isolation {
-            step: "starting the application".to_owned(),
-            message: format!(
-                "{message}; it is looked up in PATH, so install it on this host, or name a \
-                 program of the copy with a '/' in it."
-            ),
-        }),
-        Errno::ENOENT
-        | Errno::EACCES
-        | Errno::EPERM
-        | Errno::ENOEXEC
-        | Errno::ENOTDIR
-        | Errno::EISDIR
-        | Errno::ELOOP
-        | Errno::ENAMETOOLONG
-        | Errno::EINVAL
-        | Errno::ELIBBAD => Ok(message),
-        _ => Err(Trouble::Isolation { step: "starting the application".to_owned(), message }),
-    }
-}
-
-fn read_log(
-    stdout: Option<ChildStdout>,
-    stderr: Option<ChildStderr>,
-    log: &Arc<Mutex<Tail>>,
-) -> [JoinHandle<()>; 2] {
-    fn follow(from: Option<impl Read + Send + 'static>, log: Arc<Mutex<Tail>>) -> JoinHandle<()> {
-        std::thread::spawn(move || {
-            let Some(mut from) = from else { return };
-            let mut buffer = vec![0; 16 * 1024];
-            while let Ok(n @ 1..) = from.read(&mut buffer) {
-                lock(&log).push(&buffer[..n]);
-            }
-        })
-    }
-    [follow(stdout, Arc::clone(log)), follow(stderr, Arc::clone(log))]
-}
-
-/// Waits for every process that dies inside: the first process of a PID namespace inherits all
-/// orphans, and without this they would stay as zombies.
-fn reap(application: u32, shared: Shared) {
-    std::thread::spawn(move || {
-        let (state, changed) = &*shared;
-        let is_application =
-            |pid: nix::unistd::Pid| u32::try_from(pid.as_raw()).is_ok_and(|pid| pid == application);
-        loop {
-            match waitpid(None, None) {
-                Ok(WaitStatus::Exited(pid, code)) if is_application(pid) => {
-                    lock(state).exit = Some(ApplicationExit { code: Some(code), signal: None });
-                }
-                Ok(WaitStatus::Signaled(pid, signal, _)) if is_application(pid) => {
-                    let signal = Some(signal.as_str().to_owned());
-                    lock(state).exit = Some(ApplicationExit { code: None, signal });
-                }
-                Ok(_) | Err(Errno::EINTR) => {}
-                // No child is left, and none can come: only we start any.
-                Err(_) => {
-                    lock(state).gone = true;
-                    changed.notify_all();
-                    return;
-                }
-            }
-            changed.notify_all();
-        }
-    });
 }

@@ -1,4 +1,4 @@
-//! Stage 4: becomes the application.
+//! Stage 4: becomes the application, or the command of a probe.
 
 use std::fs::File;
 use std::io;
@@ -8,7 +8,7 @@ use std::process::{Command, ExitCode};
 
 use nix::sched::{CloneFlags, unshare};
 use nix::sys::prctl;
-use nix::unistd::{dup2_stdin, setgroups};
+use nix::unistd::{dup2_stdin, setgroups, setsid};
 
 use super::COPY;
 use super::message::{Handshake, Launch, Trouble, read_line, write_line};
@@ -18,7 +18,7 @@ pub(super) fn run(launch: Launch) -> ExitCode {
     // Closed by a successful exec, which tells the peer that the application was started.
     let Ok(mut control) = peer() else { return ExitCode::FAILURE };
     let word = match prepare(&mut control, &launch) {
-        Ok(()) => become_application(launch),
+        Ok(()) => become_program(launch),
         Err(trouble) => Handshake::Broken(trouble),
     };
     let _ = write_line(&mut control, &word);
@@ -37,13 +37,15 @@ fn prepare(control: &mut UnixStream, launch: &Launch) -> Result<(), Trouble> {
     if launch.ids.all {
         setgroups(&[]).map_err(Trouble::errno("dropping supplementary groups"))?;
     }
+    // A signal to its own group, as `kill 0` of a shell, must not reach the stages before this one.
+    setsid().map_err(Trouble::errno("beginning a session"))?;
     prctl::set_no_new_privs().map_err(Trouble::errno("giving up new privileges"))?;
     let null = File::open("/dev/null").map_err(Trouble::step("opening /dev/null"))?;
     dup2_stdin(null).map_err(Trouble::errno("closing standard input"))
 }
 
 /// Comes back only when it could not be done.
-fn become_application(launch: Launch) -> Handshake {
+fn become_program(launch: Launch) -> Handshake {
     let error = Command::new(&launch.program)
         .args(&launch.args)
         .env_clear()

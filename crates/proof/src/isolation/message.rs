@@ -45,7 +45,7 @@ pub(super) struct Inside {
     pub(super) ids: Ids,
 }
 
-/// What stage 4 becomes.
+/// What stage 4 becomes: the application, or the command of a probe.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct Launch {
     pub(super) program: String,
@@ -95,7 +95,7 @@ pub(super) enum Event {
 /// [`ProofError`] as it travels.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub(super) enum Trouble {
+pub(crate) enum Trouble {
     Unsupported { what: String },
     Isolation { step: String, message: String },
     CannotHide { path: String },

@@ -42,7 +42,8 @@ pub struct IsolationRequest {
     /// Absolute paths that must not be seen inside: the resource's own path, the data directory.
     #[serde(with = "paths_bytes")]
     pub hidden: Vec<PathBuf>,
-    /// The application; `None` only to try out whether isolation works.
+    /// The application; `None` where commands ask the copy itself, and to try out whether isolation
+    /// works.
     pub service: Option<ServiceSpec>,
     /// The questions, asked in this order.
     pub probes: Vec<Probe>,
@@ -61,20 +62,27 @@ pub struct IsolationRequest {
 }
 
 impl IsolationRequest {
-    /// A request with the default limits: one minute beyond the service's start limit, one second
-    /// for wrong answers to become right.
+    /// A request with the default limits: one minute beyond the service's start limit and what the
+    /// commands of probes may take, one second for wrong answers to become right.
     pub fn new(
         copy_root: PathBuf,
-        service: ServiceSpec,
+        service: impl Into<Option<ServiceSpec>>,
         probes: Vec<Probe>,
         captured_at: Timestamp,
         token: impl Into<String>,
     ) -> Self {
+        let service = service.into();
+        let start = service.as_ref().map_or(0, |service| service.start_timeout_seconds);
+        let commands = probes.iter().map(|probe| match probe {
+            Probe::Command { timeout_seconds, .. } => *timeout_seconds,
+            _ => 0,
+        });
+        let overall = commands.fold(start.saturating_add(60), u64::saturating_add);
         Self {
             copy_root,
             hidden: Vec::new(),
-            overall_limit_seconds: service.start_timeout_seconds.saturating_add(60),
-            service: Some(service),
+            overall_limit_seconds: overall,
+            service,
             probes,
             captured_at,
             captured_until: captured_at,
@@ -116,7 +124,7 @@ pub struct ApplicationExit {
 pub struct IsolationReport {
     /// How the copy was held: full, or there is no report.
     pub level: Option<IsolationLevel>,
-    /// One answer for each probe that needs the application, in the order asked.
+    /// One answer for each probe that is asked in isolation, in the order asked.
     pub probes: Vec<ProbeResult>,
     /// How the application ended, if it did before it was ended.
     pub exit: Option<ApplicationExit>,

@@ -4,6 +4,7 @@ mod care;
 mod evidence;
 mod job;
 mod named;
+mod probe;
 mod resource;
 mod restore_test;
 mod retention;

@@ -48,6 +48,7 @@ fn wire_test(test: RestoreTest) -> wire::RestoreTest {
         passed: probe.passed,
         detail: probe.detail,
         seconds: seconds(probe.millis),
+        output: probe.output,
     });
     let mutants = findings.mutants.into_iter().map(|mutant| wire::MutantResult {
         name: mutant.name,

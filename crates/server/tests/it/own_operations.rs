@@ -168,6 +168,66 @@ async fn how_points_are_kept_is_a_setting_of_the_resource() {
 }
 
 #[tokio::test]
+async fn every_kind_of_probe_is_registered_and_a_wrong_one_changes_nothing() {
+    let world = World::new().await;
+    let path = world.directory.path().join("app");
+    std::fs::create_dir(&path).unwrap();
+    let body = |service: Value, probes: Value| {
+        let mut body = json!({
+            "Kind": "filesystem", "Name": "app", "Config": { "path": path }, "Probes": probes,
+        });
+        if !service.is_null() {
+            body["Service"] = service;
+        }
+        body
+    };
+    let tcp = json!({ "Type": "Tcp", "Port": 6379, "Send": "PING\r\n", "TimeoutSeconds": 5,
+        "Assertions": [{ "Type": "BodyContains", "Text": "+PONG" }] });
+    let command = json!({ "Type": "Command", "Command": ["./check.sh", "a b"], "TimeoutSeconds": 9,
+        "Assertions": [{ "Type": "ExitCode", "Equals": 1 },
+            { "Type": "BodyMatches", "Pattern": "^ok" }] });
+    let target = "/provault/v1/resources";
+    let with = |probe: &Value, member: &str, value: Value| {
+        let mut probe = probe.clone();
+        probe[member] = value;
+        probe
+    };
+    for (probes, said) in [
+        // Nobody would listen.
+        (json!([tcp]), "Service"),
+        (json!([with(&command, "Command", json!([]))]), "name a program"),
+        (json!([with(&command, "TimeoutSeconds", json!(3601))]), "TimeoutSeconds"),
+        (json!([with(&command, "Path", json!("/"))]), "Path"),
+        (json!([with(&command, "Expect", json!("x"))]), "Expect"),
+        (
+            json!([with(
+                &command,
+                "Assertions",
+                json!([{ "Type": "BodyMatches", "Pattern": "(" }])
+            )]),
+            "regular expression",
+        ),
+        (
+            json!([with(&command, "Assertions", json!([{ "Type": "Status", "Equals": 200 }]))]),
+            "Assertions",
+        ),
+    ] {
+        let refused = world
+            .refused("POST", target, body(Value::Null, probes), "InvalidParameterValueException")
+            .await;
+        assert!(refused.message().contains(said), "{said}: {refused:?}");
+    }
+    let listed = world.ok("GET", target, Value::Null).await;
+    assert_eq!(listed["Resources"], json!([]));
+    // A command needs no application; an application may be asked by it alone.
+    world.ok("POST", target, body(Value::Null, json!([command]))).await;
+    world.ok("DELETE", "/provault/v1/resources/app", Value::Null).await;
+    let service = json!({ "Command": ["./serve"] });
+    let made = world.ok("POST", target, body(service, json!([tcp, command]))).await;
+    assert_eq!(made["Probes"], json!([tcp, command]));
+}
+
+#[tokio::test]
 async fn the_records_of_evidence_are_asked_for_by_number() {
     let world = World::new().await;
     let path = "/provault/v1/evidence/records";
