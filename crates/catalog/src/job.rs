@@ -200,6 +200,8 @@ impl Job for RestoreJob {
         use RestoreJobEvent as E;
         Some(match event {
             E::Started => EventNote::text("started"),
+            E::Resumed => EventNote::text("taken up again"),
+            E::Suspended { reason } => EventNote::text(format!("suspended: {reason}")),
             E::Progressed { .. } => return None,
             E::Completed { bytes_restored, message, .. } => EventNote::text(match message {
                 Some(message) => format!("completed: {bytes_restored} written. {message}"),

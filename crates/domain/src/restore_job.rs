@@ -49,6 +49,10 @@ pub struct RestoreJob {
     pub state: RestoreJobState,
     /// Why, for people.
     pub status_message: Option<String>,
+    /// How often it was begun without coming to an orderly end: a server that is told to stop sets it
+    /// back, one that dies does not.
+    #[serde(default)]
+    pub attempts: u32,
     /// Bytes of the recovery point.
     pub backup_size_bytes: u64,
     /// Bytes written so far.
@@ -65,6 +69,10 @@ pub struct RestoreJob {
     pub deletion_message: Option<String>,
 }
 
+/// A restore that was begun so often, and each time its server died, is not begun again: it may be what
+/// they die of.
+pub const MAX_RESTORE_ATTEMPTS: u32 = 5;
+
 /// AWS's states of a restore job.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum RestoreJobState {
@@ -74,9 +82,9 @@ pub enum RestoreJobState {
     Running,
     /// Everything asked for is there.
     Completed,
-    /// Stopped; what was written is gone again.
+    /// Stopped; what was written and not in place is gone again.
     Aborted,
-    /// Could not be done; what was written is gone again.
+    /// Could not be done; what was written and not in place is gone again.
     Failed,
 }
 state_names!(RestoreJobState {
@@ -134,6 +142,13 @@ impl RestoreJobState {
 pub enum RestoreJobEvent {
     /// A runner took it and begins to write.
     Started,
+    /// A runner took it up after another one ended before it.
+    Resumed,
+    /// Its server stops; the next start takes it up.
+    Suspended {
+        /// Why, for people.
+        reason: String,
+    },
     /// So much is written.
     Progressed {
         /// Bytes written in all.
@@ -182,6 +197,11 @@ pub enum RestoreJobEvent {
 }
 
 impl RestoreJob {
+    /// Whether it has been begun as often as it may be.
+    pub fn is_worn_out(&self) -> bool {
+        self.attempts >= MAX_RESTORE_ATTEMPTS
+    }
+
     /// Part done, 0 to 100.
     pub fn percent_done(&self) -> f64 {
         match self.state {
@@ -239,10 +259,23 @@ pub fn step(
         (S::Pending, E::Started) => {
             job.state = S::Running;
             job.started_at = Some(now);
+            job.attempts = 1;
             let effects = job.notify(NotificationEvent::RestoreJobStarted, now);
             Ok((job, effects))
         }
         (_, E::Started) => refuse("started"),
+        (S::Running, E::Resumed) => {
+            job.attempts = job.attempts.saturating_add(1);
+            job.status_message = None;
+            Ok((job, Vec::new()))
+        }
+        (_, E::Resumed) => refuse("resumed"),
+        (S::Running, E::Suspended { reason }) => {
+            job.attempts = job.attempts.saturating_sub(1);
+            job.status_message = Some(reason);
+            Ok((job, Vec::new()))
+        }
+        (_, E::Suspended { .. }) => refuse("suspended"),
         (S::Running, E::Progressed { bytes_restored }) => {
             job.bytes_restored = bytes_restored;
             Ok((job, Vec::new()))

@@ -41,6 +41,7 @@ pub mod pause;
 mod reconcile;
 mod recovery_kit;
 mod restore;
+mod restore_preview;
 mod restore_test;
 mod schedule;
 mod shared;

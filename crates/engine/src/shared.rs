@@ -79,6 +79,17 @@ pub(crate) struct Shared {
 struct Running {
     cancel: CancelFlag,
     reason: Option<String>,
+    /// Whether it stops to be taken up again, by the next start or by another worker.
+    suspended: bool,
+}
+
+impl Running {
+    /// Whoever asked first has his way: what somebody stopped is not taken up again.
+    fn suspend(&mut self, reason: &str) {
+        self.suspended |= !self.cancel.is_raised();
+        self.reason.get_or_insert_with(|| reason.to_owned());
+        self.cancel.raise_to_resume();
+    }
 }
 
 impl Shared {
@@ -158,10 +169,11 @@ impl Shared {
     /// is dropped, which is when the job's end is recorded.
     pub(crate) fn enter(self: &Arc<Self>, job_id: &str) -> Entered {
         let cancel = CancelFlag::new();
-        if self.is_stopping() {
-            cancel.raise();
+        let suspended = self.is_stopping();
+        if suspended {
+            cancel.raise_to_resume();
         }
-        let entry = Running { cancel: cancel.clone(), reason: None };
+        let entry = Running { cancel: cancel.clone(), reason: None, suspended };
         self.lock_running().insert(job_id.to_owned(), entry);
         Entered { shared: Arc::clone(self), job_id: job_id.to_owned(), cancel }
     }
@@ -188,11 +200,25 @@ impl Shared {
         }
     }
 
+    /// Asks every job to stop: what can be taken up again is, later or by another worker.
     pub(crate) fn cancel_all(&self, reason: &str) {
         for running in self.lock_running().values_mut() {
-            running.reason.get_or_insert_with(|| reason.to_owned());
-            running.cancel.raise();
+            running.suspend(reason);
         }
+    }
+
+    /// Asks a job that runs here to stop, because somebody else goes on with it.
+    pub(crate) fn suspend(&self, job_id: &str, reason: &str) {
+        if let Some(running) = self.lock_running().get_mut(job_id) {
+            running.suspend(reason);
+        }
+    }
+
+    /// Why a running job stops to be taken up again, if that is why it stops.
+    pub(crate) fn suspended(&self, job_id: &str) -> Option<String> {
+        let running = self.lock_running();
+        let running = running.get(job_id).filter(|running| running.suspended)?;
+        Some(running.reason.clone().unwrap_or_else(|| "The server stops.".to_owned()))
     }
 
     pub(crate) fn running_jobs(&self) -> usize {

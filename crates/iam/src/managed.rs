@@ -82,6 +82,7 @@ const OPERATOR: &str = r#"{"Statement":{"Effect":"Allow","Resource":"*","Action"
     "provault:AddTopic","provault:RemoveTopic","provault:Subscribe","provault:Unsubscribe",
     "provault:TestSubscription","provault:SendDeliveryAgain",
     "provault:StartRestoreTest","provault:StopRestoreTest","provault:StopRestoreJob",
+    "provault:PreviewRestore",
     "provault:StartCareRun","provault:StopCareRun","provault:UpdateVaultCare"
 ]}}"#;
 
@@ -92,7 +93,7 @@ const RESTORE_ONLY: &str = r#"{"Statement":{"Effect":"Allow","Resource":"*","Act
     "backup:ListProtectedResources","backup:DescribeProtectedResource",
     "backup:StartRestoreJob","backup:DescribeRestoreJob","backup:ListRestoreJobs",
     "provault:ListResources","provault:DescribeResource","provault:ListRoles",
-    "provault:StopRestoreJob","provault:GetJobLog",
+    "provault:PreviewRestore","provault:StopRestoreJob","provault:GetJobLog",
     "provault:StartRestoreTest","provault:StopRestoreTest","provault:ListRestoreTests",
     "provault:DescribeRestoreTest","provault:ListEvidence"
 ]}}"#;

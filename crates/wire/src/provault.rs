@@ -39,6 +39,7 @@
 //! | `GET /deliveries/{id}` | `provault:DescribeDelivery` | → [`Delivery`] |
 //! | `POST /deliveries/{id}/send-again` | `provault:SendDeliveryAgain` | → [`Delivery`] |
 //! | `GET /jobs/{id}/log` | `provault:GetJobLog` | → [`JobLog`] |
+//! | `POST /restore-previews` | `provault:PreviewRestore` | [`PreviewRestoreInput`] → [`RestorePreview`] |
 //! | `POST /restore-jobs/{id}/stop` | `provault:StopRestoreJob` | |
 //! | `POST /restore-tests` | `provault:StartRestoreTest` | [`StartRestoreTestInput`] → [`RestoreTest`] |
 //! | `GET /restore-tests?resourceArn=` | `provault:ListRestoreTests` | → [`RestoreTestList`] |
@@ -76,12 +77,14 @@ macro_rules! message {
 }
 
 mod care;
+mod restore;
 mod retention;
 mod status;
 mod topic;
 mod user;
 
 pub use care::*;
+pub use restore::*;
 pub use retention::*;
 pub use status::*;
 pub use topic::*;

@@ -223,6 +223,7 @@ impl World {
             completed_at: None,
             state: RestoreJobState::Pending,
             status_message: None,
+            attempts: 0,
             backup_size_bytes: point.backup_size_bytes,
             bytes_restored: 0,
             created_resource_arn: None,

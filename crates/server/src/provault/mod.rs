@@ -5,6 +5,7 @@ mod evidence;
 mod job;
 mod named;
 mod resource;
+mod restore_preview;
 mod restore_test;
 mod retention;
 mod status;
@@ -88,6 +89,7 @@ pub(crate) async fn answer(
         Operation::DescribeDelivery(id) => topic::describe_delivery(&call, id).await,
         Operation::SendDeliveryAgain(id) => topic::send_again(&call, id).await,
         Operation::GetJobLog(id) => job::log(&call, id).await,
+        Operation::PreviewRestore => restore_preview::preview(&call).await,
         Operation::StopRestoreJob(id) => job::stop_restore(&call, id).await,
         Operation::StartRestoreTest => restore_test::start(&call).await,
         Operation::ListRestoreTests => restore_test::list(&call).await,
@@ -176,6 +178,7 @@ operations! {
     "GET" ["deliveries", id] => DescribeDelivery(id);
     "POST" ["deliveries", id, "send-again"] => SendDeliveryAgain(id);
     "GET" ["jobs", id, "log"] => GetJobLog(id);
+    "POST" ["restore-previews"] => PreviewRestore;
     "POST" ["restore-jobs", id, "stop"] => StopRestoreJob(id);
     "POST" ["restore-tests"] => StartRestoreTest;
     "GET" ["restore-tests"] => ListRestoreTests;
