@@ -6,7 +6,8 @@ use provault_domain::care::VaultAlarm;
 use provault_domain::recovery_point::{PointCondition, PointVerdict};
 use provault_domain::verdict::MutantResult;
 use provault_domain::{
-    AccountId, Arn, Effect, Exemption, RecoveryPoint, Resource, RestoreJob, RestoreJobEvent, RestoreTest, Tags,
+    AccountId, Arn, Effect, Exemption, RecoveryPoint, Resource, RestoreJob, RestoreJobEvent,
+    RestoreTest, Tags,
 };
 use sqlx::{AnyConnection, Row};
 
@@ -17,7 +18,8 @@ use crate::lease::{self, Claim};
 use crate::page::{Select, body, micros, to_body};
 use crate::pool::{Catalog, any, transact};
 use crate::{
-    absence, care, delivery, evidence, job_event, job_store, mutant, recovery_point, resource, retention,
+    absence, care, delivery, evidence, job_event, job_store, mutant, recovery_point, resource,
+    retention,
 };
 
 /// Something that is written together with a step of a job, or not at all.

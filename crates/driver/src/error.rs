@@ -73,7 +73,9 @@ pub enum DriverError {
         what: String,
     },
     /// What was written is not what the recovery point holds.
-    #[error("{path} {what}. What was restored does not agree with the recovery point, so it was not put in place. Look whether the disk or its memory is failing, and restore again.")]
+    #[error(
+        "{path} {what}. What was restored does not agree with the recovery point, so it was not put in place. Look whether the disk or its memory is failing, and restore again."
+    )]
     Unverified {
         /// Relative to the restored directory, for people.
         path: String,

@@ -9,7 +9,7 @@
 use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
-use provault_catalog::{CatalogError, Change, Claim, Claimed};
+use provault_catalog::{Catalog, CatalogError, Change, Claim, Claimed, JobFilter, Page};
 use provault_domain::recovery_point::Payload;
 use provault_domain::restore_job::MAX_RESTORE_ATTEMPTS;
 use provault_domain::verdict::{Failure, Fault};
@@ -163,6 +163,23 @@ pub(crate) async fn run(shared: &Arc<Shared>, claimed: Claimed<RestoreJob>) {
     shared.bell.notify_waiters();
 }
 
+/// Ends every restore that a catalog from an older time has as unfinished: whoever asked for one saw
+/// its end long ago, and to go on with it now would write over what was done since.
+pub(crate) async fn give_up_all(catalog: &Catalog, now: Timestamp) -> Result<()> {
+    let filter = JobFilter { unfinished_only: true, ..JobFilter::default() };
+    for job in catalog.list_jobs::<RestoreJob>(&filter, Page::all()).await?.items {
+        if job.test_token.is_some() {
+            continue;
+        }
+        let message = "The catalog was brought back from a copy of an earlier time, in which this \
+                       restore was unfinished. It is not gone on with; restore again if need be."
+            .to_owned();
+        let event = RestoreJobEvent::Failed { message };
+        catalog.step_job::<RestoreJob>(&job.account, &job.id, None, event, now, Vec::new()).await?;
+    }
+    Ok(())
+}
+
 /// Removes what a job that has come to its end left unfinished; says so. Mostly the driver has done it
 /// already.
 async fn discard(shared: &Arc<Shared>, job: &RestoreJob) -> String {
@@ -204,9 +221,8 @@ async fn end(
     match step(event.clone(), changes.clone()).await {
         // The target was registered before, under a name of the operator's: that stays.
         Err(CatalogError::AlreadyExists { .. }) => {
-            changes.retain(|change| {
-                !matches!(change, Change::InsertResource(..) | Change::Exempt(_))
-            });
+            changes
+                .retain(|change| !matches!(change, Change::InsertResource(..) | Change::Exempt(_)));
             if let RestoreJobEvent::Completed { created_resource_arn, .. } = &mut event {
                 *created_resource_arn = None;
             }
@@ -228,14 +244,7 @@ pub(crate) async fn perform(
     let begun = if again { RestoreJobEvent::Resumed } else { RestoreJobEvent::Started };
     shared
         .catalog
-        .step_job::<RestoreJob>(
-            &job.account,
-            &job.id,
-            Some(claim),
-            begun,
-            shared.now(),
-            Vec::new(),
-        )
+        .step_job::<RestoreJob>(&job.account, &job.id, Some(claim), begun, shared.now(), Vec::new())
         .await?;
     let progress = Arc::new(Progress::default());
     let _beat = Heartbeat::start::<RestoreJob>(shared, &job.account, claim, cancel, &progress);
@@ -244,7 +253,11 @@ pub(crate) async fn perform(
     }
     let began = shared.begin();
     let (point, vault) = find_point(shared, &job.account, &job.recovery_point_arn).await?;
-    let source = open_point(shared, &point, &vault, cancel).await?;
+    let source =
+        open_point(shared, &point, &vault, cancel).await.map_err(|failed| match failed {
+            Failed::Driver(error) if error.is_cancelled() => Failed::Stopped,
+            failed => failed,
+        })?;
     let driver = shared.driver(job.kind)?;
     let outcome = {
         let (job, cancel) = (job.clone(), cancel.clone());
@@ -339,11 +352,8 @@ fn finished(
         changes.push(Change::InsertResource(Box::new(resource), identity));
         changes.push(Change::Exempt(Box::new(exemption)));
     }
-    let event = RestoreJobEvent::Completed {
-        created_resource_arn,
-        bytes_restored: outcome.bytes,
-        message,
-    };
+    let event =
+        RestoreJobEvent::Completed { created_resource_arn, bytes_restored: outcome.bytes, message };
     (event, changes)
 }
 

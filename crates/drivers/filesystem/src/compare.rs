@@ -143,9 +143,9 @@ pub(crate) fn metadata_difference(
     if let Some((name, _)) = missing {
         return Some(format!("lacks the attribute {}", printable(name)));
     }
-    let extra = found
-        .iter()
-        .find(|(name, _)| is_settable(name) && wanted.xattrs.iter().all(|(known, _)| known != name));
+    let extra = found.iter().find(|(name, _)| {
+        is_settable(name) && wanted.xattrs.iter().all(|(known, _)| known != name)
+    });
     extra.map(|(name, _)| format!("has an attribute {} too many", printable(name)))
 }
 

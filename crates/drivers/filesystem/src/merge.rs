@@ -27,7 +27,8 @@ use crate::staging::{remove_tree, rename_new};
 use crate::writer::Cursor;
 
 /// For the error of a merge that broke off.
-const DOING: &str = "putting in place (what came before it is in place; restore again for the rest)";
+const DOING: &str =
+    "putting in place (what came before it is in place; restore again for the rest)";
 
 /// So many paths are named in a note.
 const NAMED: usize = 20;
@@ -51,9 +52,7 @@ pub(crate) fn run(
         touched: HashSet::new(),
     };
     for act in &plan.acts {
-        merge
-            .act(act, tally)
-            .map_err(io_error(DOING, &shown.join(printable(&act.path))))?;
+        merge.act(act, tally).map_err(io_error(DOING, &shown.join(printable(&act.path))))?;
     }
     let update: HashSet<&[u8]> = plan
         .acts
@@ -159,7 +158,14 @@ impl Merge {
                 if Stat::at(from, name) == Err(Errno::ENOENT) {
                     return Ok(());
                 }
-                place(from, to, name, now.as_ref())?;
+                match place(from, to, name, now.as_ref()) {
+                    // It appeared in this very moment.
+                    Err(Errno::EEXIST) if now.is_none() => {
+                        self.left.push(act.path.clone());
+                        return Ok(());
+                    }
+                    placed => placed?,
+                }
             }
             PreviewFate::Update => {
                 let Some(metadata) = &act.metadata else { return Ok(()) };
@@ -170,9 +176,8 @@ impl Merge {
                 return apply::to_existing(&file, metadata, tally);
             }
             PreviewFate::Delete => {
-                remove_tree(to, name).map_err(|error| {
-                    error.raw_os_error().map_or(Errno::EIO, Errno::from_raw)
-                })?;
+                remove_tree(to, name)
+                    .map_err(|error| error.raw_os_error().map_or(Errno::EIO, Errno::from_raw))?;
             }
             _ => return Ok(()),
         }

@@ -122,7 +122,8 @@ impl Order {
     /// What belongs to a restore in place alone is refused in another.
     fn check_in_place(&self) -> Result<(), Invalid> {
         if !self.in_place {
-            let alone = [("overwrite", self.overwrite.is_some()), ("deleteExtra", self.delete_extra)];
+            let alone =
+                [("overwrite", self.overwrite.is_some()), ("deleteExtra", self.delete_extra)];
             return match alone.into_iter().find(|(_, given)| *given) {
                 Some((key, _)) => Err(Invalid::new(
                     key,

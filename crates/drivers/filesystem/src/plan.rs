@@ -404,8 +404,8 @@ impl Survey<'_> {
             )
             .into());
         }
-        let replaces_dir = there.as_ref().is_some_and(Stat::is_dir)
-            && entry.kind != NodeKind::Directory;
+        let replaces_dir =
+            there.as_ref().is_some_and(Stat::is_dir) && entry.kind != NodeKind::Directory;
         if fate == F::Overwrite && replaces_dir {
             let gone = self.tree(path)?;
             for _ in 0..gone {

@@ -136,6 +136,9 @@ pub(crate) fn preview(
 
 /// To where nothing is: complete or not there.
 fn staged(work: &Work<'_>, run: Run) -> Result<RestoreOutcome, DriverError> {
+    if run == Run::Again {
+        staging::undo(&work.target, work.job)?;
+    }
     let choice = Staging::choose(work.target.clone(), work.job, &work.selection);
     let staging = match choice {
         Err(error @ DriverError::TargetExists { .. }) if run == Run::Again => {
@@ -151,7 +154,7 @@ fn staged(work: &Work<'_>, run: Run) -> Result<RestoreOutcome, DriverError> {
     let total = look_through(work, &mut |_| {})?.bytes;
     let wants = |path: &[u8]| work.selection.wants(path);
     let root = staging.create()?;
-    let written = write(work, &root, total, again, &wants, false)?;
+    let written = write(work, &root, total, again, &wants, &|_| false)?;
     staging.sync(&root)?;
     let mut outcome = RestoreOutcome { notes: work.order.notes.clone(), ..of(&written) };
     verified(work, &root, &wants, &written.tally, &mut outcome)?;
@@ -177,7 +180,8 @@ fn completed_before(work: &Work<'_>) -> Result<RestoreOutcome, DriverError> {
         files: counted.entries,
         created: created(work)?,
         notes: vec![
-            "It had been completed before the server stopped, and was found to be whole.".to_owned(),
+            "It had been completed before the server stopped, and was found to be whole."
+                .to_owned(),
         ],
         verified: Some(found.verified),
         in_place: None,
@@ -189,7 +193,8 @@ fn in_place(work: &Work<'_>, root: File, run: Run) -> Result<RestoreOutcome, Dri
     let target = work.target.as_path();
     let (mut plan, mode) = planned(work, &root, run)?;
     if let Some(conflict) = plan.changes.iter().find(|c| c.fate == PreviewFate::Conflict) {
-        let what = "is a directory in one of them and not in the other, the target and the recovery point";
+        let what =
+            "is a directory in one of them and not in the other, the target and the recovery point";
         let path = target.join(&conflict.path);
         return Err(DriverError::Conflict { path, what: what.to_owned() });
     }
@@ -211,7 +216,9 @@ fn in_place(work: &Work<'_>, root: File, run: Run) -> Result<RestoreOutcome, Dri
         other => other,
     };
     let made = staging.create()?;
-    let mut written = write(work, &made, plan.bytes, again, &wants, true)?;
+    // What is only passed through on the way to it is never put in place.
+    let scaffold = |path: &[u8]| staged.wants(path) != Wanted::Yes;
+    let mut written = write(work, &made, plan.bytes, again, &wants, &scaffold)?;
     written.tally.parted += plan.parted;
     staging.sync(&made)?;
     let mut outcome = RestoreOutcome { notes: work.order.notes.clone(), ..of(&written) };
@@ -220,6 +227,10 @@ fn in_place(work: &Work<'_>, root: File, run: Run) -> Result<RestoreOutcome, Dri
     // From here on it goes through to its end: to stop between two files would help nobody.
     let notes = merge::run(&plan, mode, &made, &to, target, &mut written.tally)?;
     staging.remove();
+    if run == Run::Again {
+        // The target may not have been there when the first run began, and made its tree beside it.
+        staging::discard(target, work.job)?;
+    }
     merge::settle_root(&plan, &to, target, &mut written.tally)?;
     outcome.notes.extend(notes);
     outcome.notes.extend(written.tally.notes());
@@ -297,10 +308,7 @@ fn created(work: &Work<'_>) -> Result<Option<CreatedResource>, DriverError> {
 
 /// Checks every entry and that every item is there, before anything is made; hands over what is
 /// wanted. Counts the files there are to write, and their bytes.
-fn look_through(
-    work: &Work<'_>,
-    each: &mut dyn FnMut(&Entry),
-) -> Result<Counted, DriverError> {
+fn look_through(work: &Work<'_>, each: &mut dyn FnMut(&Entry)) -> Result<Counted, DriverError> {
     let mut guard = Guard::default();
     let mut found = BTreeSet::new();
     let mut counted = Counted::default();
@@ -332,15 +340,15 @@ fn look_through(
     }
 }
 
-/// Writes what is wanted below `root`. Directories above get what was recorded of them, or are mere
-/// `scaffold`.
+/// Writes what is wanted below `root`. Directories above get what was recorded of them, unless they are
+/// mere `scaffold`.
 fn write(
     work: &Work<'_>,
     root: &File,
     total: u64,
     again: bool,
     wants: &dyn Fn(&[u8]) -> Wanted,
-    scaffold: bool,
+    scaffold: &dyn Fn(&[u8]) -> bool,
 ) -> Result<Written, DriverError> {
     let copy = root.try_clone().map_err(io_error::<std::io::Error>("opening", &work.target))?;
     let mut writer = Writer::new(copy, &work.target, work.source, work.context, total);
@@ -356,7 +364,7 @@ fn write(
         match wants(&entry.path) {
             Wanted::Yes => writer.add(entry)?,
             Wanted::Above if entry.kind == NodeKind::Directory => {
-                if scaffold {
+                if scaffold(&entry.path) {
                     open_to_us(&mut entry);
                 }
                 writer.add(entry)?;

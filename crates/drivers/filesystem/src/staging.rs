@@ -134,15 +134,9 @@ impl Staging {
         Self { target: target.to_owned(), holder, name, purpose: Purpose::InPlace }
     }
 
-    /// Whether an earlier run of the job left something that can be built upon. What was being moved
-    /// when it died cannot: it is undone instead.
+    /// Whether an earlier run of the job left something that can be built upon.
     pub fn is_left(&self) -> bool {
-        let moving = || {
-            at::open_dir(&self.holder, &self.name)
-                .and_then(|private| Stat::at(&private, MOVES))
-                .is_ok()
-        };
-        Stat::at(&self.holder, &self.name).is_ok_and(|stat| is_ours(&stat)) && !moving()
+        Stat::at(&self.holder, &self.name).is_ok_and(|stat| is_ours(&stat))
     }
 
     /// Makes the private directory, or takes the one that is left, and opens the root of the tree to
@@ -373,11 +367,23 @@ pub(crate) fn existing(target: &Path) -> Result<Option<File>, DriverError> {
         Err(Errno::ENOENT) => Ok(None),
         Err(Errno::ENOTDIR | Errno::ELOOP) => Err(Invalid::new(
             "targetPath",
-            format!("{} is no directory, or a link to one; name the directory itself.", target.display()),
+            format!(
+                "{} is no directory, or a link to one; name the directory itself.",
+                target.display()
+            ),
         )
         .into()),
         Err(error) => Err(io_error("opening", target)(error)),
     }
+}
+
+/// Discards everything of a job that died while it moved items to their places: some of them may be
+/// there, and nothing tells that they are whole.
+pub(crate) fn undo(target: &Path, job_id: &str) -> Result<(), DriverError> {
+    let Ok(Some(dir)) = existing(target) else { return Ok(()) };
+    let name = private_name(target, job_id);
+    let moving = at::open_dir(&dir, &name).and_then(|private| Stat::at(&private, MOVES));
+    if moving.is_ok() { discard(target, job_id) } else { Ok(()) }
 }
 
 /// Removes what a restore of this job left unfinished, if anything.

@@ -144,7 +144,10 @@ impl Comparison<'_> {
                     match self.groups.insert(Content::from(&entry.metadata), here) {
                         Some(known) if known == here => return Ok(()),
                         Some(_) => {
-                            return Err(differs(entry, "is no longer one file with its other names"));
+                            return Err(differs(
+                                entry,
+                                "is no longer one file with its other names",
+                            ));
                         }
                         None => {}
                     }

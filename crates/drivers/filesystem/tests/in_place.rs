@@ -257,7 +257,10 @@ fn a_link_in_the_target_is_replaced_and_never_followed() {
     symlink(outside.join("victim"), root.join("file")).unwrap();
     run(&over(&root, "if-changed"), &tree).unwrap();
     assert!(fs::symlink_metadata(root.join("file")).unwrap().is_file());
-    assert_eq!((content(&root, "file"), content(&outside, "victim")), ("stored".into(), "victim".into()));
+    assert_eq!(
+        (content(&root, "file"), content(&outside, "victim")),
+        ("stored".into(), "victim".into())
+    );
 
     // Nor is the target itself.
     let link = trees.fresh("link");

@@ -69,7 +69,11 @@ impl Source for Watched<'_> {
     }
 }
 
-fn resume(job: &str, metadata: &Request, source: &dyn Source) -> Result<RestoreOutcome, DriverError> {
+fn resume(
+    job: &str,
+    metadata: &Request,
+    source: &dyn Source,
+) -> Result<RestoreOutcome, DriverError> {
     let context = WorkContext { cancel: &CancelFlag::new(), progress: &|_, _| {} };
     DRIVER.resume(&RestoreRequest { job_id: job, metadata }, source, &context)
 }
@@ -134,9 +138,11 @@ fn what_is_whole_is_kept_and_what_is_not_is_written_again() {
         let found = differences(&root, target);
         // The root that existed keeps what it is only under `never`.
         assert_eq!(found, [""; 0]);
-        assert!(fs::read_dir(&place).unwrap().all(|e| {
-            !e.unwrap().file_name().to_string_lossy().contains(".provault-")
-        }));
+        assert!(
+            fs::read_dir(&place)
+                .unwrap()
+                .all(|e| { !e.unwrap().file_name().to_string_lossy().contains(".provault-") })
+        );
     }
 }
 
@@ -282,5 +288,71 @@ fn what_changes_in_the_target_meanwhile_is_left() {
         }
         let told = outcome.notes.join(" ");
         assert_eq!(told.contains("changed while the restore was made"), left, "{mode}: {told}");
+    }
+}
+
+/// Says why the host kept a test from running.
+fn not_tested(test: &str, why: &str) {
+    use std::io::Write as _;
+    let line = format!("PROVAULT-NOT-TESTED: {test}: {why}\n");
+    match std::env::var_os("PROVAULT_NOT_TESTED") {
+        Some(file) => {
+            let file = fs::OpenOptions::new().create(true).append(true).open(file);
+            file.unwrap().write_all(line.as_bytes()).unwrap();
+        }
+        None => print!("{line}"),
+    }
+}
+
+/// Runs `work` with a disk of one megabyte at `place`, which only its own thread sees.
+fn on_a_small_disk(place: &Path, work: impl FnOnce() + Send) -> nix::Result<()> {
+    use nix::mount::{MsFlags, mount};
+    use nix::sched::{CloneFlags, unshare};
+    std::thread::scope(|scope| {
+        let small = scope.spawn(|| {
+            unshare(CloneFlags::CLONE_NEWNS)?;
+            let none: Option<&str> = None;
+            mount(none, "/", none, MsFlags::MS_REC | MsFlags::MS_PRIVATE, none)?;
+            mount(Some("small"), place, Some("tmpfs"), MsFlags::empty(), Some("size=1m"))?;
+            work();
+            Ok(())
+        });
+        small.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    })
+}
+
+#[test]
+fn a_full_disk_leaves_what_was_there() {
+    let trees = Trees::new();
+    let root = trees.source();
+    fs::write(root.join("one"), vec![1; 700_000]).unwrap();
+    fs::write(root.join("two"), vec![2; 700_000]).unwrap();
+    let (tree, _) = capture(&DRIVER, &resource(&root));
+    let disk = trees.source();
+    let ran = on_a_small_disk(&disk, || {
+        for (target, asked) in [
+            (disk.join("absent"), request(&disk.join("absent"))),
+            (disk.join("there"), in_place(&disk.join("there"), "always")),
+        ] {
+            if target.ends_with("there") {
+                fs::create_dir(&target).unwrap();
+                fs::write(target.join("one"), b"what was there").unwrap();
+            }
+            let before = look(&disk);
+            match restore(&DRIVER, &asked, &tree, &CancelFlag::new()) {
+                Err(DriverError::Io { source, .. }) => {
+                    assert_eq!(source.raw_os_error(), Some(nix::errno::Errno::ENOSPC as i32));
+                }
+                other => panic!("{other:?}"),
+            }
+            let after = look(&disk);
+            assert_eq!(before.keys().collect::<Vec<_>>(), after.keys().collect::<Vec<_>>());
+            if let Some(one) = after.get(Path::new("there/one")) {
+                assert_eq!(one.content, b"what was there");
+            }
+        }
+    });
+    if let Err(error) = ran {
+        not_tested("a_full_disk_leaves_what_was_there", &format!("mounting is refused: {error}"));
     }
 }

@@ -13,6 +13,7 @@ mod mending;
 mod notifications;
 mod pruning;
 mod recovery_kit;
+mod restores;
 mod schedule;
 mod simulation;
 mod support;
