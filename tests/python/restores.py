@@ -97,7 +97,17 @@ def refused_keys(key, changes, name="InvalidParameterValueException"):
 
 refused_keys("tragetPath", {"tragetPath": "/x"})
 refused_keys("file-system-id", {"file-system-id": None}, "MissingParameterValueException")
-refused_keys("newFileSystem", {"newFileSystem": "false"})
+refused_keys("newFileSystem", {"newFileSystem": "maybe"})
+refused_keys("overwrite", {"overwrite": "always"})
+refused_keys("overwrite", {"newFileSystem": "false", "overwrite": "sometimes"})
+refused_keys(
+    "overwrite",
+    {"newFileSystem": "false", "targetPath": None},
+    "MissingParameterValueException",
+)
+refused_keys("deleteExtra", {"newFileSystem": "false", "deleteExtra": "true"})
+refused_keys("verify", {"verify": "perhaps"})
+refused_keys("include", {"include": "*.txt"})
 refused_keys("targetPath", {"targetPath": "relative"})
 refused_keys("targetPath", {"targetPath": "/a/../b"})
 refused_keys("ItemsToRestore", {"ItemsToRestore": "docs"})

@@ -99,7 +99,7 @@ pub use vault::{NewVault, VaultView};
 
 // What the methods hand out that belongs to the rooms below.
 pub use provault_catalog::{AuditRecord, Delivery, DeliveryState, JobEvent, ProtectedResource};
-pub use provault_driver::Coverage;
+pub use provault_driver::{Counted, Coverage, PreviewChange, PreviewCounts, RestorePreview};
 pub use provault_engine::{Finding, Level, SubscriptionTest};
 
 /// Limits and habits that an operator may set; the defaults are AWS's.

@@ -6,7 +6,8 @@ use jiff::Timestamp;
 use provault_catalog::{CatalogError, JobFilter};
 use provault_domain::restore_job::ValidationStatus;
 use provault_domain::role::DEFAULT_ROLE;
-use provault_domain::{Arn, RestoreJob, RestoreJobEvent, RestoreJobState};
+use provault_domain::{Arn, RecoveryPoint, RestoreJob, RestoreJobEvent, RestoreJobState};
+use provault_driver::RestorePreview;
 
 use crate::backup_job::{JobQuery, check_token, job_filter};
 use crate::paging::List;
@@ -96,20 +97,8 @@ impl App {
     ) -> Result<RestoreJob> {
         const ACTION: &str = "backup:StartRestoreJob";
         self.audited(caller, ACTION, &ask.recovery_point_arn, async {
-            let point = self.permitted_point(caller, ACTION, &ask.recovery_point_arn).await?;
             check_token(ask.idempotency_token.as_deref())?;
-            if let Some(wanted) = &ask.resource_type
-                && wanted != point.kind.resource_type()
-            {
-                return Err(AppError::invalid(
-                    "ResourceType",
-                    format!(
-                        "'{wanted}' does not fit: the recovery point is of type {}; use that, or \
-                         leave it out.",
-                        point.kind.resource_type()
-                    ),
-                ));
-            }
+            let point = self.point_to_restore(caller, ACTION, &ask).await?;
             let role_arn = match &ask.role_arn {
                 Some(arn) => self.role_of(caller, "IamRoleArn", arn).await?,
                 None => Arn::role(caller.account(), DEFAULT_ROLE),
@@ -129,10 +118,10 @@ impl App {
                 testing_plan_arn: None,
                 created_at: self.now(),
                 started_at: None,
-                interruptions: 0,
                 completed_at: None,
                 state: RestoreJobState::Pending,
                 status_message: None,
+                attempts: 0,
                 backup_size_bytes: point.backup_size_bytes,
                 bytes_restored: 0,
                 created_resource_arn: None,
@@ -145,24 +134,7 @@ impl App {
             if let Some(existing) = self.repeated_restore(caller, &job).await? {
                 return Ok(existing);
             }
-            if !point.is_restorable() {
-                return Err(AppError::refused(format!(
-                    "Recovery point {} is {} and can no longer be restored; choose another one.",
-                    point.arn, point.status
-                )));
-            }
-            // The key that names the source in AWS's metadata has to name this point's.
-            if let Some(recorded) = point.restore_metadata.get(SOURCE)
-                && ask.metadata.get(SOURCE).is_some_and(|asked| asked != recorded)
-            {
-                return Err(AppError::invalid(
-                    format!("Metadata.{SOURCE}"),
-                    format!("the recovery point was made of {recorded}; give that."),
-                ));
-            }
-            let driver = self.engine().driver(point.kind)?;
-            let metadata = job.metadata.clone();
-            blocking(move || driver.check_restore(&metadata)).await??;
+            self.check_restore(&point, &ask).await?;
             match self.catalog().insert_job(&job).await {
                 Ok(()) => {
                     self.engine().wake();
@@ -179,6 +151,66 @@ impl App {
             }
         })
         .await
+    }
+
+    /// The recovery point that is asked for, when the caller may do this with it.
+    async fn point_to_restore(
+        &self,
+        caller: &Caller,
+        action: &str,
+        ask: &StartRestore,
+    ) -> Result<RecoveryPoint> {
+        let point = self.permitted_point(caller, action, &ask.recovery_point_arn).await?;
+        if let Some(wanted) = &ask.resource_type
+            && wanted != point.kind.resource_type()
+        {
+            return Err(AppError::invalid(
+                "ResourceType",
+                format!(
+                    "'{wanted}' does not fit: the recovery point is of type {}; use that, or \
+                     leave it out.",
+                    point.kind.resource_type()
+                ),
+            ));
+        }
+        Ok(point)
+    }
+
+    /// Refuses what could not be restored, before anything is made of it.
+    async fn check_restore(&self, point: &RecoveryPoint, ask: &StartRestore) -> Result<()> {
+        if !point.is_restorable() {
+            return Err(AppError::refused(format!(
+                "Recovery point {} is {} and can no longer be restored; choose another one.",
+                point.arn, point.status
+            )));
+        }
+        // The key that names the source in AWS's metadata has to name this point's.
+        if let Some(recorded) = point.restore_metadata.get(SOURCE)
+            && ask.metadata.get(SOURCE).is_some_and(|asked| asked != recorded)
+        {
+            return Err(AppError::invalid(
+                format!("Metadata.{SOURCE}"),
+                format!("the recovery point was made of {recorded}; give that."),
+            ));
+        }
+        let driver = self.engine().driver(point.kind)?;
+        let metadata = ask.metadata.clone();
+        blocking(move || driver.check_restore(&metadata)).await??;
+        Ok(())
+    }
+
+    /// `provault:PreviewRestore`: what `StartRestoreJob` would do now with the same request. Writes
+    /// nothing, and makes no job.
+    pub async fn preview_restore(
+        &self,
+        caller: &Caller,
+        ask: StartRestore,
+    ) -> Result<RestorePreview> {
+        const ACTION: &str = "provault:PreviewRestore";
+        self.permit(caller, ACTION, "*")?;
+        let point = self.point_to_restore(caller, ACTION, &ask).await?;
+        self.check_restore(&point, &ask).await?;
+        Ok(self.engine().preview_restore(&point, ask.metadata).await?)
     }
 
     /// The job that an earlier request with the same token made.

@@ -41,22 +41,7 @@ impl Catalog {
 
     /// Exempts a resource, in place of an exemption it has.
     pub async fn put_exemption(&self, exemption: &Exemption) -> Result<()> {
-        transact!(self, |tx| {
-            let arn = exemption.resource_arn.as_str();
-            if !any(tx, "SELECT 1 FROM resources WHERE arn = $1", &[arn]).await? {
-                return Err(CatalogError::not_found(format!("resource {arn}")));
-            }
-            sqlx::query(
-                "INSERT INTO exemptions (resource_arn, account, body) VALUES ($1, $2, $3) \
-                 ON CONFLICT (resource_arn) DO UPDATE SET body = excluded.body",
-            )
-            .bind(arn.to_owned())
-            .bind(exemption.account.to_string())
-            .bind(to_body(exemption)?)
-            .execute(&mut *tx)
-            .await?;
-            Ok(())
-        })
+        transact!(self, |tx| { exempt(tx, exemption).await })
     }
 
     /// Ends an exemption. `false` when there is none.
@@ -152,6 +137,24 @@ where
     rows.iter()
         .map(|row| Ok((row.try_get("trouble")?, row.try_get::<i64, _>("told")? != 0)))
         .collect()
+}
+
+/// Enters an exemption.
+pub(crate) async fn exempt(tx: &mut AnyConnection, exemption: &Exemption) -> Result<()> {
+    let arn = exemption.resource_arn.as_str();
+    if !any(tx, "SELECT 1 FROM resources WHERE arn = $1", &[arn]).await? {
+        return Err(CatalogError::not_found(format!("resource {arn}")));
+    }
+    sqlx::query(
+        "INSERT INTO exemptions (resource_arn, account, body) VALUES ($1, $2, $3) \
+         ON CONFLICT (resource_arn) DO UPDATE SET body = excluded.body",
+    )
+    .bind(arn.to_owned())
+    .bind(exemption.account.to_string())
+    .bind(to_body(exemption)?)
+    .execute(&mut *tx)
+    .await?;
+    Ok(())
 }
 
 /// What is forgotten together with a resource.

@@ -6,7 +6,8 @@ use provault_domain::care::VaultAlarm;
 use provault_domain::recovery_point::{PointCondition, PointVerdict};
 use provault_domain::verdict::MutantResult;
 use provault_domain::{
-    AccountId, Arn, Effect, RecoveryPoint, Resource, RestoreJob, RestoreJobEvent, RestoreTest, Tags,
+    AccountId, Arn, Effect, Exemption, RecoveryPoint, Resource, RestoreJob, RestoreJobEvent,
+    RestoreTest, Tags,
 };
 use sqlx::{AnyConnection, Row};
 
@@ -17,7 +18,8 @@ use crate::lease::{self, Claim};
 use crate::page::{Select, body, micros, to_body};
 use crate::pool::{Catalog, any, transact};
 use crate::{
-    care, delivery, evidence, job_event, job_store, mutant, recovery_point, resource, retention,
+    absence, care, delivery, evidence, job_event, job_store, mutant, recovery_point, resource,
+    retention,
 };
 
 /// Something that is written together with a step of a job, or not at all.
@@ -32,6 +34,9 @@ pub enum Change {
     InsertRestoreTest(Box<RestoreTest>),
     /// A new resource and its driver's name for it.
     InsertResource(Box<Resource>, String),
+    /// Exempts a resource, in place of an exemption it has. The resource must exist, or come before
+    /// this.
+    Exempt(Box<Exemption>),
     /// The newest verdict on a recovery point. A point that is gone by now is passed over: the
     /// verdict stands in the evidence, and the test must be able to end.
     PointVerdict(Arn, PointVerdict),
@@ -180,6 +185,7 @@ async fn make(
         Change::InsertRestoreJob(job) => job_store::insert(tx, &**job).await,
         Change::InsertRestoreTest(test) => job_store::insert(tx, &**test).await,
         Change::InsertResource(new, identity) => resource::insert(tx, new, identity).await,
+        Change::Exempt(exemption) => absence::exempt(tx, exemption).await,
         Change::PointVerdict(arn, verdict) => {
             recovery_point::alter(tx, arn, |point| point.last_verdict = Some(verdict.clone()))
                 .await?;

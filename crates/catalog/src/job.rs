@@ -202,6 +202,8 @@ impl Job for RestoreJob {
         use RestoreJobEvent as E;
         Some(match event {
             E::Started => EventNote::text("started"),
+            E::Resumed => EventNote::text("taken up again"),
+            E::Suspended { reason } => EventNote::text(format!("suspended: {reason}")),
             E::Progressed { .. } => return None,
             E::Completed { bytes_restored, message, .. } => EventNote::text(match message {
                 Some(message) => format!("completed: {bytes_restored} written. {message}"),
@@ -209,7 +211,6 @@ impl Job for RestoreJob {
             }),
             E::Failed { message } => EventNote::text(format!("failed: {message}")),
             E::Aborted { message } => EventNote::text(format!("aborted: {message}")),
-            E::Interrupted { reason } => EventNote::text(format!("interrupted: {reason}")),
             E::Validated { status, message } => {
                 EventNote::text(format!("validation {status}: {message}"))
             }

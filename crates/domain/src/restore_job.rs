@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::step::{MOST_ATTEMPTS, is_zero, state_names};
+use crate::step::state_names;
 use crate::{
     AccountId, Arn, Effect, IllegalTransition, Kind, Notification, NotificationEvent, Region,
 };
@@ -41,17 +41,18 @@ pub struct RestoreJob {
     pub testing_plan_arn: Option<Arn>,
     /// When it was asked for.
     pub created_at: Timestamp,
-    /// When it first began to run; an interruption does not change it.
+    /// When it first began to run; to be taken up again does not change it.
     pub started_at: Option<Timestamp>,
-    /// How often it ran and was broken off by the end of its server.
-    #[serde(default, skip_serializing_if = "is_zero")]
-    pub interruptions: u32,
     /// When it ended.
     pub completed_at: Option<Timestamp>,
     /// Where it stands.
     pub state: RestoreJobState,
     /// Why, for people.
     pub status_message: Option<String>,
+    /// How often it was begun without coming to an orderly end: a server that is told to stop sets it
+    /// back, one that dies does not.
+    #[serde(default)]
+    pub attempts: u32,
     /// Bytes of the recovery point.
     pub backup_size_bytes: u64,
     /// Bytes written so far.
@@ -68,6 +69,10 @@ pub struct RestoreJob {
     pub deletion_message: Option<String>,
 }
 
+/// A restore that was begun so often, and each time its server died, is not begun again: it may be what
+/// they die of.
+pub const MAX_RESTORE_ATTEMPTS: u32 = 5;
+
 /// AWS's states of a restore job.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum RestoreJobState {
@@ -77,9 +82,9 @@ pub enum RestoreJobState {
     Running,
     /// Everything asked for is there.
     Completed,
-    /// Stopped; what was written is gone again.
+    /// Stopped; what was written and not in place is gone again.
     Aborted,
-    /// Could not be done; what was written is gone again.
+    /// Could not be done; what was written and not in place is gone again.
     Failed,
 }
 state_names!(RestoreJobState {
@@ -137,6 +142,13 @@ impl RestoreJobState {
 pub enum RestoreJobEvent {
     /// A runner took it and begins to write.
     Started,
+    /// A runner took it up after another one ended before it.
+    Resumed,
+    /// Its server stops; the next start takes it up.
+    Suspended {
+        /// Why, for people.
+        reason: String,
+    },
     /// So much is written.
     Progressed {
         /// Bytes written in all.
@@ -160,12 +172,6 @@ pub enum RestoreJobEvent {
     Aborted {
         /// Why.
         message: String,
-    },
-    /// The server ended while it ran: it waits for its next attempt, as long as there are not too
-    /// many. Only of an operator's restore; one of a restore test ends with the test's attempt.
-    Interrupted {
-        /// What happened, for people.
-        reason: String,
     },
     /// The restore test it belongs to gave its verdict.
     Validated {
@@ -191,6 +197,11 @@ pub enum RestoreJobEvent {
 }
 
 impl RestoreJob {
+    /// Whether it has been begun as often as it may be.
+    pub fn is_worn_out(&self) -> bool {
+        self.attempts >= MAX_RESTORE_ATTEMPTS
+    }
+
     /// Part done, 0 to 100.
     pub fn percent_done(&self) -> f64 {
         match self.state {
@@ -247,17 +258,24 @@ pub fn step(
     match (job.state, event) {
         (S::Pending, E::Started) => {
             job.state = S::Running;
-            if job.started_at.is_some() {
-                // Another attempt of what was told of as started.
-                job.status_message = None;
-                job.bytes_restored = 0;
-                return Ok((job, Vec::new()));
-            }
             job.started_at = Some(now);
+            job.attempts = 1;
             let effects = job.notify(NotificationEvent::RestoreJobStarted, now);
             Ok((job, effects))
         }
         (_, E::Started) => refuse("started"),
+        (S::Running, E::Resumed) => {
+            job.attempts = job.attempts.saturating_add(1);
+            job.status_message = None;
+            Ok((job, Vec::new()))
+        }
+        (_, E::Resumed) => refuse("resumed"),
+        (S::Running, E::Suspended { reason }) => {
+            job.attempts = job.attempts.saturating_sub(1);
+            job.status_message = Some(reason);
+            Ok((job, Vec::new()))
+        }
+        (_, E::Suspended { .. }) => refuse("suspended"),
         (S::Running, E::Progressed { bytes_restored }) => {
             job.bytes_restored = bytes_restored;
             Ok((job, Vec::new()))
@@ -277,21 +295,6 @@ pub fn step(
             Ok(job.end(S::Aborted, Some(message), now))
         }
         (_, E::Aborted { .. }) => refuse("aborted"),
-        (S::Running, E::Interrupted { reason }) if job.test_token.is_none() => {
-            job.interruptions += 1;
-            if job.interruptions >= MOST_ATTEMPTS {
-                let message = format!(
-                    "{reason} That was attempt {MOST_ATTEMPTS}, and it is the last one. Find out why \
-                     the server ends while it restores this, then start the restore again."
-                );
-                return Ok(job.end(S::Failed, Some(message), now));
-            }
-            job.state = S::Pending;
-            job.status_message =
-                Some(format!("{reason} The job goes on as soon as a server runs."));
-            Ok((job, Vec::new()))
-        }
-        (_, E::Interrupted { .. }) => refuse("interrupted"),
         // An operator's own restore can never be validated or deleted by a test.
         (_, E::Validated { .. } | E::Deletion { .. }) if job.test_token.is_none() => {
             refuse("validated or deleted by a restore test: it does not belong to one")

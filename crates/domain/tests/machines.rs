@@ -327,10 +327,9 @@ fn restore(test_token: Option<&str>) -> RestoreJob {
         testing_plan_arn: None,
         created_at: at(0),
         started_at: None,
-        interruptions: 0,
-        completed_at: None,
         state: RestoreJobState::Pending,
         status_message: None,
+        attempts: 0,
         backup_size_bytes: 1000,
         bytes_restored: 0,
         created_resource_arn: None,
@@ -354,6 +353,8 @@ fn restore_event() -> impl Strategy<Value = RestoreJobEvent> {
     use RestoreJobEvent as E;
     prop_oneof![
         Just(E::Started),
+        Just(E::Resumed),
+        Just(E::Suspended { reason: "the server stops".to_owned() }),
         any::<u64>().prop_map(|bytes_restored| E::Progressed { bytes_restored }),
         (any::<bool>(), any::<u64>()).prop_map(|(created, bytes_restored)| E::Completed {
             created_resource_arn: created.then(|| arn(RESOURCE)),
@@ -362,7 +363,6 @@ fn restore_event() -> impl Strategy<Value = RestoreJobEvent> {
         }),
         Just(E::Failed { message: "broken".to_owned() }),
         Just(E::Aborted { message: "asked".to_owned() }),
-        Just(E::Interrupted { reason: "down".to_owned() }),
         prop::sample::select(ValidationStatus::ALL)
             .prop_map(|status| E::Validated { status, message: "v".to_owned() }),
         prop::sample::select(DeletionStatus::ALL)
@@ -376,13 +376,12 @@ fn restore_expected(job: &RestoreJob, event: &RestoreJobEvent) -> Option<Restore
     let live = !job.state.is_final();
     match event {
         E::Started if job.state == S::Pending => Some(S::Running),
-        E::Progressed { .. } if job.state == S::Running => Some(S::Running),
+        E::Progressed { .. } | E::Resumed | E::Suspended { .. } if job.state == S::Running => {
+            Some(S::Running)
+        }
         E::Completed { .. } if job.state == S::Running => Some(S::Completed),
         E::Failed { .. } if live => Some(S::Failed),
         E::Aborted { .. } if live => Some(S::Aborted),
-        E::Interrupted { .. } if job.state == S::Running && job.test_token.is_none() => {
-            Some(S::Pending)
-        }
         E::Validated { .. } | E::Deletion { .. } if job.test_token.is_some() => Some(job.state),
         _ => None,
     }
@@ -439,13 +438,34 @@ proptest! {
             prop_assert_eq!(job.validation, None);
             prop_assert_eq!(job.deletion, None);
             prop_assert_eq!(job.completed_at.is_some(), job.state.is_final());
-            prop_assert!(job.interruptions <= MOST_ATTEMPTS);
             prop_assert!((0.0..=100.0).contains(&job.percent_done()));
         }
         let started = job.started_at.map(|_| NotificationEvent::RestoreJobStarted);
         let ended = job.state.is_final().then_some(NotificationEvent::RestoreJobEnded(job.state));
         prop_assert_eq!(told, started.into_iter().chain(ended).collect::<Vec<_>>());
     }
+}
+
+/// Servers that die wear a restore out, servers that are stopped do not.
+#[test]
+fn a_restore_is_worn_out_by_deaths_alone() {
+    use RestoreJobEvent as E;
+    let mut job = restore(None);
+    let mut happens = |event: E| {
+        job = restore_job::step(&job, event, at(3)).unwrap().0;
+        job.clone()
+    };
+    assert!(!happens(E::Started).is_worn_out());
+    for _ in 0..20 {
+        let told = happens(E::Suspended { reason: "The server stops.".to_owned() });
+        assert_eq!(told.status_message.as_deref(), Some("The server stops."));
+        let job = happens(E::Resumed);
+        assert_eq!((job.attempts, job.status_message), (1, None));
+    }
+    for _ in 2..restore_job::MAX_RESTORE_ATTEMPTS {
+        assert!(!happens(E::Resumed).is_worn_out());
+    }
+    assert!(happens(E::Resumed).is_worn_out());
 }
 
 #[test]

@@ -53,6 +53,7 @@ pub fn run(driver: &dyn Driver, fixture: &dyn Fixture) {
     failing_restores_leave_nothing(driver, fixture);
     cancelled_restores_leave_nothing(driver, fixture);
     dead_restores_are_discarded(driver, fixture);
+    dead_restores_are_taken_up(driver, fixture);
     damage_is_the_fault_of_the_data(driver, fixture);
 }
 
@@ -306,6 +307,56 @@ pub fn dead_restores_are_discarded(driver: &dyn Driver, fixture: &dyn Fixture) {
     fixture.dispose(&request);
 }
 
+/// A restore that died, or was stopped to be taken up, is completed by the same job; so is one that
+/// had been completed when it died. A preview writes nothing, whatever was left.
+pub fn dead_restores_are_taken_up(driver: &dyn Driver, fixture: &dyn Fixture) {
+    let resource = fixture.resource();
+    let (tree, report) = capture(driver, &resource);
+    let again = |job: &str, request: &Request, when: &str| {
+        let before = fixture.surroundings(request);
+        let context = WorkContext { cancel: &CancelFlag::new(), progress: &|_, _| {} };
+        let asked = RestoreRequest { job_id: job, metadata: request };
+        let _ = driver.preview(&asked, &tree, &context);
+        assert_eq!(before, fixture.surroundings(request), "a preview wrote, {when}");
+        match driver.resume(&asked, &tree, &context) {
+            Ok(outcome) => {
+                assert_same(fixture, &resource, request);
+                let counted = (outcome.files, outcome.bytes);
+                assert_eq!(counted, (report.files, report.bytes), "miscounted, {when}");
+                assert!(outcome.created.is_some(), "names no created resource, {when}");
+            }
+            Err(error) => panic!("not taken up {when}: {error}"),
+        }
+        fixture.dispose(request);
+    };
+    for injection in [Injection::Die, Injection::Suspend] {
+        for call in 1.. {
+            let request = fixture.request(&resource);
+            let trigger = Trigger::new(call, injection);
+            let source = FaultySource { inner: &tree, trigger: &trigger };
+            let job = next_job();
+            let ended = catch_unwind(AssertUnwindSafe(|| {
+                restore_as(driver, &job, &request, &source, &trigger.cancel)
+            }));
+            if !trigger.has_fired() {
+                fixture.dispose(&request);
+                break;
+            }
+            match ended {
+                // The flag came too late.
+                Ok(Ok(_)) => fixture.dispose(&request),
+                Ok(Err(error)) if !error.is_cancelled() => panic!("suspended, but: {error}"),
+                _ => again(&job, &request, &format!("after {injection:?} at call {call}")),
+            }
+        }
+    }
+    let request = fixture.request(&resource);
+    let job = next_job();
+    let done = restore_as(driver, &job, &request, &tree, &CancelFlag::new());
+    assert!(done.is_ok(), "the restore failed: {done:?}");
+    again(&job, &request, "when it had been completed");
+}
+
 /// Damaged data ends the restore, leaves nothing, and is blamed on the data.
 pub fn damage_is_the_fault_of_the_data(driver: &dyn Driver, fixture: &dyn Fixture) {
     let resource = fixture.resource();
@@ -401,6 +452,8 @@ enum Injection {
     Fail,
     /// The flag is raised; the call itself succeeds.
     Cancel,
+    /// The same, for work that is to be taken up again.
+    Suspend,
     /// A file cannot be read; only calls of `add_file` count.
     Unreadable,
     /// The process dies: a panic.
@@ -436,6 +489,10 @@ impl Trigger {
             Injection::Fail | Injection::Unreadable => true,
             Injection::Cancel => {
                 self.cancel.raise();
+                false
+            }
+            Injection::Suspend => {
+                self.cancel.raise_to_resume();
                 false
             }
             Injection::Die => std::panic::resume_unwind(Box::new("injected death")),

@@ -64,6 +64,24 @@ pub enum DriverError {
         /// What exists.
         path: PathBuf,
     },
+    /// A restore in place would have to put a file where a directory is, or the reverse.
+    #[error("{} {what}; nothing was restored. Move it away, or let the overwrite mode be 'always', which replaces it with all that is in it.", path.display())]
+    Conflict {
+        /// What is in the way.
+        path: PathBuf,
+        /// Such as `is a directory, and a file in the recovery point`.
+        what: String,
+    },
+    /// What was written is not what the recovery point holds.
+    #[error(
+        "{path} {what}. What was restored does not agree with the recovery point, so it was not put in place. Look whether the disk or its memory is failing, and restore again."
+    )]
+    Unverified {
+        /// Relative to the restored directory, for people.
+        path: String,
+        /// Such as `has other content between bytes 0 and 512`.
+        what: String,
+    },
     /// What was asked to be restored is not in the recovery point.
     #[error("'{path}' is not in the recovery point; nothing was restored.")]
     NoSuchItem {

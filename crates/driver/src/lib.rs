@@ -9,8 +9,9 @@
 //! * A capture only reads. Nothing of the source is changed, not even access times where the
 //!   system allows that.
 //! * What could not be read is listed in the [`CaptureReport`], never left out in silence.
-//! * A restore never writes over anything that exists, and what it could not finish it removes:
-//!   its target is complete or absent.
+//! * A restore never writes over anything that exists unless it was asked to, and what it could not
+//!   finish it removes: a target that did not exist is complete or absent.
+//! * What a process that died left of a restore is taken up by the same job, or removed under its id.
 //! * Every call ends soon after its [`CancelFlag`] is raised.
 //!
 //! All calls block; the engine gives each its own thread.
@@ -28,6 +29,7 @@ pub use discovery::{Coverage, DiscoverRequest, Discovered, Discovery};
 pub use entry::{Chunk, Entry, Metadata, NodeKind};
 pub use error::{DriverError, SinkError, SourceError};
 pub use port::{
-    Capture, CaptureReport, ContentSink, CreatedResource, Driver, FileOutcome, Leaves,
-    RestoreOutcome, RestoreRequest, Sink, Source, WorkContext,
+    Capture, CaptureReport, ContentSink, Counted, CreatedResource, Driver, FileOutcome, Leaves,
+    PREVIEW_LISTED, PreviewChange, PreviewCounts, PreviewFate, RestoreOutcome, RestorePreview,
+    RestoreRequest, Sink, Source, Verified, WorkContext,
 };

@@ -41,13 +41,46 @@ pub trait Driver: Send + Sync {
     /// impossible key is an error that names the key.
     fn check_restore(&self, metadata: &BTreeMap<String, String>) -> Result<(), Invalid>;
 
-    /// Writes a recovery point back. Complete or nothing: on an error the target is as it was.
+    /// Writes a recovery point back. Complete or nothing: on an error the target is as it was. Only
+    /// a restore into something that exists, which must have been asked for, may break off between
+    /// two files while it puts them in place; it says so then.
     fn restore(
         &self,
         request: &RestoreRequest<'_>,
         source: &dyn Source,
         context: &WorkContext<'_>,
     ) -> Result<RestoreOutcome, DriverError>;
+
+    /// Takes up a restore that died with its process, or that was stopped to be taken up again. What
+    /// it left is used where it is proven to be what the recovery point holds; a restore that had
+    /// been completed in its last moment is found to be so. A driver that keeps nothing begins anew.
+    fn resume(
+        &self,
+        request: &RestoreRequest<'_>,
+        source: &dyn Source,
+        context: &WorkContext<'_>,
+    ) -> Result<RestoreOutcome, DriverError> {
+        self.discard_partial(request)?;
+        self.restore(request, source, context)
+    }
+
+    /// What [`Driver::restore`] would do now, or the error it would answer before it writes
+    /// anything. Writes nothing.
+    fn preview(
+        &self,
+        request: &RestoreRequest<'_>,
+        source: &dyn Source,
+        context: &WorkContext<'_>,
+    ) -> Result<RestorePreview, DriverError> {
+        let _ = (request, source, context);
+        Err(Invalid::new("Metadata", "restores of this kind of resource have no preview.").into())
+    }
+
+    /// Lets a restore not be verified by the driver, for somebody who compares the copy himself. A
+    /// driver that verifies nothing changes nothing.
+    fn leave_unverified(&self, metadata: &mut BTreeMap<String, String>) {
+        let _ = metadata;
+    }
 
     /// Removes what a restore left that died with its process. Touches only what bears the job's
     /// id; to do it twice is to do it once.
@@ -186,7 +219,7 @@ pub struct RestoreRequest<'a> {
 }
 
 /// What a restore made.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct RestoreOutcome {
     /// Bytes written; what several names share counts once.
     pub bytes: u64,
@@ -196,6 +229,153 @@ pub struct RestoreOutcome {
     pub created: Option<CreatedResource>,
     /// What is worth knowing, such as ownership that could not be set.
     pub notes: Vec<String>,
+    /// What was read back and found to be what the recovery point holds, before it was put in place;
+    /// nothing when that was not asked for.
+    pub verified: Option<Verified>,
+    /// What became of what existed, when it was restored into something that exists.
+    pub in_place: Option<PreviewCounts>,
+}
+
+/// What was read back after it was written.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Verified {
+    /// Entries compared, directories and links among them.
+    pub entries: u64,
+    /// Bytes of content hashed; what several names share counts once.
+    pub bytes: u64,
+}
+
+/// Changes that a preview lists; the others are only counted.
+pub const PREVIEW_LISTED: usize = 1000;
+
+/// What a restore would do.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct RestorePreview {
+    /// Where it goes to.
+    pub target: String,
+    /// Whether something that exists is restored into.
+    pub in_place: bool,
+    /// Everything, counted.
+    pub counts: PreviewCounts,
+    /// What would change or be kept although it differs: the first [`PREVIEW_LISTED`] in the order
+    /// of their paths.
+    pub changes: Vec<PreviewChange>,
+    /// How many more there are.
+    pub left_off: u64,
+}
+
+/// Entries and the bytes of the files among them.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Counted {
+    /// Files, directories, links and others.
+    pub entries: u64,
+    /// Bytes of content, of the recovery point's file where there is one; each name counted.
+    pub bytes: u64,
+}
+
+impl Counted {
+    /// Counts one more.
+    pub fn add(&mut self, bytes: u64) {
+        self.entries += 1;
+        self.bytes = self.bytes.saturating_add(bytes);
+    }
+}
+
+/// How many entries meet which fate.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct PreviewCounts {
+    /// Written where nothing is.
+    pub created: Counted,
+    /// Written over what exists.
+    pub overwritten: Counted,
+    /// The content is the same; owner, mode, times or attributes are set.
+    pub updated: Counted,
+    /// As in the recovery point already, as far as the mode looks.
+    pub same: Counted,
+    /// Left alone although it differs, because what exists is newer than what was backed up.
+    pub kept_newer: Counted,
+    /// Left alone although it differs, because the mode says so.
+    pub kept: Counted,
+    /// Not in the recovery point, and deleted.
+    pub deleted: Counted,
+    /// A directory where a file would be written or the reverse: nothing can be restored while it
+    /// is so.
+    pub conflicts: Counted,
+}
+
+impl PreviewCounts {
+    /// The count of what meets this fate.
+    pub fn of(&mut self, fate: PreviewFate) -> &mut Counted {
+        match fate {
+            PreviewFate::Create => &mut self.created,
+            PreviewFate::Overwrite => &mut self.overwritten,
+            PreviewFate::Update => &mut self.updated,
+            PreviewFate::Same => &mut self.same,
+            PreviewFate::KeepNewer => &mut self.kept_newer,
+            PreviewFate::Keep => &mut self.kept,
+            PreviewFate::Delete => &mut self.deleted,
+            PreviewFate::Conflict => &mut self.conflicts,
+        }
+    }
+}
+
+/// What becomes of a path.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum PreviewFate {
+    /// Written where nothing is.
+    Create,
+    /// Written over what exists.
+    Overwrite,
+    /// Only owner, mode, times or attributes are set.
+    Update,
+    /// Nothing.
+    Same,
+    /// What exists is newer and stays.
+    KeepNewer,
+    /// What exists differs and stays.
+    Keep,
+    /// Not in the recovery point: deleted.
+    Delete,
+    /// A directory in place of something else, or the reverse.
+    Conflict,
+}
+
+impl PreviewFate {
+    /// As the API names it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Create => "CREATE",
+            Self::Overwrite => "OVERWRITE",
+            Self::Update => "UPDATE",
+            Self::Same => "SAME",
+            Self::KeepNewer => "KEEP_NEWER",
+            Self::Keep => "KEEP",
+            Self::Delete => "DELETE",
+            Self::Conflict => "CONFLICT",
+        }
+    }
+}
+
+/// A path that would change, or is kept although it differs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PreviewChange {
+    /// Relative to the target, for people.
+    pub path: String,
+    /// What becomes of it.
+    pub fate: PreviewFate,
+    /// Bytes of content in the recovery point.
+    pub bytes: u64,
+    /// When what exists was changed.
+    pub existing_mtime: Option<Timestamp>,
+    /// When what was backed up had been changed.
+    pub stored_mtime: Option<Timestamp>,
+}
+
+impl PreviewChange {
+    /// Whether what exists is newer than what was backed up.
+    pub fn is_newer(&self) -> bool {
+        self.existing_mtime.zip(self.stored_mtime).is_some_and(|(here, then)| here > then)
+    }
 }
 
 /// A resource that a restore made.

@@ -445,8 +445,7 @@ fn backup_turn(shared: Arc<Shared>) -> Claiming {
 
 fn restore_turn(shared: Arc<Shared>) -> Claiming {
     Box::pin(async move {
-        let claimed =
-            shared.catalog.claim_job(&shared.owner, shared.now(), shared.lease_until()).await?;
+        let claimed = restore::claim(&shared).await?;
         Ok(claimed.map(|job| -> Turn { Box::pin(async move { restore::run(&shared, job).await }) }))
     })
 }

@@ -119,7 +119,7 @@ impl Heartbeat {
                     if let Err(CatalogError::Fenced { .. }) = renewed {
                         // Somebody else holds the job now: what is done here from now on is
                         // refused by the catalog, so stop doing it.
-                        shared.cancel(&claim.job_id, "its lease was lost to another worker");
+                        shared.interrupt(&claim.job_id, "its lease was lost to another worker");
                         return;
                     }
                 }

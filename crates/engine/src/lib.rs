@@ -42,6 +42,7 @@ mod pulse;
 mod reconcile;
 mod recovery_kit;
 mod restore;
+mod restore_preview;
 mod restore_test;
 mod schedule;
 mod shared;

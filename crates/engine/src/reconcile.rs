@@ -6,7 +6,7 @@
 //! | a backup job without a worker, its snapshot whole in the vault | adopted: COMPLETED or PARTIAL |
 //! | a backup job without a worker, no snapshot | waits for its next attempt; FAILED after the last one, ABORTED when it was being stopped |
 //! | a backup job without a worker, a snapshot that is not whole | FAILED, or ABORTED when it was being stopped |
-//! | a restore job without a worker | its staging removed, FAILED |
+//! | a restore job without a worker | left to a worker, who takes it up ([`crate::restore::claim`]) |
 //! | a restore test without a worker | reaped by its token, begun anew; INCONCLUSIVE after the last attempt |
 //! | a care run without a worker | waits for its next attempt; FAILED after the last one, ABORTED when it was being stopped |
 //! | a recovery point that is DELETING | deleted |
@@ -24,10 +24,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use provault_catalog::{Claimed, Job, Page, PointFilter};
 use provault_domain::recovery_point::Payload;
 use provault_domain::{
-    BackupJob, BackupJobEvent, BackupJobState, BackupVault, RecoveryPointStatus, RestoreJob,
-    RestoreJobEvent, RestoreTest,
+    BackupJob, BackupJobEvent, BackupJobState, BackupVault, RecoveryPointStatus, RestoreTest,
 };
-use provault_driver::RestoreRequest;
 use provault_repository::CancelFlag;
 use tokio::task::JoinSet;
 
@@ -45,7 +43,6 @@ pub(crate) async fn tick(shared: &Arc<Shared>) {
     };
     told("backup jobs", each_abandoned(shared, backup_job).await);
     told("restore tests", each_abandoned(shared, restore_test::give_back_abandoned).await);
-    told("restore jobs", each_abandoned(shared, restore_job).await);
     told("care runs", each_abandoned(shared, care::give_back_abandoned).await);
     told("deletions", deletions(shared).await);
     told("copies under test", copies(shared).await);
@@ -198,33 +195,6 @@ pub(crate) async fn find_committed(
         Ok(Committed::Whole(snapshot.id.to_string(), Box::new(record)))
     })
     .await?
-}
-
-async fn restore_job(shared: &Arc<Shared>, claimed: Claimed<RestoreJob>) -> Result<()> {
-    let Claimed { job, claim } = claimed;
-    let driver = shared.driver(job.kind)?;
-    let discarded = {
-        let job = job.clone();
-        blocking(move || {
-            driver.discard_partial(&RestoreRequest { job_id: &job.id, metadata: &job.metadata })
-        })
-        .await?
-    };
-    let left = match discarded {
-        Ok(()) => "What it had staged is removed. If the target exists, it was completed in \
-                   the last moment and is whole; else restore again."
-            .to_owned(),
-        Err(error) => format!("What it had staged could not be removed: {error}"),
-    };
-    let event = RestoreJobEvent::Failed {
-        message: format!("The server stopped while this restore ran. {left}"),
-    };
-    let now = shared.now();
-    shared
-        .catalog
-        .step_job::<RestoreJob>(&job.account, &job.id, Some(&claim), event, now, Vec::new())
-        .await?;
-    Ok(())
 }
 
 async fn deletions(shared: &Arc<Shared>) -> Result<()> {

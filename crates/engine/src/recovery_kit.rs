@@ -283,6 +283,7 @@ impl Kit {
         let url = format!("sqlite:{}", staged.display());
         let catalog = Catalog::open(&url).await?;
         kit.complete(&catalog, storage, catalog_copy.is_none()).await?;
+        crate::restore::give_up_all(&catalog, now).await?;
         let engine = Engine::new(parts(catalog.clone()))?;
         let mut imported = Vec::new();
         for vault in catalog.all_vaults().await? {

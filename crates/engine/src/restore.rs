@@ -1,17 +1,21 @@
 //! Running a restore job: open the recovery point, let the driver write it back, record the end.
 //!
 //! The driver stages what it writes and moves it into place as its last act, so a crash leaves
-//! either the target whole or nothing but a staging directory that bears the job's id, which the
-//! reconciler has the driver discard.
+//! either the target whole or nothing but a staging directory that bears the job's id. The job stays
+//! RUNNING then, as it does when the server is told to stop: a worker of the next start claims it and
+//! has the driver take up what was left. One that was begun [`MAX_RESTORE_ATTEMPTS`] times without an
+//! end is given up, and what was left is discarded.
 
 use std::sync::Arc;
 
-use provault_catalog::{CatalogError, Change, Claim, Claimed};
+use jiff::{SignedDuration, Timestamp};
+use provault_catalog::{Catalog, CatalogError, Change, Claim, Claimed, JobFilter, Page};
 use provault_domain::recovery_point::Payload;
+use provault_domain::restore_job::MAX_RESTORE_ATTEMPTS;
 use provault_domain::verdict::{Failure, Fault};
 use provault_domain::{
-    AccountId, Arn, BackupVault, RecoveryPoint, Resource, RestoreJob, RestoreJobEvent,
-    RetentionSettings,
+    AccountId, Arn, BackupVault, Exemption, RecoveryPoint, Resource, RestoreJob, RestoreJobEvent,
+    RestoreJobState, RetentionSettings,
 };
 use provault_driver::{CancelFlag, DriverError, RestoreOutcome, RestoreRequest, WorkContext};
 
@@ -101,31 +105,100 @@ pub(crate) async fn open_point(
         .map_err(|error| Failed::Driver(error.into()))
 }
 
-/// Runs an operator's restore job to its end.
+/// How long a restored copy that became a resource needs no backup of its own.
+const COPY_EXEMPT: SignedDuration = SignedDuration::from_hours(14 * 24);
+
+/// The next restore to carry out: one that lost its worker, else the oldest that waits.
+pub(crate) async fn claim(shared: &Arc<Shared>) -> Result<Option<Claimed<RestoreJob>>> {
+    for job in shared.catalog.abandoned_jobs::<RestoreJob>(shared.now()).await? {
+        // A restore test brings its own restore to an end; and a suspended machine wakes with every
+        // lease over and every worker alive.
+        if job.test_token.is_some() || shared.is_running(&job.id) {
+            continue;
+        }
+        let (now, until) = (shared.now(), shared.lease_until());
+        let claimed = shared.catalog.claim_job_by_id(&job.id, &shared.owner, now, until).await?;
+        if claimed.is_some() {
+            return Ok(claimed);
+        }
+    }
+    Ok(shared.catalog.claim_job(&shared.owner, shared.now(), shared.lease_until()).await?)
+}
+
+/// Runs an operator's restore job to its end, or as far as this server goes on.
 pub(crate) async fn run(shared: &Arc<Shared>, claimed: Claimed<RestoreJob>) {
     let Claimed { job, claim } = claimed;
     let entered = shared.enter(&job.id);
-    let outcome = perform(shared, &job, &claim, &entered.cancel).await;
-    let (event, changes) = match outcome {
-        Ok(outcome) => finished(shared, &job, outcome),
+    let outcome = if job.state == RestoreJobState::Running && job.is_worn_out() {
+        Err(Failed::Engine(EngineError::Refused(format!(
+            "The server ended {MAX_RESTORE_ATTEMPTS} times while this restore ran, so it is not begun \
+             again. See the server's log for what it died of, then restore again."
+        ))))
+    } else {
+        perform(shared, &job, &claim, &entered.cancel).await
+    };
+    let interruption = shared.interruption(&job.id);
+    let (event, changes) = match (outcome, interruption) {
+        (Ok(outcome), _) => finished(shared, &job, outcome),
         // What failed while everything was going down is tried again before it is believed.
-        Err(_) if shared.interruption(&job.id).is_some() => {
-            let reason = shared.interruption(&job.id).unwrap_or_default();
-            (RestoreJobEvent::Interrupted { reason }, Vec::new())
+        (Err(_), Some(reason)) => {
+            let reason = format!("{} The next start of the server goes on with it.", reason.trim());
+            (RestoreJobEvent::Suspended { reason }, Vec::new())
         }
-        Err(Failed::Stopped) => {
-            let message = format!(
-                "{} What was written is removed again.",
-                shared.stop_reason(&job.id).unwrap_or_else(|| "Stopped on request.".to_owned())
-            );
-            (RestoreJobEvent::Aborted { message }, Vec::new())
+        (Err(failed), _) => {
+            let left = discard(shared, &job).await;
+            let event = match failed {
+                Failed::Stopped => {
+                    let reason = shared.stop_reason(&job.id);
+                    let reason = reason.unwrap_or_else(|| "Stopped on request.".to_owned());
+                    RestoreJobEvent::Aborted { message: format!("{reason} {left}") }
+                }
+                failed => RestoreJobEvent::Failed { message: failed.to_string() },
+            };
+            (event, Vec::new())
         }
-        Err(failed) => (RestoreJobEvent::Failed { message: failed.to_string() }, Vec::new()),
     };
     if let Err(error) = end(shared, &job, &claim, event, changes).await {
-        tracing::error!(job = job.id, %error, "the restore's end was not recorded; the reconciler will end it");
+        tracing::error!(job = job.id, %error, "the restore's end was not recorded; it is taken up again");
     }
     shared.bell.notify_waiters();
+}
+
+/// Ends every restore that a catalog from an older time has as unfinished: whoever asked for one saw
+/// its end long ago, and to go on with it now would write over what was done since.
+pub(crate) async fn give_up_all(catalog: &Catalog, now: Timestamp) -> Result<()> {
+    let filter = JobFilter { unfinished_only: true, ..JobFilter::default() };
+    for job in catalog.list_jobs::<RestoreJob>(&filter, Page::all()).await?.items {
+        if job.test_token.is_some() {
+            continue;
+        }
+        let message = "The catalog was brought back from a copy of an earlier time, in which this \
+                       restore was unfinished. It is not gone on with; restore again if need be."
+            .to_owned();
+        let event = RestoreJobEvent::Failed { message };
+        catalog.step_job::<RestoreJob>(&job.account, &job.id, None, event, now, Vec::new()).await?;
+    }
+    Ok(())
+}
+
+/// Removes what a job that has come to its end left unfinished; says so. Mostly the driver has done it
+/// already.
+async fn discard(shared: &Arc<Shared>, job: &RestoreJob) -> String {
+    let discarded = async {
+        let driver = shared.driver(job.kind)?;
+        let job = job.clone();
+        blocking(move || {
+            driver.discard_partial(&RestoreRequest { job_id: &job.id, metadata: &job.metadata })
+        })
+        .await
+    };
+    let trouble = match discarded.await {
+        Ok(Ok(())) => return "What was written and not in place yet is removed again.".to_owned(),
+        Ok(Err(error)) => error.to_string(),
+        Err(error) => error.to_string(),
+    };
+    tracing::error!(job = job.id, trouble, "cannot remove what an unfinished restore left");
+    format!("What it had staged could not be removed: {trouble}")
 }
 
 async fn end(
@@ -149,7 +222,8 @@ async fn end(
     match step(event.clone(), changes.clone()).await {
         // The target was registered before, under a name of the operator's: that stays.
         Err(CatalogError::AlreadyExists { .. }) => {
-            changes.retain(|change| !matches!(change, Change::InsertResource(..)));
+            changes
+                .retain(|change| !matches!(change, Change::InsertResource(..) | Change::Exempt(_)));
             if let RestoreJobEvent::Completed { created_resource_arn, .. } = &mut event {
                 *created_resource_arn = None;
             }
@@ -167,16 +241,11 @@ pub(crate) async fn perform(
     claim: &Claim,
     cancel: &CancelFlag,
 ) -> std::result::Result<RestoreOutcome, Failed> {
+    let again = job.state == RestoreJobState::Running;
+    let begun = if again { RestoreJobEvent::Resumed } else { RestoreJobEvent::Started };
     shared
         .catalog
-        .step_job::<RestoreJob>(
-            &job.account,
-            &job.id,
-            Some(claim),
-            RestoreJobEvent::Started,
-            shared.now(),
-            Vec::new(),
-        )
+        .step_job::<RestoreJob>(&job.account, &job.id, Some(claim), begun, shared.now(), Vec::new())
         .await?;
     let progress = Arc::new(Progress::default());
     let _beat = Heartbeat::start::<RestoreJob>(shared, &job.account, claim, cancel, &progress);
@@ -185,7 +254,11 @@ pub(crate) async fn perform(
     }
     let began = shared.begin();
     let (point, vault) = find_point(shared, &job.account, &job.recovery_point_arn).await?;
-    let source = open_point(shared, &point, &vault, cancel).await?;
+    let source =
+        open_point(shared, &point, &vault, cancel).await.map_err(|failed| match failed {
+            Failed::Driver(error) if error.is_cancelled() => Failed::Stopped,
+            failed => failed,
+        })?;
     let driver = shared.driver(job.kind)?;
     let outcome = {
         let (job, cancel) = (job.clone(), cancel.clone());
@@ -193,7 +266,11 @@ pub(crate) async fn perform(
             let report = |done, total| progress.set(done, total);
             let context = WorkContext { cancel: &cancel, progress: &report };
             let request = RestoreRequest { job_id: &job.id, metadata: &job.metadata };
-            let outcome = driver.restore(&request, &source, &context);
+            let outcome = if again {
+                driver.resume(&request, &source, &context)
+            } else {
+                driver.restore(&request, &source, &context)
+            };
             if outcome.is_ok() && job.test_token.is_none() {
                 pause("restore:written");
             }
@@ -206,13 +283,38 @@ pub(crate) async fn perform(
         Err(error) if error.is_cancelled() => return Err(Failed::Stopped),
         Err(error) => return Err(Failed::Driver(error)),
     };
-    let detail =
-        format!("{} files, {} bytes. {}", outcome.files, outcome.bytes, outcome.notes.join(" "));
+    let detail = format!("{} files, {} bytes. {}", outcome.files, outcome.bytes, told(&outcome));
     let step = shared.step_record("restore", began, true, detail.trim_end().to_owned());
     if let Err(error) = shared.catalog.log_step(&job.id, Some(claim), &step).await {
         tracing::warn!(job = job.id, %error, "a step was not logged");
     }
     Ok(outcome)
+}
+
+/// What there is to say of a restore, in sentences.
+fn told(outcome: &RestoreOutcome) -> String {
+    let mut sentences = Vec::new();
+    if let Some(counts) = &outcome.in_place {
+        let gone = match counts.deleted.entries {
+            0 => String::new(),
+            n => format!(", {n} deleted"),
+        };
+        sentences.push(format!(
+            "In place: {} created, {} overwritten, {} set right, {} as they were{gone}.",
+            counts.created.entries,
+            counts.overwritten.entries,
+            counts.updated.entries,
+            counts.same.entries,
+        ));
+    }
+    if let Some(verified) = &outcome.verified {
+        sentences.push(format!(
+            "Verified: {} entries read back, {} bytes hashed, all as in the recovery point.",
+            verified.entries, verified.bytes
+        ));
+    }
+    sentences.extend(outcome.notes.iter().cloned());
+    sentences.join(" ")
 }
 
 fn finished(
@@ -221,6 +323,7 @@ fn finished(
     outcome: RestoreOutcome,
 ) -> (RestoreJobEvent, Vec<Change>) {
     let now = shared.now();
+    let message = Some(told(&outcome)).filter(|message| !message.is_empty());
     let mut changes = vec![Change::PointRestored(job.recovery_point_arn.clone(), now)];
     let mut created_resource_arn = None;
     if let Some(created) = outcome.created
@@ -246,14 +349,25 @@ fn finished(
         };
         created_resource_arn = Some(resource.arn.clone());
         let identity = driver.identity(&resource.config);
+        let exemption = exemption(&resource, job, now);
         changes.push(Change::InsertResource(Box::new(resource), identity));
+        changes.push(Change::Exempt(Box::new(exemption)));
     }
-    let event = RestoreJobEvent::Completed {
-        created_resource_arn,
-        bytes_restored: outcome.bytes,
-        message: (!outcome.notes.is_empty()).then(|| outcome.notes.join(" ")),
-    };
+    let event =
+        RestoreJobEvent::Completed { created_resource_arn, bytes_restored: outcome.bytes, message };
     (event, changes)
+}
+
+/// A copy is looked at, and mostly removed: for a while nobody need be told that nothing backs it up.
+fn exemption(resource: &Resource, job: &RestoreJob, now: Timestamp) -> Exemption {
+    Exemption {
+        resource_arn: resource.arn.clone(),
+        account: resource.account.clone(),
+        reason: format!("restored from {}", job.recovery_point_arn),
+        owner: format!("restore job {}", job.id),
+        until: now.checked_add(COPY_EXEMPT).unwrap_or(Timestamp::MAX),
+        created_at: now,
+    }
 }
 
 /// The ARN of what a restore creates; the same for the same job, however often it is asked for.

@@ -87,8 +87,18 @@ pub(crate) struct Shared {
 struct Running {
     cancel: CancelFlag,
     reason: Option<String>,
-    /// The reason is that the server stops, not that somebody wants the job to.
+    /// The reason is that the server stops or somebody else goes on with the job, not that somebody
+    /// wants the job to stop.
     interrupted: bool,
+}
+
+impl Running {
+    /// Whoever asked first has his way: what somebody stopped is not gone on with.
+    fn interrupt(&mut self, reason: String) {
+        self.interrupted |= self.reason.is_none();
+        self.reason.get_or_insert(reason);
+        self.cancel.raise_to_resume();
+    }
 }
 
 impl Shared {
@@ -172,7 +182,7 @@ impl Shared {
         // Looked at under the lock: a stop either sees the job here, or is seen by it.
         let interrupted = self.is_stopping();
         if interrupted {
-            cancel.raise();
+            cancel.raise_to_resume();
         }
         let reason = interrupted.then(|| STOPPED.to_owned());
         let entry = Running { cancel: cancel.clone(), reason, interrupted };
@@ -207,13 +217,18 @@ impl Shared {
     /// interrupted by that: it ends as it was asked to.
     pub(crate) fn interrupt_all(&self, reason: &str) {
         for running in self.lock_running().values_mut() {
-            running.interrupted |= running.reason.is_none();
-            running.reason.get_or_insert_with(|| format!("{reason} while it ran."));
-            running.cancel.raise();
+            running.interrupt(format!("{reason} while it ran."));
         }
     }
 
-    /// Why a running job has to leave off, if the server stops and nobody stopped the job before.
+    /// Asks a job that runs here to leave off, because somebody else goes on with it.
+    pub(crate) fn interrupt(&self, job_id: &str, reason: &str) {
+        if let Some(running) = self.lock_running().get_mut(job_id) {
+            running.interrupt(reason.to_owned());
+        }
+    }
+
+    /// Why a running job has to leave off, if it is gone on with and nobody stopped it before.
     pub(crate) fn interruption(&self, job_id: &str) -> Option<String> {
         let running = self.lock_running();
         let entry = running.get(job_id).filter(|running| running.interrupted)?;

@@ -298,6 +298,7 @@ impl Trial {
         let driver = self.shared.driver(point.kind).map_err(|error| broken(error.to_string()))?;
         let mut metadata = point.restore_metadata.clone();
         metadata.insert("targetPath".to_owned(), target.to_string_lossy().into_owned());
+        driver.leave_unverified(&mut metadata);
         let (token, cancel) = (self.token.clone(), self.cancel.clone());
         let restored = blocking(move || {
             let context = WorkContext { cancel: &cancel, progress: &|_, _| {} };

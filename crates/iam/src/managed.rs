@@ -83,6 +83,7 @@ const OPERATOR: &str = r#"{"Statement":{"Effect":"Allow","Resource":"*","Action"
     "provault:AddTopic","provault:RemoveTopic","provault:Subscribe","provault:Unsubscribe",
     "provault:TestSubscription","provault:SendDeliveryAgain",
     "provault:StartRestoreTest","provault:StopRestoreTest","provault:StopRestoreJob",
+    "provault:PreviewRestore",
     "provault:StartCareRun","provault:StopCareRun","provault:UpdateVaultCare"
 ]}}"#;
 
@@ -94,6 +95,7 @@ const RESTORE_ONLY: &str = r#"{"Statement":{"Effect":"Allow","Resource":"*","Act
     "backup:ListProtectedResources","backup:DescribeProtectedResource",
     "backup:StartRestoreJob","backup:DescribeRestoreJob","backup:ListRestoreJobs",
     "provault:ListResources","provault:DescribeResource","provault:ListRoles",
+    "provault:PreviewRestore",
     "provault:GetJobLog","provault:StartRestoreTest","provault:ListRestoreTests",
     "provault:DescribeRestoreTest","provault:ListEvidence"
 ]}}"#;

@@ -51,6 +51,7 @@
 //! | `POST /deliveries/{id}/send-again` | `provault:SendDeliveryAgain` | → [`Delivery`] |
 //! | `DELETE /deliveries/{id}` | `provault:ForgetDelivery` | |
 //! | `GET /jobs/{id}/log` | `provault:GetJobLog` | → [`JobLog`] |
+//! | `POST /restore-previews` | `provault:PreviewRestore` | [`PreviewRestoreInput`] → [`RestorePreview`] |
 //! | `POST /restore-jobs/{id}/stop` | `provault:StopRestoreJob` | |
 //! | `POST /restore-tests` | `provault:StartRestoreTest` | [`StartRestoreTestInput`] → [`RestoreTest`] |
 //! | `GET /restore-tests?resourceArn=` | `provault:ListRestoreTests` | → [`RestoreTestList`] |
@@ -90,18 +91,20 @@ macro_rules! message {
 }
 
 mod care;
+mod discovery;
+mod evidence;
 #[cfg(test)]
 mod openapi;
-mod evidence;
-mod discovery;
+mod restore;
 mod retention;
 mod status;
 mod topic;
 mod user;
 
 pub use care::*;
-pub use evidence::*;
 pub use discovery::*;
+pub use evidence::*;
+pub use restore::*;
 pub use retention::*;
 pub use status::*;
 pub use topic::*;

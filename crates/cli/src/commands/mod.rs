@@ -19,6 +19,7 @@ mod recovery_points;
 mod reload;
 mod resource;
 mod restore;
+mod restore_preview;
 mod restore_test;
 mod restore_testing_plan;
 mod restore_testing_selection;
@@ -101,7 +102,7 @@ pub enum Command {
     /// Recovery points: list, show, accept, delete, restore metadata
     #[command(subcommand)]
     RecoveryPoints(recovery_points::RecoveryPointsCommand),
-    /// Restore a recovery point to a new place
+    /// Restore a recovery point to a new place or in place, or tell what that would do
     #[command(after_help = EXIT_CODES_HELP)]
     Restore(restore::RestoreArgs),
     /// Prove a recovery point: restore it in isolation, start its application, ask its probes

@@ -1,11 +1,12 @@
-//! `restore`: a recovery point, or part of it, to a new place.
+//! `restore`: a recovery point, or part of it, to a new place or in place.
 
 use std::path::PathBuf;
 
+use provault_wire::provault::PreviewRestoreInput;
 use provault_wire::types::{GetRecoveryPointRestoreMetadataInput, StartRestoreJobInput};
 use serde_json::json;
 
-use super::{Context, absolute, jobs};
+use super::{Context, absolute, jobs, restore_preview};
 use crate::error::CliError;
 use crate::exit::Exit;
 use crate::resolve;
@@ -15,6 +16,31 @@ use crate::words::{Pair, to_map};
 const TARGET: &str = "targetPath";
 /// Which paths of it, as a JSON list: AWS Backup's own name for them.
 const ITEMS: &str = "ItemsToRestore";
+
+/// What may be written over in place.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum Overwrite {
+    /// Nothing: only what is missing is written
+    Never,
+    /// What is older than what was backed up; what is newer stays
+    IfOlder,
+    /// Whatever has another size or time
+    IfChanged,
+    /// Whatever differs, read to the last byte; also a directory where a file belongs
+    Always,
+}
+
+impl Overwrite {
+    /// As the restore metadata has it.
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Never => "never",
+            Self::IfOlder => "if-older",
+            Self::IfChanged => "if-changed",
+            Self::Always => "always",
+        }
+    }
+}
 
 #[derive(Debug, clap::Args)]
 pub struct RestoreArgs {
@@ -27,12 +53,37 @@ pub struct RestoreArgs {
     /// The recovery point's vault [default: looked for in all]
     #[arg(long)]
     vault: Option<String>,
-    /// The directory to restore to; it must not exist yet [default: a new one beside the source]
+    /// The directory to restore to; without --in-place it must not exist yet [default: a new one
+    /// beside the source; in place, the source]
     #[arg(long, value_name = "PATH")]
     to: Option<PathBuf>,
+    /// Restore into the source itself, or the directory that --to names
+    #[arg(long)]
+    in_place: bool,
+    /// What may be written over in place; required when the directory is not empty
+    #[arg(long, value_enum, value_name = "MODE", requires = "in_place")]
+    overwrite: Option<Overwrite>,
+    /// Delete what the recovery point does not have, also what its backup excluded; with
+    /// --overwrite if-changed or always
+    #[arg(long, requires = "overwrite")]
+    delete_extra: bool,
     /// Restore only this path, relative to the resource's root; may be repeated
     #[arg(long, value_name = "PATH")]
     item: Vec<String>,
+    /// Restore only this path and what is below it; may be repeated. With *, ? or [...] it is a
+    /// pattern, as for --exclude
+    #[arg(long, value_name = "PATH|PATTERN")]
+    include: Vec<String>,
+    /// Leave this out and what is below it; may be repeated: '*.log' at any depth, '/etc/*' from
+    /// the resource's root; ** stands for any directories
+    #[arg(long, value_name = "PATTERN")]
+    exclude: Vec<String>,
+    /// Do not read back what was written
+    #[arg(long)]
+    no_verify: bool,
+    /// Only tell what would be created, overwritten, left and deleted
+    #[arg(long, conflicts_with = "watch")]
+    dry_run: bool,
     /// Restore metadata KEY=VALUE, see `recovery-points metadata`; may be repeated, wins over the
     /// recovery point's own
     #[arg(long, value_name = "KEY=VALUE")]
@@ -50,8 +101,22 @@ impl RestoreArgs {
         let client = context.client;
         let mut edits = to_map("--metadata", &self.metadata)?;
         let target = self.to.as_deref().map(absolute).transpose()?;
-        let items = (!self.item.is_empty()).then(|| json!(self.item).to_string());
-        for (option, key, value) in [("--to", TARGET, target), ("--item", ITEMS, items)] {
+        // What holds none of a pattern's characters is a path.
+        let (patterns, paths): (Vec<String>, Vec<String>) =
+            self.include.into_iter().partition(|text| text.contains(['*', '?', '[']));
+        let items: Vec<String> = self.item.into_iter().chain(paths).collect();
+        let list = |list: Vec<String>| (!list.is_empty()).then(|| json!(list).to_string());
+        let options = [
+            ("--to", TARGET, target),
+            ("--in-place", "newFileSystem", self.in_place.then(|| "false".to_owned())),
+            ("--overwrite", "overwrite", self.overwrite.map(|mode| mode.as_str().to_owned())),
+            ("--delete-extra", "deleteExtra", self.delete_extra.then(|| "true".to_owned())),
+            ("--item", ITEMS, list(items)),
+            ("--include", "include", list(patterns)),
+            ("--exclude", "exclude", list(self.exclude)),
+            ("--no-verify", "verify", self.no_verify.then(|| "false".to_owned())),
+        ];
+        for (option, key, value) in options {
             if let Some(value) = value
                 && edits.insert(key.to_owned(), value).is_some()
             {
@@ -98,6 +163,14 @@ impl RestoreArgs {
         })?;
         let mut metadata = found.typed.restore_metadata.unwrap_or_default();
         metadata.extend(edits);
+        if self.dry_run {
+            let asked = PreviewRestoreInput {
+                recovery_point_arn: arn,
+                metadata,
+                resource_type: found.typed.resource_type,
+            };
+            return restore_preview::show(context, &asked);
+        }
         let started = client.ask(&StartRestoreJobInput {
             recovery_point_arn: Some(arn),
             metadata: Some(metadata),

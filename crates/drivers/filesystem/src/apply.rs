@@ -14,6 +14,7 @@ use provault_driver::entry::printable;
 use xattr::FileExt as _;
 
 use crate::at::{self, Stat};
+use crate::compare::{Leniency, is_settable};
 
 /// Set-user-id and set-group-id.
 const PRIVILEGE_BITS: u32 = 0o6000;
@@ -74,6 +75,12 @@ impl Tally {
         notes
     }
 
+    /// What cannot be as it was, because it could not be set.
+    pub fn leniency(&self) -> Leniency {
+        let usual = Leniency::default();
+        Leniency { owners: usual.owners || self.owners > 0, xattrs: self.xattrs > 0 }
+    }
+
     fn xattr(&mut self, result: io::Result<()>) {
         if let Err(error) = result {
             self.xattrs += 1;
@@ -111,6 +118,17 @@ pub(crate) fn to_open(file: &File, metadata: &Metadata, tally: &mut Tally) -> ni
     fchmod(file, tally.mode(metadata, owned))?;
     let (atime, mtime) = times(metadata);
     futimens(file, &atime, &mtime)
+}
+
+/// The same on what existed before: attributes that users set and that were not recorded go first.
+pub(crate) fn to_existing(file: &File, metadata: &Metadata, tally: &mut Tally) -> nix::Result<()> {
+    let (found, _) = at::xattrs_of(file);
+    for (name, _) in found {
+        if is_settable(&name) && metadata.xattrs.iter().all(|(known, _)| *known != name) {
+            tally.xattr(file.remove_xattr(os(&name)));
+        }
+    }
+    to_open(file, metadata, tally)
 }
 
 /// Sets everything on what cannot be opened without consequences: links, pipes, devices.
@@ -157,6 +175,11 @@ fn owner(
 
 fn os(name: &[u8]) -> &std::ffi::OsStr {
     std::os::unix::ffi::OsStrExt::from_bytes(name)
+}
+
+/// Sets the times that a directory had.
+pub(crate) fn times_of(dir: &File, stat: &Stat) -> nix::Result<()> {
+    futimens(dir, &time(stat.atime), &time(stat.mtime))
 }
 
 fn times(metadata: &Metadata) -> (TimeSpec, TimeSpec) {

@@ -7,7 +7,7 @@
 //! and what keeps changing is kept as it was read and noted.
 //!
 //! **Restore** makes a new directory, or puts single items into one, and never writes over
-//! anything.
+//! anything; or it restores in place, and writes over what the order's mode lets it.
 //!
 //! Invariants:
 //!
@@ -19,9 +19,10 @@
 //!   note, because it is no longer part of the source.
 //! * Entries of a repository are not trusted: `guard` checks them before anything is made, and
 //!   everything is made by descriptors that no link can bend.
-//! * What a restore makes bears its job's id until it is complete, and is then renamed in place.
+//! * What a restore makes bears its job's id until it is complete, and is then renamed in place,
+//!   once it was read back. In place, too, nothing changes before all of it is written and compared.
 //! * The server's own data directories (see [`FilesystemDriver::reserving`]) never get into a
-//!   backup, and nobody may ask for a restore into them.
+//!   backup, and nobody may ask for a restore into them; a restore in place around one leaves it be.
 //! * A discovery only looks, and at nothing but the directories and mounts of disks: a mount of a server
 //!   that is gone cannot hold it up.
 //! * Every name of a file counts as a file; its bytes count once, however many names it has. The
@@ -44,20 +45,26 @@
 mod apply;
 mod at;
 mod capture;
+mod compare;
 mod config;
 mod content;
 mod discover;
 mod estimate;
 mod guard;
 mod inodes;
+mod merge;
 mod order;
 mod owners;
+pub mod patterns;
+mod plan;
 mod progress;
 mod reserved;
 mod restore;
 mod rules;
+mod selection;
 mod staging;
 mod survey;
+mod verify;
 mod walk;
 mod writer;
 
@@ -67,7 +74,7 @@ use std::path::PathBuf;
 use provault_domain::{Invalid, Kind, Resource};
 use provault_driver::{
     CancelFlag, Capture, DiscoverRequest, Discovery, Driver, DriverError, RestoreOutcome,
-    RestoreRequest, Source, WorkContext,
+    RestorePreview, RestoreRequest, Source, WorkContext,
 };
 
 use crate::capture::TreeCapture;
@@ -75,6 +82,7 @@ use crate::config::Config;
 use crate::discover::Host;
 use crate::order::Order;
 use crate::reserved::Reserved;
+use crate::restore::Run;
 
 /// Captures and restores directory trees of the host it runs on.
 #[derive(Debug, Clone, Default)]
@@ -164,7 +172,9 @@ impl Driver for FilesystemDriver {
     }
 
     fn check_restore(&self, metadata: &BTreeMap<String, String>) -> Result<(), Invalid> {
-        Order::parse(metadata)?.keep_out_of(&self.reserved)
+        let order = Order::parse(metadata)?;
+        order.keep_out_of(&self.reserved)?;
+        order.check_target()
     }
 
     fn restore(
@@ -173,7 +183,29 @@ impl Driver for FilesystemDriver {
         source: &dyn Source,
         context: &WorkContext<'_>,
     ) -> Result<RestoreOutcome, DriverError> {
-        restore::run(request, source, context)
+        restore::run(request, source, context, &self.reserved, Run::First)
+    }
+
+    fn resume(
+        &self,
+        request: &RestoreRequest<'_>,
+        source: &dyn Source,
+        context: &WorkContext<'_>,
+    ) -> Result<RestoreOutcome, DriverError> {
+        restore::run(request, source, context, &self.reserved, Run::Again)
+    }
+
+    fn preview(
+        &self,
+        request: &RestoreRequest<'_>,
+        source: &dyn Source,
+        context: &WorkContext<'_>,
+    ) -> Result<RestorePreview, DriverError> {
+        restore::preview(request, source, context, &self.reserved)
+    }
+
+    fn leave_unverified(&self, metadata: &mut BTreeMap<String, String>) {
+        metadata.insert("verify".to_owned(), "false".to_owned());
     }
 
     fn discard_partial(&self, request: &RestoreRequest<'_>) -> Result<(), DriverError> {

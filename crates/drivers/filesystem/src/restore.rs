@@ -1,109 +1,384 @@
 //! Writing a recovery point back.
 
 use std::collections::BTreeSet;
-use std::path::Path;
+use std::fs::File;
+use std::path::PathBuf;
 
+use nix::unistd::{getegid, geteuid};
 use provault_driver::{
-    CreatedResource, DriverError, NodeKind, RestoreOutcome, RestoreRequest, Source, WorkContext,
+    Counted, CreatedResource, DriverError, Entry, NodeKind, PREVIEW_LISTED, PreviewChange,
+    PreviewFate, RestoreOutcome, RestorePreview, RestoreRequest, Source, WorkContext,
 };
 
-use crate::capture::check;
+use crate::apply::Tally;
+use crate::capture::{check, io_error};
 use crate::config::Config;
 use crate::guard::Guard;
 use crate::inodes::{Content, Inodes};
-use crate::order::{Items, Order, Wanted, job_id};
+use crate::order::{Order, Overwrite, job_id};
+use crate::plan::{self, Plan, Terms};
+use crate::reserved::Reserved;
+use crate::selection::{Selection, Wanted};
 use crate::staging::{self, Staging};
 use crate::writer::{Writer, Written};
+use crate::{at, merge, verify};
 
-/// Restores what is asked for to a place where nothing is; on an error nothing is left.
+/// Whether a job is carried out for the first time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Run {
+    First,
+    /// What an earlier run left is built upon.
+    Again,
+}
+
+/// A restore, ready to be carried out.
+struct Work<'a> {
+    order: Order,
+    job: &'a str,
+    target: PathBuf,
+    /// With every pattern resolved.
+    selection: Selection,
+    source: &'a dyn Source,
+    context: &'a WorkContext<'a>,
+    reserved: &'a Reserved,
+}
+
+impl<'a> Work<'a> {
+    fn new(
+        request: &RestoreRequest<'a>,
+        source: &'a dyn Source,
+        context: &'a WorkContext<'a>,
+        reserved: &'a Reserved,
+    ) -> Result<Self, DriverError> {
+        let order = Order::parse(request.metadata)?;
+        let job = job_id(request)?;
+        let target = order.target(job)?;
+        check(context.cancel)?;
+        let by_pattern = !order.selection.include.is_empty();
+        let selection = order.selection.clone().resolved(source, context)?;
+        if by_pattern {
+            order.keep_items_out_of(reserved, &target, selection.items.as_ref())?;
+        }
+        Ok(Self { order, job, target, selection, source, context, reserved })
+    }
+
+    /// The directory that is restored into, when that is asked for and one is there.
+    fn existing(&self) -> Result<Option<File>, DriverError> {
+        if self.order.in_place { staging::existing(&self.target) } else { Ok(None) }
+    }
+}
+
+/// Carries out a restore; on an error nothing is left, unless it is to be taken up again.
 pub(crate) fn run(
     request: &RestoreRequest<'_>,
     source: &dyn Source,
     context: &WorkContext<'_>,
+    reserved: &Reserved,
+    run: Run,
 ) -> Result<RestoreOutcome, DriverError> {
-    let order = Order::parse(request.metadata)?;
-    let job = job_id(request)?;
-    let target = order.target(job)?;
-    check(context.cancel)?;
-    // A job that is run again begins anew.
-    staging::discard(&target, job)?;
-    let items = order.items.as_ref();
-    let staging = Staging::choose(target.clone(), job, items)?;
-    let total = look_through(source, items, context)?;
-    let written = write(&staging, &target, source, items, total, context).inspect_err(|_| {
-        if let Err(error) = staging::discard(&target, job) {
-            tracing::error!(%error, job, "cannot remove what an unfinished restore left");
-        }
-    })?;
-
-    let mut notes = order.notes.clone();
-    notes.extend(written.tally.notes());
-    let created = if items.is_some() {
-        None
-    } else {
-        let config = Config::parse(&serde_json::json!({ "path": target.to_string_lossy() }))?;
-        Some(CreatedResource { name: order.resource_name(job), config: config.to_value() })
+    if run == Run::First {
+        // What bears the id of a job that begins is of no use to anybody.
+        let order = Order::parse(request.metadata)?;
+        let job = job_id(request)?;
+        let target = order.target(job)?;
+        check(context.cancel)?;
+        staging::discard(&target, job)?;
+    }
+    let work = Work::new(request, source, context, reserved)?;
+    let done = match work.existing()? {
+        Some(root) => in_place(&work, root, run),
+        None => staged(&work, run),
     };
-    Ok(RestoreOutcome { bytes: written.bytes, files: written.files, created, notes })
+    done.inspect_err(|_| {
+        if context.cancel.is_to_resume() {
+            return;
+        }
+        if let Err(error) = staging::discard(&work.target, work.job) {
+            tracing::error!(%error, job = work.job, "cannot remove what an unfinished restore left");
+        }
+    })
 }
 
-/// Checks every entry and that every item is there, before anything is made. Returns the bytes
-/// there are to write.
-fn look_through(
+/// What a restore would do now. Writes nothing.
+pub(crate) fn preview(
+    request: &RestoreRequest<'_>,
     source: &dyn Source,
-    items: Option<&Items>,
     context: &WorkContext<'_>,
-) -> Result<u64, DriverError> {
+    reserved: &Reserved,
+) -> Result<RestorePreview, DriverError> {
+    let work = Work::new(request, source, context, reserved)?;
+    let target = work.target.to_string_lossy().into_owned();
+    if let Some(root) = work.existing()? {
+        let (plan, _) = planned(&work, &root, Run::First)?;
+        let Plan { counts, changes, left_off, .. } = plan;
+        return Ok(RestorePreview { target, in_place: true, counts, changes, left_off });
+    }
+    Staging::choose(work.target.clone(), work.job, &work.selection)?;
+    let mut preview = RestorePreview { target, ..RestorePreview::default() };
+    look_through(&work, &mut |entry| {
+        let bytes = if entry.kind == NodeKind::File { entry.metadata.size } else { 0 };
+        preview.counts.created.add(bytes);
+        if preview.changes.len() == PREVIEW_LISTED {
+            preview.left_off += 1;
+            return;
+        }
+        let path = provault_driver::entry::printable(&entry.path);
+        preview.changes.push(PreviewChange {
+            path: if path.is_empty() { ".".to_owned() } else { path },
+            fate: PreviewFate::Create,
+            bytes,
+            existing_mtime: None,
+            stored_mtime: Some(entry.metadata.mtime),
+        });
+    })?;
+    Ok(preview)
+}
+
+/// To where nothing is: complete or not there.
+fn staged(work: &Work<'_>, run: Run) -> Result<RestoreOutcome, DriverError> {
+    if run == Run::Again {
+        staging::undo(&work.target, work.job)?;
+    }
+    let choice = Staging::choose(work.target.clone(), work.job, &work.selection);
+    let staging = match choice {
+        Err(error @ DriverError::TargetExists { .. }) if run == Run::Again => {
+            return completed_before(work)
+                .map_err(|found| if found.is_cancelled() { found } else { error });
+        }
+        choice => choice?,
+    };
+    let again = run == Run::Again && staging.is_left();
+    if run == Run::Again && !again {
+        staging::discard(&work.target, work.job)?;
+    }
+    let total = look_through(work, &mut |_| {})?.bytes;
+    let wants = |path: &[u8]| work.selection.wants(path);
+    let root = staging.create()?;
+    let written = write(work, &root, total, again, &wants, &|_| false)?;
+    staging.sync(&root)?;
+    let mut outcome = RestoreOutcome { notes: work.order.notes.clone(), ..of(&written) };
+    verified(work, &root, &wants, &written.tally, &mut outcome)?;
+    check(work.context.cancel)?;
+    staging.put_in_place(&root)?;
+    outcome.notes.extend(written.tally.notes());
+    outcome.created = created(work)?;
+    Ok(outcome)
+}
+
+/// Whether an earlier run had put everything in place before it died: then it is what the recovery
+/// point holds. An error says that it is not.
+fn completed_before(work: &Work<'_>) -> Result<RestoreOutcome, DriverError> {
+    let root = staging::existing(&work.target)?;
+    let root = root.ok_or_else(|| DriverError::TargetExists { path: work.target.clone() })?;
+    let wants = |path: &[u8]| work.selection.wants(path);
+    let (shown, context) = (work.target.as_path(), work.context);
+    let found = verify::run(&root, shown, work.source, &wants, &Tally::default(), context)?;
+    staging::discard(&work.target, work.job)?;
+    let counted = look_through(work, &mut |_| {})?;
+    Ok(RestoreOutcome {
+        bytes: counted.bytes,
+        files: counted.entries,
+        created: created(work)?,
+        notes: vec![
+            "It had been completed before the server stopped, and was found to be whole."
+                .to_owned(),
+        ],
+        verified: Some(found.verified),
+        in_place: None,
+    })
+}
+
+/// Into a directory that exists.
+fn in_place(work: &Work<'_>, root: File, run: Run) -> Result<RestoreOutcome, DriverError> {
+    let target = work.target.as_path();
+    let (mut plan, mode) = planned(work, &root, run)?;
+    if let Some(conflict) = plan.changes.iter().find(|c| c.fate == PreviewFate::Conflict) {
+        let what =
+            "is a directory in one of them and not in the other, the target and the recovery point";
+        let path = target.join(&conflict.path);
+        return Err(DriverError::Conflict { path, what: what.to_owned() });
+    }
+    if plan.counts.conflicts.entries > 0 {
+        let what = format!(
+            "holds {} paths that are a directory in the target and not in the recovery point, or the reverse",
+            plan.counts.conflicts.entries
+        );
+        return Err(DriverError::Conflict { path: target.to_owned(), what });
+    }
+    let to = root.try_clone().map_err(io_error("opening", target))?;
+    let staging = Staging::in_place(target, root, work.job);
+    let again = run == Run::Again && staging.is_left();
+    let staged = std::mem::take(&mut plan.staged);
+    let wants = |path: &[u8]| work.selection.wants(path).and(staged.wants(path));
+    // Of a directory above that is in place nothing is taken over.
+    let moved = |path: &[u8]| match staged.wants(path) {
+        Wanted::Yes => work.selection.wants(path),
+        other => other,
+    };
+    let made = staging.create()?;
+    // What is only passed through on the way to it is never put in place.
+    let scaffold = |path: &[u8]| staged.wants(path) != Wanted::Yes;
+    let mut written = write(work, &made, plan.bytes, again, &wants, &scaffold)?;
+    written.tally.parted += plan.parted;
+    staging.sync(&made)?;
+    let mut outcome = RestoreOutcome { notes: work.order.notes.clone(), ..of(&written) };
+    verified(work, &made, &moved, &written.tally, &mut outcome)?;
+    check(work.context.cancel)?;
+    // From here on it goes through to its end: to stop between two files would help nobody.
+    let notes = merge::run(&plan, mode, &made, &to, target, &mut written.tally)?;
+    staging.remove();
+    if run == Run::Again {
+        // The target may not have been there when the first run began, and made its tree beside it.
+        staging::discard(target, work.job)?;
+    }
+    merge::settle_root(&plan, &to, target, &mut written.tally)?;
+    outcome.notes.extend(notes);
+    outcome.notes.extend(written.tally.notes());
+    outcome.notes.extend(left_alone(&plan, mode));
+    outcome.in_place = Some(plan.counts);
+    Ok(outcome)
+}
+
+/// What stays although it differs, as sentences.
+fn left_alone(plan: &Plan, mode: Overwrite) -> Vec<String> {
+    let mut notes = Vec::new();
+    let counts = &plan.counts;
+    if counts.kept_newer.entries > 0 {
+        notes.push(format!(
+            "{} paths were left as they are, as what exists is newer than what was backed up.",
+            counts.kept_newer.entries
+        ));
+    }
+    if counts.kept.entries > 0 {
+        let why = if mode == Overwrite::Never {
+            "as nothing was to be written over"
+        } else {
+            "as they are no older than what was backed up"
+        };
+        notes.push(format!("{} paths differ and were left, {why}.", counts.kept.entries));
+    }
+    notes
+}
+
+/// What is to be done to a directory that exists, and by which mode.
+fn planned(work: &Work<'_>, root: &File, run: Run) -> Result<(Plan, Overwrite), DriverError> {
+    let target = work.target.as_path();
+    let names = at::names(root).map_err(io_error("reading", target))?;
+    let empty = names.iter().all(|name| staging::is_private(name));
+    // It was empty or absent when the first run was let begin; what is in it is that run's.
+    let mode = work.order.mode(target, empty || run == Run::Again)?;
+    let real = target.canonicalize().map_err(io_error("looking up", target))?;
+    let fence = work.reserved.fence(&real);
+    let (selection, delete_extra) = (&work.selection, work.order.delete_extra);
+    let terms = Terms { target, root, selection, mode, delete_extra, fence: &fence };
+    Ok((plan::make(&terms, work.source, work.context)?, mode))
+}
+
+fn of(written: &Written) -> RestoreOutcome {
+    let Written { bytes, files, .. } = written;
+    RestoreOutcome { bytes: *bytes, files: *files, ..RestoreOutcome::default() }
+}
+
+/// Reads back what was made, unless that was not wanted.
+fn verified(
+    work: &Work<'_>,
+    root: &File,
+    wants: &dyn Fn(&[u8]) -> Wanted,
+    tally: &Tally,
+    outcome: &mut RestoreOutcome,
+) -> Result<(), DriverError> {
+    if !work.order.verify {
+        return Ok(());
+    }
+    let found = verify::run(root, &work.target, work.source, wants, tally, work.context)?;
+    outcome.notes.extend(found.note());
+    outcome.verified = Some(found.verified);
+    Ok(())
+}
+
+/// The new resource: only a whole recovery point in a directory of its own is one.
+fn created(work: &Work<'_>) -> Result<Option<CreatedResource>, DriverError> {
+    if work.selection.is_partial() || work.order.in_place {
+        return Ok(None);
+    }
+    let config = Config::parse(&serde_json::json!({ "path": work.target.to_string_lossy() }))?;
+    let name = work.order.resource_name(work.job);
+    Ok(Some(CreatedResource { name, config: config.to_value() }))
+}
+
+/// Checks every entry and that every item is there, before anything is made; hands over what is
+/// wanted. Counts the files there are to write, and their bytes.
+fn look_through(work: &Work<'_>, each: &mut dyn FnMut(&Entry)) -> Result<Counted, DriverError> {
     let mut guard = Guard::default();
     let mut found = BTreeSet::new();
-    let mut bytes = 0_u64;
+    let mut counted = Counted::default();
     let mut inodes = Inodes::default();
-    for entry in source.entries()? {
-        check(context.cancel)?;
+    let items = work.selection.items.as_ref();
+    for entry in work.source.entries()? {
+        check(work.context.cancel)?;
         let entry = entry?;
         guard.check(&entry)?;
-        if items.is_none_or(|items| items.wants(&entry.path) == Wanted::Yes) {
+        let wanted = work.selection.wants(&entry.path);
+        if wanted == Wanted::Yes {
             if entry.kind == NodeKind::File {
-                bytes = bytes.saturating_add(inodes.add(Content::from(&entry.metadata)));
+                counted.add(inodes.add(Content::from(&entry.metadata)));
             }
-            if items.is_some_and(|items| items.asked.contains_key(&entry.path)) {
-                found.insert(entry.path);
-            }
+            each(&entry);
+        } else if wanted == Wanted::Above && entry.kind == NodeKind::Directory {
+            each(&entry);
+        }
+        if items.is_some_and(|items| items.asked.contains_key(&entry.path)) {
+            found.insert(entry.path);
         }
     }
     guard.finish()?;
-    check(context.cancel)?;
+    check(work.context.cancel)?;
     let missing = items.and_then(|i| i.asked.iter().find(|(path, _)| !found.contains(*path)));
     match missing {
-        None => Ok(bytes),
+        None => Ok(counted),
         Some((_, asked)) => Err(DriverError::NoSuchItem { path: asked.clone() }),
     }
 }
 
+/// Writes what is wanted below `root`. Directories above get what was recorded of them, unless they are
+/// mere `scaffold`.
 fn write(
-    staging: &Staging,
-    target: &Path,
-    source: &dyn Source,
-    items: Option<&Items>,
+    work: &Work<'_>,
+    root: &File,
     total: u64,
-    context: &WorkContext<'_>,
+    again: bool,
+    wants: &dyn Fn(&[u8]) -> Wanted,
+    scaffold: &dyn Fn(&[u8]) -> bool,
 ) -> Result<Written, DriverError> {
-    let root = staging.create()?;
-    let copy = root.try_clone().map_err(crate::capture::io_error("opening", target))?;
-    let mut writer = Writer::new(copy, target, source, context, total);
+    let copy = root.try_clone().map_err(io_error::<std::io::Error>("opening", &work.target))?;
+    let mut writer = Writer::new(copy, &work.target, work.source, work.context, total);
+    if again {
+        writer.resume();
+    }
     // The source is asked a second time, so it is checked a second time.
     let mut guard = Guard::default();
-    for entry in source.entries()? {
-        check(context.cancel)?;
-        let entry = entry?;
+    for entry in work.source.entries()? {
+        check(work.context.cancel)?;
+        let mut entry = entry?;
         guard.check(&entry)?;
-        let wanted = items.map_or(Wanted::Yes, |items| items.wants(&entry.path));
-        if wanted == Wanted::Yes || (wanted == Wanted::Above && entry.kind == NodeKind::Directory) {
-            writer.add(entry)?;
+        match wants(&entry.path) {
+            Wanted::Yes => writer.add(entry)?,
+            Wanted::Above if entry.kind == NodeKind::Directory => {
+                if scaffold(&entry.path) {
+                    open_to_us(&mut entry);
+                }
+                writer.add(entry)?;
+            }
+            Wanted::Above | Wanted::No => {}
         }
     }
-    let written = writer.finish()?;
-    check(context.cancel)?;
-    staging.put_in_place(&root)?;
-    Ok(written)
+    writer.finish()
+}
+
+/// Makes a directory that is only passed through one that we can work in.
+fn open_to_us(entry: &mut Entry) {
+    entry.metadata.mode = 0o700;
+    entry.metadata.uid = geteuid().as_raw();
+    entry.metadata.gid = getegid().as_raw();
+    entry.metadata.xattrs.clear();
 }

@@ -6,6 +6,9 @@
 //! Items for a directory that exists are made in a private directory within it, and then moved in
 //! one by one. Before the first move the list of moves is written down beside them, so that a
 //! death in between can be undone: only what is still the inode that was moved is removed.
+//!
+//! A restore in place is made in the same private directory; how it gets into its place is told in
+//! `merge`.
 
 use std::fs::File;
 use std::io::{self, Write};
@@ -15,7 +18,7 @@ use std::path::{Path, PathBuf};
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, RenameFlags, openat, renameat, renameat2};
 use nix::sys::stat::{FchmodatFlags, Mode, fchmod, fchmodat, mkdirat};
-use nix::unistd::{UnlinkatFlags, syncfs, unlinkat};
+use nix::unistd::{UnlinkatFlags, geteuid, syncfs, unlinkat};
 use provault_domain::Invalid;
 use provault_driver::DriverError;
 use provault_driver::entry::printable;
@@ -24,7 +27,7 @@ use xattr::FileExt as _;
 use crate::at::{self, Stat};
 use crate::capture::{io_error, open_directory};
 use crate::guard::split;
-use crate::order::{Items, Wanted};
+use crate::selection::{Items, Selection, Wanted};
 use crate::writer::Cursor;
 
 const TREE: &[u8] = b"tree";
@@ -51,7 +54,9 @@ enum Purpose {
     /// To become the target.
     Whole { found: Found, target_name: Vec<u8> },
     /// To be moved into the target.
-    Items(Items),
+    Items(Selection),
+    /// To be merged into the target by somebody else.
+    InPlace,
 }
 
 /// The private directory's name: the target's, cut when the result would be too long for a name,
@@ -65,6 +70,17 @@ fn private_name(target: &Path, job_id: &str) -> Vec<u8> {
     name
 }
 
+/// Whether a name is that of a private directory, of this job or another.
+pub(crate) fn is_private(name: &[u8]) -> bool {
+    let mark = b".provault-";
+    name.first() == Some(&b'.') && name.windows(mark.len()).any(|part| part == mark)
+}
+
+/// Whether a directory can have been made by an earlier run.
+fn is_ours(stat: &Stat) -> bool {
+    stat.is_dir() && stat.uid == geteuid().as_raw()
+}
+
 fn exists(path: PathBuf) -> DriverError {
     DriverError::TargetExists { path }
 }
@@ -74,7 +90,7 @@ impl Staging {
     pub fn choose(
         target: PathBuf,
         job_id: &str,
-        items: Option<&Items>,
+        selection: &Selection,
     ) -> Result<Self, DriverError> {
         let name = private_name(&target, job_id);
         let (parent, target_name) = open_parent(&target)?;
@@ -89,9 +105,9 @@ impl Staging {
             return Ok(Self { target, holder: parent, name, purpose });
         };
         let dir = at::open_dir(&parent, &target_name).map_err(io_error("opening", &target))?;
-        if let Some(items) = items {
+        if let Some(items) = &selection.items {
             refuse_existing(&dir, items, &target)?;
-            let purpose = Purpose::Items(items.clone());
+            let purpose = Purpose::Items(selection.clone());
             return Ok(Self { target, holder: dir, name, purpose });
         }
         if !at::names(&dir).map_err(io_error("reading", &target))?.is_empty() {
@@ -112,11 +128,28 @@ impl Staging {
         Ok(Self { target, holder: parent, name, purpose })
     }
 
-    /// Makes the private directory and opens the root of the tree to be written.
+    /// The place for what is to be merged into a directory that exists, which `holder` is.
+    pub fn in_place(target: &Path, holder: File, job_id: &str) -> Self {
+        let name = private_name(target, job_id);
+        Self { target: target.to_owned(), holder, name, purpose: Purpose::InPlace }
+    }
+
+    /// Whether an earlier run of the job left something that can be built upon.
+    pub fn is_left(&self) -> bool {
+        Stat::at(&self.holder, &self.name).is_ok_and(|stat| is_ours(&stat))
+    }
+
+    /// Makes the private directory, or takes the one that is left, and opens the root of the tree to
+    /// be written.
     pub fn create(&self) -> Result<File, DriverError> {
         let make = |dir: &File, name: &[u8]| -> Result<File, DriverError> {
-            mkdirat(dir, name, at::PRIVATE_DIR)
-                .and_then(|()| at::open_dir(dir, name))
+            let made = match mkdirat(dir, name, at::PRIVATE_DIR) {
+                Err(Errno::EEXIST) if Stat::at(dir, name).is_ok_and(|stat| is_ours(&stat)) => {
+                    fchmodat(dir, name, at::PRIVATE_DIR, FchmodatFlags::FollowSymlink)
+                }
+                made => made,
+            };
+            made.and_then(|()| at::open_dir(dir, name))
                 .map_err(io_error("creating a directory for", &self.target))
         };
         let private = make(&self.holder, &self.name)?;
@@ -131,16 +164,21 @@ impl Staging {
             .map_err(io_error("creating a directory for", &self.target))?;
         match self.purpose {
             Purpose::Whole { .. } => Ok(private),
-            Purpose::Items(_) => make(&private, TREE),
+            Purpose::Items(_) | Purpose::InPlace => make(&private, TREE),
         }
     }
 
-    /// Makes everything durable and puts it in its place, or fails with nothing in place.
+    /// Makes everything durable.
+    pub fn sync(&self, root: &File) -> Result<(), DriverError> {
+        syncfs(root).map_err(io_error("writing", &self.target))
+    }
+
+    /// Puts what is durable in its place, or fails with nothing in place.
     pub fn put_in_place(&self, root: &File) -> Result<(), DriverError> {
-        syncfs(root).map_err(io_error("writing", &self.target))?;
         match &self.purpose {
             Purpose::Whole { found, target_name } => self.rename_whole(*found, target_name)?,
             Purpose::Items(items) => self.move_items(root, items)?,
+            Purpose::InPlace => {}
         }
         // The data is durable and in place; what a crash could still undo is the rename.
         if let Err(error) = self.holder.sync_all() {
@@ -176,7 +214,7 @@ impl Staging {
         }
     }
 
-    fn move_items(&self, root: &File, items: &Items) -> Result<(), DriverError> {
+    fn move_items(&self, root: &File, items: &Selection) -> Result<(), DriverError> {
         let mut moves = Vec::new();
         plan_moves(root, &self.holder, &mut Vec::new(), items, &self.target, &mut moves)?;
         self.write_down(&moves).map_err(io_error("writing", &self.target))?;
@@ -203,10 +241,15 @@ impl Staging {
         let private = at::open_dir(&self.holder, &self.name)
             .and_then(|private| unlinkat(&private, MOVES, UnlinkatFlags::NoRemoveDir));
         private.map_err(io_error("putting in place", &self.target))?;
+        self.remove();
+        Ok(())
+    }
+
+    /// Removes the private directory, from which everything is in its place.
+    pub fn remove(&self) {
         if let Err(error) = remove_tree(&self.holder, &self.name) {
             tracing::warn!(%error, target = %self.target.display(), "cannot remove an emptied directory");
         }
-        Ok(())
     }
 
     fn write_down(&self, moves: &[Move]) -> io::Result<()> {
@@ -228,7 +271,7 @@ fn plan_moves(
     staged: &File,
     target: &File,
     path: &mut Vec<u8>,
-    items: &Items,
+    items: &Selection,
     shown: &Path,
     moves: &mut Vec<Move>,
 ) -> Result<(), DriverError> {
@@ -278,7 +321,7 @@ fn refuse_existing(target: &File, items: &Items, shown: &Path) -> Result<(), Dri
 }
 
 /// Moves a name to another directory where it must not exist.
-fn rename_new(old: &File, new: &File, name: &[u8]) -> nix::Result<()> {
+pub(crate) fn rename_new(old: &File, new: &File, name: &[u8]) -> nix::Result<()> {
     let flags = RenameFlags::RENAME_NOREPLACE;
     let rename = || renameat2(old, name, new, name, flags);
     match rename() {
@@ -314,6 +357,33 @@ fn open_parent(target: &Path) -> Result<(File, Vec<u8>), DriverError> {
         .into()),
         Err(error) => Err(io_error("opening", parent)(error)),
     }
+}
+
+/// Opens the directory at `target`, if there is one; what else is there is refused.
+pub(crate) fn existing(target: &Path) -> Result<Option<File>, DriverError> {
+    let (parent, name) = open_parent(target)?;
+    match at::open_dir(&parent, &name) {
+        Ok(dir) => Ok(Some(dir)),
+        Err(Errno::ENOENT) => Ok(None),
+        Err(Errno::ENOTDIR | Errno::ELOOP) => Err(Invalid::new(
+            "targetPath",
+            format!(
+                "{} is no directory, or a link to one; name the directory itself.",
+                target.display()
+            ),
+        )
+        .into()),
+        Err(error) => Err(io_error("opening", target)(error)),
+    }
+}
+
+/// Discards everything of a job that died while it moved items to their places: some of them may be
+/// there, and nothing tells that they are whole.
+pub(crate) fn undo(target: &Path, job_id: &str) -> Result<(), DriverError> {
+    let Ok(Some(dir)) = existing(target) else { return Ok(()) };
+    let name = private_name(target, job_id);
+    let moving = at::open_dir(&dir, &name).and_then(|private| Stat::at(&private, MOVES));
+    if moving.is_ok() { discard(target, job_id) } else { Ok(()) }
 }
 
 /// Removes what a restore of this job left unfinished, if anything.
@@ -376,7 +446,7 @@ fn undo_moves(target: &File, name: &[u8]) -> io::Result<()> {
 
 /// Removes a tree of our own; an absent one is fine. Follows no links, and crosses directories
 /// whose restored mode would forbid that.
-fn remove_tree(parent: &File, name: &[u8]) -> io::Result<()> {
+pub(crate) fn remove_tree(parent: &File, name: &[u8]) -> io::Result<()> {
     let stat = match Stat::at(parent, name) {
         Ok(stat) => stat,
         Err(Errno::ENOENT) => return Ok(()),

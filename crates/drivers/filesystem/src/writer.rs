@@ -8,18 +8,20 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use nix::errno::Errno;
 use nix::fcntl::{AtFlags, OFlag, openat};
-use nix::sys::stat::{Mode, SFlag, mkdirat, mknodat};
-use nix::unistd::{linkat, symlinkat};
+use nix::sys::stat::{FchmodatFlags, Mode, SFlag, fchmodat, mkdirat, mknodat};
+use nix::unistd::{UnlinkatFlags, linkat, symlinkat, unlinkat};
 use provault_driver::entry::printable;
 use provault_driver::{
     Chunk, ContentSink, DriverError, Entry, Metadata, NodeKind, Source, SourceError, WorkContext,
 };
 
 use crate::apply::{self, Tally};
-use crate::at;
+use crate::at::{self, Stat};
 use crate::capture::{check, io_error};
+use crate::compare::Reader;
 use crate::guard::split;
 use crate::inodes::{Content, Inodes};
+use crate::staging::remove_tree;
 
 /// So many files are open at once.
 const BATCH: usize = 256;
@@ -88,6 +90,8 @@ pub(crate) struct Writer<'a> {
     linked: HashSet<(u64, u64)>,
     dirs: Vec<(Vec<u8>, Metadata)>,
     tally: Tally,
+    /// What an earlier run left; nothing in a tree that is made anew.
+    earlier: Option<Reader>,
 }
 
 impl<'a> Writer<'a> {
@@ -113,7 +117,14 @@ impl<'a> Writer<'a> {
             linked: HashSet::new(),
             dirs: Vec::new(),
             tally: Tally::default(),
+            earlier: None,
         }
+    }
+
+    /// Takes what is there already for the work of an earlier run: files whose content is proven, by
+    /// its hash, to be the stored one are kept, and everything else is made anew.
+    pub fn resume(&mut self) {
+        self.earlier = Some(Reader::new());
     }
 
     fn failed(
@@ -130,7 +141,8 @@ impl<'a> Writer<'a> {
         let path = entry.path.clone();
         if entry.kind == NodeKind::Directory {
             if !path.is_empty() {
-                self.make(&path, |dir, name| mkdirat(dir, name, at::PRIVATE_DIR))?;
+                let resuming = self.earlier.is_some();
+                self.make(&path, |dir, name| make_dir(dir, name, resuming))?;
             }
             self.dirs.push((path, entry.metadata));
             return Ok(());
@@ -141,6 +153,9 @@ impl<'a> Writer<'a> {
             self.files += 1;
         }
         if entry.metadata.links > 1 && self.link(&entry)? {
+            return Ok(());
+        }
+        if self.keep(&entry)? {
             return Ok(());
         }
         let (metadata, private) = (&entry.metadata, Mode::S_IRUSR | Mode::S_IWUSR);
@@ -173,6 +188,43 @@ impl<'a> Writer<'a> {
             NodeKind::Socket => self.node(&path, metadata, SFlag::S_IFSOCK, 0)?,
         }
         Ok(())
+    }
+
+    /// Keeps a file that an earlier run wrote whole, and makes room for what it did not.
+    fn keep(&mut self, entry: &Entry) -> Result<bool, DriverError> {
+        let (parent, name) = split(&entry.path);
+        let failed = self.failed("reading", &entry.path);
+        let Some(reader) = &mut self.earlier else { return Ok(false) };
+        let dir = self.cursor.go(parent).map_err(failed)?;
+        let Ok(stat) = Stat::at(dir, name) else { return Ok(false) };
+        let whole = entry.kind == NodeKind::File
+            && stat.kind == SFlag::S_IFREG
+            && stat.size == entry.metadata.size;
+        if whole && let Ok(file) = at::open_file(dir, name) {
+            let differs =
+                reader.difference(&file, entry, &self.shown, self.context.cancel)?.is_some();
+            if !differs {
+                apply::to_open(&file, &entry.metadata, &mut self.tally)
+                    .map_err(self.failed("setting the metadata of", &entry.path))?;
+                let size = entry.metadata.size;
+                let done = self.done.fetch_add(size, Ordering::Relaxed) + size;
+                (self.context.progress)(done, Some(self.total.max(done)));
+                return Ok(true);
+            }
+        }
+        self.make_room(&entry.path)?;
+        Ok(false)
+    }
+
+    /// Removes what an earlier run left at a path.
+    fn make_room(&mut self, path: &[u8]) -> Result<(), DriverError> {
+        if self.earlier.is_none() {
+            return Ok(());
+        }
+        let (parent, name) = split(path);
+        let shown = self.shown.join(printable(path));
+        let dir = self.cursor.go(parent).map_err(io_error("removing", &shown))?;
+        remove_tree(dir, name).map_err(io_error("removing", &shown))
     }
 
     fn make<T>(
@@ -248,6 +300,7 @@ impl<'a> Writer<'a> {
         }
         let (parent, name) = split(&first.path);
         let (parent, name) = (parent.to_vec(), name.to_vec());
+        self.make_room(&entry.path)?;
         let failed = self.failed("linking", &entry.path);
         let old = self.cursor.go(&parent).map_err(failed)?;
         let old = old.try_clone().map_err(io_error("linking", &self.shown))?;
@@ -301,6 +354,20 @@ impl<'a> Writer<'a> {
             set.map_err(self.failed("setting the metadata of", &path))?;
         }
         Ok(Written { bytes: self.bytes, files: self.files, tally: self.tally })
+    }
+}
+
+/// Makes a directory that only we may look into; one that an earlier run made gets open to us again.
+fn make_dir(dir: &File, name: &[u8], resuming: bool) -> nix::Result<()> {
+    match mkdirat(dir, name, at::PRIVATE_DIR) {
+        Err(Errno::EEXIST) if resuming => {
+            if Stat::at(dir, name)?.is_dir() {
+                return fchmodat(dir, name, at::PRIVATE_DIR, FchmodatFlags::FollowSymlink);
+            }
+            unlinkat(dir, name, UnlinkatFlags::NoRemoveDir)?;
+            mkdirat(dir, name, at::PRIVATE_DIR)
+        }
+        made => made,
     }
 }
 

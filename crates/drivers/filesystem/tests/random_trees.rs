@@ -10,8 +10,8 @@ use std::path::{Path, PathBuf};
 
 use common::{Trees, counted, differences, mode, request, resource_with};
 use proptest::prelude::*;
-use provault_driver::CancelFlag;
-use provault_driver::conformance::{capture, restore};
+use provault_driver::conformance::{capture, next_job, restore};
+use provault_driver::{CancelFlag, Driver, DriverError, PreviewFate, RestoreRequest, WorkContext};
 use provault_driver_filesystem::FilesystemDriver;
 
 #[derive(Debug, Clone)]
@@ -113,5 +113,148 @@ proptest! {
         let outcome = result.unwrap();
         prop_assert_eq!((outcome.files, outcome.bytes), counted(&root));
         prop_assert_eq!(differences(&root, &target), Vec::<String>::new());
+    }
+}
+
+/// Something done to what was backed up.
+#[derive(Debug, Clone, Copy)]
+enum Meddling {
+    Leave,
+    Remove,
+    Older,
+    Newer,
+    Other,
+    Directory,
+    Nothing,
+}
+
+fn meddling() -> impl Strategy<Value = Meddling> {
+    use Meddling as M;
+    prop_oneof![
+        Just(M::Leave),
+        Just(M::Remove),
+        Just(M::Older),
+        Just(M::Newer),
+        Just(M::Other),
+        Just(M::Directory),
+        Just(M::Nothing),
+    ]
+}
+
+/// Everything below a directory that is no directory itself, and every directory without anything in it.
+fn leaves(dir: &Path, found: &mut Vec<PathBuf>) {
+    let mut names: Vec<_> = fs::read_dir(dir).unwrap().map(|e| e.unwrap().path()).collect();
+    names.sort();
+    for path in names {
+        let kind = fs::symlink_metadata(&path).unwrap();
+        if kind.is_dir() && fs::read_dir(&path).unwrap().next().is_some() {
+            leaves(&path, found);
+        } else {
+            found.push(path);
+        }
+    }
+}
+
+fn meddle(root: &Path, how: &[Meddling]) {
+    use std::time::{Duration, SystemTime};
+    let mut found = Vec::new();
+    leaves(root, &mut found);
+    let remove = |path: &Path| {
+        if fs::symlink_metadata(path).unwrap().is_dir() {
+            fs::remove_dir(path).unwrap();
+        } else {
+            fs::remove_file(path).unwrap();
+        }
+    };
+    for (path, how) in found.iter().zip(how.iter().cycle()) {
+        let write = |path: &Path, seconds| {
+            remove(path);
+            fs::write(path, b"somebody was here").unwrap();
+            let time = SystemTime::UNIX_EPOCH + Duration::from_secs(seconds);
+            fs::File::options().write(true).open(path).unwrap().set_modified(time).unwrap();
+        };
+        match how {
+            Meddling::Leave | Meddling::Nothing => {}
+            Meddling::Remove => remove(path),
+            Meddling::Older => write(path, 1),
+            Meddling::Newer => write(path, 5_000_000_000),
+            Meddling::Other => {
+                remove(path);
+                std::os::unix::fs::symlink("somewhere", path).unwrap();
+            }
+            Meddling::Directory => {
+                remove(path);
+                fs::create_dir(path).unwrap();
+                fs::write(path.join("inside"), b"inside").unwrap();
+            }
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 80, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn a_preview_says_what_the_restore_then_does(
+        nodes in tree(),
+        extra in tree(),
+        how in prop::collection::vec(meddling(), 1..12),
+        mode in 0..5_usize,
+    ) {
+        // Who is not root cannot look into what he locked himself out of.
+        prop_assume!(nix::unistd::geteuid().is_root());
+        let trees = Trees::new();
+        let root = trees.source();
+        build(&root, &nodes, &mut Vec::new());
+        let config = serde_json::json!({ "path": root, "allowEmpty": true });
+        let driver = FilesystemDriver::new();
+        let (tree, _) = capture(&driver, &resource_with(config));
+        let target = trees.fresh("target");
+        restore(&driver, &request(&target), &tree, &CancelFlag::new()).unwrap();
+        meddle(&target, &how);
+        build(&target, &extra, &mut Vec::new());
+
+        let name = ["never", "if-older", "if-changed", "always", "always"][mode];
+        let mut asked = request(&target);
+        asked.insert("newFileSystem".to_owned(), "false".to_owned());
+        asked.insert("overwrite".to_owned(), name.to_owned());
+        let exact = mode == 4;
+        if exact {
+            asked.insert("deleteExtra".to_owned(), "true".to_owned());
+        }
+        let before = common::look(&target);
+        let context = WorkContext { cancel: &CancelFlag::new(), progress: &|_, _| {} };
+        let job = next_job();
+        let shown = driver
+            .preview(&RestoreRequest { job_id: &job, metadata: &asked }, &tree, &context)
+            .unwrap();
+        prop_assert_eq!(&before, &common::look(&target), "the preview wrote");
+        let result = restore(&driver, &asked, &tree, &CancelFlag::new());
+        if shown.counts.conflicts.entries > 0 {
+            prop_assert!(matches!(result, Err(DriverError::Conflict { .. })), "{:?}", result);
+            // Listing renews the times of access alone.
+            let after = common::look(&target);
+            prop_assert_eq!(before.keys().collect::<Vec<_>>(), after.keys().collect::<Vec<_>>());
+            return Ok(());
+        }
+        prop_assert!(result.is_ok(), "{:?}", result);
+        prop_assert_eq!(result.unwrap().in_place, Some(shown.counts));
+        let after = common::look(&target);
+        let at = |path: &str| PathBuf::from(path);
+        for change in &shown.changes {
+            // Names that are not UTF-8 are shown in another way.
+            let Some(new) = after.get(&at(&change.path)) else { continue };
+            let Some(old) = before.get(&at(&change.path)) else { continue };
+            match change.fate {
+                PreviewFate::KeepNewer | PreviewFate::Keep => {
+                    prop_assert_eq!(&old.content, &new.content, "{:?}", change);
+                }
+                PreviewFate::Update => prop_assert_eq!(&old.content, &new.content, "{:?}", change),
+                _ => {}
+            }
+        }
+        if exact {
+            prop_assert_eq!(differences(&root, &target), Vec::<String>::new());
+        }
     }
 }

@@ -38,8 +38,15 @@ fn keys_are_refused_by_name() {
         DRIVER.check_restore(&request)
     };
     for (key, value) in [
-        ("newFileSystem", "false"),
         ("newFileSystem", "yes"),
+        ("overwrite", "always"),
+        ("overwrite", "sometimes"),
+        ("deleteExtra", "true"),
+        ("deleteExtra", "maybe"),
+        ("verify", "perhaps"),
+        ("include", "*.txt"),
+        ("include", "[]"),
+        ("exclude", "[\"../x\"]"),
         ("file-system-id", "vol-0123456789abcdef0"),
         ("file-system-id", "fs-../../../x"),
         ("targetPath", "relative"),
@@ -64,6 +71,11 @@ fn keys_are_refused_by_name() {
     }
     for (key, value) in [
         ("newFileSystem", "true"),
+        // In place where nothing is yet.
+        ("newFileSystem", "false"),
+        ("verify", "false"),
+        ("include", "[\"*.txt\"]"),
+        ("exclude", "[\"/a/**/b\"]"),
         ("PerformanceMode", "generalPurpose"),
         ("Encrypted", "false"),
         ("CreationToken", "token"),

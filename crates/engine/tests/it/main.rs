@@ -14,6 +14,7 @@ mod notifications;
 mod pruning;
 mod receivers;
 mod recovery_kit;
+mod restores;
 mod schedule;
 mod simulation;
 mod stopping;

@@ -7,6 +7,7 @@ mod job;
 mod named;
 mod probe;
 mod resource;
+mod restore_preview;
 mod restore_test;
 mod retention;
 mod status;
@@ -103,6 +104,7 @@ pub(crate) async fn answer(
         Operation::SendDeliveryAgain(id) => topic::send_again(&call, id).await,
         Operation::ForgetDelivery(id) => topic::forget(&call, id).await,
         Operation::GetJobLog(id) => job::log(&call, id).await,
+        Operation::PreviewRestore => restore_preview::preview(&call).await,
         Operation::StopRestoreJob(id) => job::stop_restore(&call, id).await,
         Operation::StartRestoreTest => restore_test::start(&call).await,
         Operation::ListRestoreTests => restore_test::list(&call).await,
@@ -199,6 +201,7 @@ operations! {
     "POST" ["deliveries", id, "send-again"] => SendDeliveryAgain(id);
     "DELETE" ["deliveries", id] => ForgetDelivery(id);
     "GET" ["jobs", id, "log"] => GetJobLog(id);
+    "POST" ["restore-previews"] => PreviewRestore;
     "POST" ["restore-jobs", id, "stop"] => StopRestoreJob(id);
     "POST" ["restore-tests"] => StartRestoreTest;
     "GET" ["restore-tests"] => ListRestoreTests;

@@ -1,0 +1,151 @@
+//! Restores that lost their server, restores in place, and the copies that restores make.
+
+use std::path::{Path, PathBuf};
+
+use jiff::SignedDuration;
+use provault_domain::restore_job::MAX_RESTORE_ATTEMPTS;
+use provault_domain::*;
+use provault_engine::Clock;
+
+use crate::support::World;
+
+/// A world with one recovery point, whose engine is stopped.
+async fn backed_up() -> (World, RecoveryPoint) {
+    let world = World::new("2026-03-01T12:00:00Z").await;
+    let running = world.start().await;
+    let done = world.back_up().await;
+    let point = world.point_of(&done).await;
+    running.stop("restart").await;
+    (world.restarted().await, point)
+}
+
+/// Leaves the job as a worker does that died after it was begun so many times.
+async fn died(world: &World, job: &RestoreJob, times: u32) {
+    let catalog = world.engine.catalog();
+    catalog.insert_job(job).await.unwrap();
+    let now = world.clock.now();
+    let until = now + SignedDuration::from_mins(1);
+    let claimed = catalog.claim_job::<RestoreJob>("dead", now, until).await.unwrap().unwrap();
+    for time in 0..times {
+        let event = if time == 0 { RestoreJobEvent::Started } else { RestoreJobEvent::Resumed };
+        let claim = Some(&claimed.claim);
+        catalog
+            .step_job::<RestoreJob>(&world.account, &job.id, claim, event, now, vec![])
+            .await
+            .unwrap();
+    }
+}
+
+fn names(directory: &Path) -> Vec<PathBuf> {
+    let mut names: Vec<_> =
+        std::fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path()).collect();
+    names.sort();
+    names
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_restore_that_lost_its_server_is_gone_on_with() {
+    let (world, point) = backed_up().await;
+    let target = world.directory.path().join("out");
+    let job = world.restore_job(&point, &target);
+    // It had staged a part, and not well.
+    let staged = world.directory.path().join(format!(".out.provault-{}", job.id));
+    std::fs::create_dir(&staged).unwrap();
+    std::fs::write(staged.join("half"), "half").unwrap();
+    died(&world, &job, MAX_RESTORE_ATTEMPTS - 1).await;
+    let running = world.start().await;
+    let ended: RestoreJob = world.end_of(&job.id).await;
+    assert_eq!(ended.state, RestoreJobState::Completed, "{ended:?}");
+    assert!(ended.status_message.unwrap().contains("Verified:"));
+    assert!(!staged.exists());
+    running.stop("test over").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_restore_that_was_completed_before_its_server_died_is_completed() {
+    let (world, point) = backed_up().await;
+    let target = world.directory.path().join("out");
+    let first = world.restore_job(&point, &target);
+    let running = world.start().await;
+    world.engine.catalog().insert_job(&first).await.unwrap();
+    world.engine.wake();
+    let ended: RestoreJob = world.end_of(&first.id).await;
+    assert_eq!(ended.state, RestoreJobState::Completed, "{ended:?}");
+    running.stop("restart").await;
+    let world = world.restarted().await;
+    // As if the end had not been recorded: another job with the same target, begun and dead.
+    let job = world.restore_job(&point, &target);
+    died(&world, &job, 1).await;
+    let running = world.start().await;
+    let ended: RestoreJob = world.end_of(&job.id).await;
+    assert_eq!(ended.state, RestoreJobState::Completed, "{ended:?}");
+    running.stop("restart").await;
+
+    // What is there and is not what the recovery point holds is nobody's restore.
+    let world = world.restarted().await;
+    let other = world.directory.path().join("other");
+    std::fs::create_dir(&other).unwrap();
+    std::fs::write(other.join("precious"), "precious").unwrap();
+    let job = world.restore_job(&point, &other);
+    died(&world, &job, 1).await;
+    let running = world.start().await;
+    let ended: RestoreJob = world.end_of(&job.id).await;
+    assert_eq!(ended.state, RestoreJobState::Failed, "{ended:?}");
+    assert!(ended.status_message.unwrap().contains("exists already"));
+    assert_eq!(names(&other), [other.join("precious")]);
+    running.stop("test over").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_restore_that_dies_again_and_again_is_given_up() {
+    let (world, point) = backed_up().await;
+    let target = world.directory.path().join("out");
+    let job = world.restore_job(&point, &target);
+    let staged = world.directory.path().join(format!(".out.provault-{}", job.id));
+    std::fs::create_dir(&staged).unwrap();
+    died(&world, &job, MAX_RESTORE_ATTEMPTS).await;
+    let running = world.start().await;
+    let ended: RestoreJob = world.end_of(&job.id).await;
+    assert_eq!(ended.state, RestoreJobState::Failed, "{ended:?}");
+    assert!(ended.status_message.unwrap().contains("5 times"));
+    assert!(!staged.exists() && !target.exists());
+    running.stop("test over").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_restored_copy_is_exempt_for_a_while_and_a_restore_in_place_makes_none() {
+    let (world, point) = backed_up().await;
+    let running = world.start().await;
+    let target = world.directory.path().join("out");
+    let job = world.restore_job(&point, &target);
+    let catalog = world.engine.catalog();
+    catalog.insert_job(&job).await.unwrap();
+    world.engine.wake();
+    let ended: RestoreJob = world.end_of(&job.id).await;
+    let copy = ended.created_resource_arn.unwrap();
+    let exemptions = catalog.list_exemptions(&world.account).await.unwrap();
+    let [exemption] = exemptions.as_slice() else { panic!("{exemptions:?}") };
+    assert_eq!(exemption.resource_arn, copy);
+    assert_eq!(exemption.reason, format!("restored from {}", point.arn));
+    assert_eq!(exemption.validate(), Ok(()));
+    assert_eq!(exemption.until, world.clock.now() + SignedDuration::from_hours(14 * 24));
+
+    let mut job = world.restore_job(&point, &world.source());
+    job.metadata.insert("newFileSystem".into(), "false".into());
+    job.metadata.insert("overwrite".into(), "always".into());
+    std::fs::remove_dir_all(world.source()).unwrap();
+    std::fs::create_dir(world.source()).unwrap();
+    std::fs::write(world.source().join("mine"), "mine").unwrap();
+    let shown = world.engine.preview_restore(&point, job.metadata.clone()).await.unwrap();
+    assert!(shown.in_place && shown.counts.created.entries > 0);
+    assert_eq!(names(&world.source()), [world.source().join("mine")], "the preview wrote");
+    catalog.insert_job(&job).await.unwrap();
+    world.engine.wake();
+    let ended: RestoreJob = world.end_of(&job.id).await;
+    assert_eq!(ended.state, RestoreJobState::Completed, "{ended:?}");
+    assert_eq!(ended.created_resource_arn, None);
+    assert!(ended.status_message.unwrap().starts_with("In place: "));
+    assert_eq!(std::fs::read_to_string(world.source().join("mine")).unwrap(), "mine");
+    assert_eq!(catalog.list_exemptions(&world.account).await.unwrap().len(), 1);
+    running.stop("test over").await;
+}
