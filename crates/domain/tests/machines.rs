@@ -327,6 +327,7 @@ fn restore(test_token: Option<&str>) -> RestoreJob {
         testing_plan_arn: None,
         created_at: at(0),
         started_at: None,
+        completed_at: None,
         state: RestoreJobState::Pending,
         status_message: None,
         attempts: 0,

@@ -337,6 +337,7 @@ fn restore(state: RestoreJobState, token: Option<&str>) -> RestoreJob {
         testing_plan_arn: None,
         created_at: at(0),
         started_at: None,
+        completed_at: None,
         state,
         status_message: None,
         attempts: 0,

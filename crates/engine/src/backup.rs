@@ -76,8 +76,8 @@ impl From<EngineError> for Failure {
     }
 }
 
-impl From<provault_catalog::CatalogError> for Failure {
-    fn from(error: provault_catalog::CatalogError) -> Self {
+impl From<CatalogError> for Failure {
+    fn from(error: CatalogError) -> Self {
         Self::Before(error.to_string())
     }
 }

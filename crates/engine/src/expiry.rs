@@ -10,10 +10,11 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use jiff::SignedDuration;
 use provault_catalog::{CatalogError, JobFilter, Page};
 use provault_domain::recovery_point::Payload;
 use provault_domain::{
-    AccountId, Arn, RecoveryPoint, RecoveryPointStatus, RestoreJob, RestoreTest,
+    AccountId, Arn, RecoveryPoint, RestoreJob, RestoreTest,
 };
 
 use crate::pause::pause;

@@ -276,6 +276,7 @@ pub fn restore_job(n: u32, token: Option<&str>) -> RestoreJob {
         testing_plan_arn: None,
         created_at: at(i64::from(n)),
         started_at: None,
+        completed_at: None,
         state: RestoreJobState::Pending,
         status_message: None,
         attempts: 0,

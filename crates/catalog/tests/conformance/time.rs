@@ -24,9 +24,10 @@ pub async fn a_job_that_is_put_off_waits_and_frees_its_resource(w: &World) {
     assert_eq!(claimed.job.id, uuid(1));
     assert!(claim(c, 10).await.is_none(), "one at a time");
     let event = || BackupJobEvent::PutOff { reason: "the disk is away.".to_owned() };
-    let put = c.put_off::<BackupJob>(&account(), &claimed.claim, event(), at(10), at(100));
+    let account = account();
+    let put = c.put_off::<BackupJob>(&account, &claimed.claim, event(), at(10), at(100));
     assert!(put.await.unwrap().status_message.unwrap().contains("the disk is away"));
-    let again = c.put_off::<BackupJob>(&account(), &claimed.claim, event(), at(11), at(100));
+    let again = c.put_off::<BackupJob>(&account, &claimed.claim, event(), at(11), at(100));
     again.await.unwrap_err();
     assert_eq!(claim(c, 50).await.unwrap().job.id, uuid(2), "the other need not wait for it");
     // No reconciler takes it for one whose worker is gone.
@@ -115,7 +116,7 @@ pub async fn a_delivery_is_not_held_by_a_clock_that_was_ahead(w: &World) {
     let troubles = [(ResourceTrouble::Overdue, "it is late.".to_owned())];
     c.set_resource_alarms(&resource, &troubles, &vaults, at(0) + year).await.unwrap();
     let claim = |now| async move {
-        c.claim_deliveries("w", now, now + SignedDuration::from_secs(60), 9).await.unwrap().len()
+        c.claim_deliveries(&uuid(1), "w", now, now + SignedDuration::from_secs(60), 9).await.unwrap().len()
     };
     assert_eq!(claim(at(0) + year).await, 1);
     assert_eq!(claim(at(0) + year).await, 0, "it is being tried");

@@ -73,7 +73,7 @@ fn run_with(
     answer: Option<bool>,
 ) -> Ran {
     let cli = Cli::try_parse_from([&["provault"], line].concat()).unwrap_or_else(|e| panic!("{e}"));
-    with_context(server, cli.options.json, ctrl_c_after, |context| cli.command.run(context))
+    with_context(server, cli.options.json, ctrl_c_after, answer, |context| cli.command.run(context))
 }
 
 /// Does what a command does, with what it works with.
@@ -81,6 +81,7 @@ pub(super) fn with_context(
     server: &Server,
     json: bool,
     ctrl_c_after: Option<u32>,
+    answer: Option<bool>,
     work: impl FnOnce(&Context<'_>) -> Result<Exit, CliError>,
 ) -> Ran {
     let (out, err) = (Buffer::default(), Buffer::default());

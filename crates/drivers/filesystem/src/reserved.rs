@@ -69,7 +69,7 @@ impl Reserved {
     /// Whether the directory at `path`, which is written without links, is a reserved one.
     pub fn is(&self, path: &Path, found: &std::fs::Metadata) -> bool {
         let here = Some((found.dev(), found.ino()));
-        self.names.iter().any(|name| name == path)
+        self.names().iter().any(|name| name == path)
             || self.directories.iter().any(|known| known == path || identity(known) == here)
     }
 

@@ -7,6 +7,7 @@
 
 mod common;
 
+use std::sync::LazyLock;
 use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::Path;
@@ -21,7 +22,7 @@ use provault_driver::{CancelFlag, Driver, DriverError, NodeKind, WorkContext};
 use provault_driver_filesystem::FilesystemDriver;
 use serde_json::json;
 
-const DRIVER: FilesystemDriver = FilesystemDriver::new();
+static DRIVER: LazyLock<FilesystemDriver> = LazyLock::new(FilesystemDriver::new);
 
 fn paths(tree: &MemorySource) -> Vec<String> {
     tree.list().iter().map(|e| String::from_utf8_lossy(&e.path).into_owned()).collect()
@@ -29,7 +30,7 @@ fn paths(tree: &MemorySource) -> Vec<String> {
 
 fn refused(config: serde_json::Value) -> DriverError {
     let never = CancelFlag::new();
-    let result = capture_into(&DRIVER, &resource_with(config), &mut MemorySink::new(), &never);
+    let result = capture_into(&*DRIVER, &resource_with(config), &mut MemorySink::new(), &never);
     result.expect_err("it must be refused")
 }
 
@@ -78,7 +79,7 @@ fn sources_that_are_not_there_are_refused() {
     let empty = trees.source();
     let error = refused(json!({ "path": empty }));
     assert!(matches!(error, DriverError::SourceEmpty { .. }), "{error}");
-    let (tree, _) = capture(&DRIVER, &resource_with(json!({ "path": empty, "allowEmpty": true })));
+    let (tree, _) = capture(&*DRIVER, &resource_with(json!({ "path": empty, "allowEmpty": true })));
     assert_eq!(paths(&tree), [""]);
 
     fs::write(empty.join("x"), b"x").unwrap();
@@ -105,7 +106,7 @@ fn mount_points_are_recognised_and_not_crossed() {
         names.filter_map(|n| n.into_string().ok()).filter(|n| n != "proc").collect();
     config["exclude"] = json!(others);
     config["allowEmpty"] = true.into();
-    let report = capture_into(&DRIVER, &resource_with(config), &mut sink, &never).unwrap();
+    let report = capture_into(&*DRIVER, &resource_with(config), &mut sink, &never).unwrap();
     assert_eq!(paths(&sink.into_source()), ["", "proc"]);
     assert!(report.notes[0].starts_with("proc: is another file system"), "{:?}", report.notes);
 }
@@ -122,7 +123,7 @@ fn globs_choose_what_is_kept() {
     }
     let kept = |include: &[&str], exclude: &[&str]| {
         let config = json!({ "path": root, "include": include, "exclude": exclude });
-        let (tree, report) = capture(&DRIVER, &resource_with(config));
+        let (tree, report) = capture(&*DRIVER, &resource_with(config));
         assert!(report.skipped.is_empty());
         paths(&tree)
     };
@@ -161,7 +162,7 @@ fn five_thousand_files_and_progress() {
     let tree = sink.into_source();
     let request = common::request(&target);
     let result =
-        provault_driver::conformance::restore(&DRIVER, &request, &tree, &CancelFlag::new());
+        provault_driver::conformance::restore(&*DRIVER, &request, &tree, &CancelFlag::new());
     assert_eq!(result.unwrap().files, 5000);
     assert_eq!(common::differences(&root, &target), [""; 0]);
 }
@@ -192,7 +193,7 @@ fn while_changing(
         });
         let _stop = Stop(&stop);
         for _ in 0..n {
-            let (tree, report) = capture(&DRIVER, &resource(root));
+            let (tree, report) = capture(&*DRIVER, &resource(root));
             check(tree, report);
         }
     });
@@ -282,7 +283,7 @@ fn a_file_that_changes_while_it_is_read_is_read_again() {
         fs::write(&file, vec![b'x'; 100_000]).unwrap();
         let mut sink = Meddling { inner: MemorySink::new(), times: 0, change };
         let never = CancelFlag::new();
-        let report = capture_into(&DRIVER, &resource(&root), &mut sink, &never).unwrap();
+        let report = capture_into(&*DRIVER, &resource(&root), &mut sink, &never).unwrap();
         (sink.inner.into_source(), report, sink.times)
     };
     // Changed once: the second reading counts, and nothing is to be noted.
@@ -360,14 +361,14 @@ fn deep_trees_are_listed_beyond_the_limit() {
         let next = nix::fcntl::openat(&dir, "d", flags, nix::sys::stat::Mode::empty()).unwrap();
         dir = next.into();
     }
-    let (tree, report) = capture(&DRIVER, &resource(&root));
+    let (tree, report) = capture(&*DRIVER, &resource(&root));
     assert_eq!(tree.list().len(), 513);
     assert_eq!(report.skipped.len(), 1);
     assert!(report.skipped[0].reason.contains("deeper than 512"), "{:?}", report.skipped);
     let target = trees.fresh("target");
     let request = common::request(&target);
     let result =
-        provault_driver::conformance::restore(&DRIVER, &request, &tree, &CancelFlag::new());
+        provault_driver::conformance::restore(&*DRIVER, &request, &tree, &CancelFlag::new());
     assert!(result.is_ok(), "{result:?}");
 }
 
@@ -390,7 +391,7 @@ fn what_an_unprivileged_user_cannot_read_is_listed() {
         nix::unistd::setegid(nix::unistd::Gid::from_raw(65_534)).unwrap();
         nix::unistd::seteuid(nix::unistd::Uid::from_raw(65_534)).unwrap();
     }
-    let (tree, report) = capture(&DRIVER, &resource(&root));
+    let (tree, report) = capture(&*DRIVER, &resource(&root));
     nix::unistd::seteuid(nix::unistd::getuid()).unwrap();
     assert_eq!(paths(&tree), ["", "listable", "open"]);
     let skipped: Vec<_> = report.skipped.iter().map(|s| s.path.as_str()).collect();

@@ -3,6 +3,7 @@
 
 mod common;
 
+use std::sync::LazyLock;
 use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
@@ -17,7 +18,7 @@ use provault_driver::{
 };
 use provault_driver_filesystem::FilesystemDriver;
 
-const DRIVER: FilesystemDriver = FilesystemDriver::new();
+static DRIVER: LazyLock<FilesystemDriver> = LazyLock::new(FilesystemDriver::new);
 const MODES: [&str; 4] = ["never", "if-older", "if-changed", "always"];
 
 fn over(target: &Path, overwrite: &str) -> Request {
@@ -33,7 +34,7 @@ fn with(mut request: Request, key: &str, value: &str) -> Request {
 }
 
 fn run(request: &Request, source: &dyn Source) -> Result<RestoreOutcome, DriverError> {
-    restore(&DRIVER, request, source, &CancelFlag::new())
+    restore(&*DRIVER, request, source, &CancelFlag::new())
 }
 
 fn preview(request: &Request, source: &dyn Source) -> Result<RestorePreview, DriverError> {
@@ -64,7 +65,7 @@ fn meddled(trees: &Trees) -> (PathBuf, MemorySource) {
     for name in ["gone", "kept", "newer", "older", "quiet"] {
         write(&root, name, "stored", 100);
     }
-    let (tree, _) = capture(&DRIVER, &resource(&root));
+    let (tree, _) = capture(&*DRIVER, &resource(&root));
     fs::remove_file(root.join("gone")).unwrap();
     write(&root, "older", "an older one", 50);
     write(&root, "newer", "work of today", 200);
@@ -168,7 +169,7 @@ fn everything_there_is_comes_back_over_anything() {
     let trees = Trees::new();
     let root = trees.source();
     populate(&root);
-    let (tree, _) = capture(&DRIVER, &resource(&root));
+    let (tree, _) = capture(&*DRIVER, &resource(&root));
     // Wrecked in every way: emptied, replaced by other kinds, links torn, modes and attributes off.
     let target = trees.source();
     populate(&target);
@@ -204,7 +205,7 @@ fn a_directory_in_place_of_a_file_is_refused_before_anything_is_written() {
     write(&root, "file", "stored", 100);
     fs::create_dir(root.join("zdir")).unwrap();
     write(&root, "zdir/inner", "stored", 100);
-    let (tree, _) = capture(&DRIVER, &resource(&root));
+    let (tree, _) = capture(&*DRIVER, &resource(&root));
     type Wreck = fn(&Path, &Path);
     let wrecks: [(&str, Wreck); 3] = [
         ("file", |root, _| {
@@ -250,7 +251,7 @@ fn a_link_in_the_target_is_replaced_and_never_followed() {
     let trees = Trees::new();
     let root = trees.source();
     write(&root, "file", "stored", 100);
-    let (tree, _) = capture(&DRIVER, &resource(&root));
+    let (tree, _) = capture(&*DRIVER, &resource(&root));
     let outside = trees.source();
     write(&outside, "victim", "victim", 50);
     fs::remove_file(root.join("file")).unwrap();
@@ -309,7 +310,7 @@ fn patterns_choose_what_comes_back() {
     populate(&root);
     fs::write(root.join("deep/er/note.txt"), b"note").unwrap();
     fs::write(root.join("deep/er/and/draft.txt"), b"draft").unwrap();
-    let (tree, _) = capture(&DRIVER, &resource(&root));
+    let (tree, _) = capture(&*DRIVER, &resource(&root));
     let target = trees.fresh("target");
     let wanted = with(request(&target), "include", r#"["*.txt", "/dir"]"#);
     let wanted = with(wanted, "exclude", r#"["draft.*"]"#);

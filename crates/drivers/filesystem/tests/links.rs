@@ -3,6 +3,7 @@
 
 mod common;
 
+use std::sync::LazyLock;
 use std::fs;
 use std::io::{self, Read};
 use std::path::Path;
@@ -17,7 +18,7 @@ use provault_driver::{
 };
 use provault_driver_filesystem::FilesystemDriver;
 
-const DRIVER: FilesystemDriver = FilesystemDriver::new();
+static DRIVER: LazyLock<FilesystemDriver> = LazyLock::new(FilesystemDriver::new);
 
 type Told = Vec<(u64, Option<u64>)>;
 
@@ -92,10 +93,10 @@ fn a_tree_of_everything_counts_alike_on_both_ways() {
     let trees = Trees::new();
     let root = trees.source();
     populate(&root);
-    let (tree, report) = capture(&DRIVER, &resource(&root));
+    let (tree, report) = capture(&*DRIVER, &resource(&root));
     assert_eq!((report.files, report.bytes), counted(&root));
     let target = trees.fresh("target");
-    let outcome = restore(&DRIVER, &request(&target), &tree, &CancelFlag::new()).unwrap();
+    let outcome = restore(&*DRIVER, &request(&target), &tree, &CancelFlag::new()).unwrap();
     assert_eq!((outcome.files, outcome.bytes), (report.files, report.bytes));
     assert_eq!(differences(&root, &target), [""; 0]);
 }
@@ -145,10 +146,10 @@ fn names_that_failed_or_changed_count_as_they_are_restored() {
     let run = |unreadable: &[u8], before: (&[u8], &dyn Fn())| {
         let mut sink = Meddling { inner: MemorySink::new(), unreadable, before };
         let report =
-            capture_into(&DRIVER, &resource(&root), &mut sink, &CancelFlag::new()).unwrap();
+            capture_into(&*DRIVER, &resource(&root), &mut sink, &CancelFlag::new()).unwrap();
         let target = trees.fresh("target");
         let tree = sink.inner.into_source();
-        let outcome = restore(&DRIVER, &request(&target), &tree, &CancelFlag::new()).unwrap();
+        let outcome = restore(&*DRIVER, &request(&target), &tree, &CancelFlag::new()).unwrap();
         let count = (outcome.files, outcome.bytes);
         assert_eq!((report.files, report.bytes), count);
         assert_eq!(counted(&target), count);

@@ -3,6 +3,7 @@
 
 mod common;
 
+use std::sync::LazyLock;
 use std::fs;
 use std::os::unix::fs::{MetadataExt, symlink};
 use std::path::Path;
@@ -16,16 +17,16 @@ use provault_driver::{
 };
 use provault_driver_filesystem::FilesystemDriver;
 
-const DRIVER: FilesystemDriver = FilesystemDriver::new();
+static DRIVER: LazyLock<FilesystemDriver> = LazyLock::new(FilesystemDriver::new);
 
 fn run(request: &Request, source: &dyn Source) -> Result<RestoreOutcome, DriverError> {
-    restore(&DRIVER, request, source, &CancelFlag::new())
+    restore(&*DRIVER, request, source, &CancelFlag::new())
 }
 
 fn populated(trees: &Trees) -> (std::path::PathBuf, MemorySource) {
     let root = trees.source();
     populate(&root);
-    let (tree, _) = capture(&DRIVER, &resource(&root));
+    let (tree, _) = capture(&*DRIVER, &resource(&root));
     (root, tree)
 }
 
@@ -98,7 +99,7 @@ fn the_default_target_lies_beside_the_source() {
     let mut request = DRIVER.restore_metadata(&resource(&root));
     request.insert("Encrypted".to_owned(), "true".to_owned());
     let job = "0a1b2c3d-0000-4000-8000-000000000000";
-    let outcome = restore_as(&DRIVER, job, &request, &tree, &CancelFlag::new()).unwrap();
+    let outcome = restore_as(&*DRIVER, job, &request, &tree, &CancelFlag::new()).unwrap();
     let target = root.with_file_name("source-restored-0a1b2c3d");
     assert_eq!(differences(&root, &target), [""; 0]);
     let created = outcome.created.unwrap();
@@ -443,7 +444,7 @@ fn without_privileges_the_rest_comes_back_and_notes_say_what_did_not() {
     fs::write(root.join("locked/below/file"), b"x").unwrap();
     mode(&root.join("locked/below"), 0o500);
     mode(&root.join("locked"), 0o000);
-    let (tree, _) = capture(&DRIVER, &resource(&root));
+    let (tree, _) = capture(&*DRIVER, &resource(&root));
     let target = trees.fresh("target");
     let parent = target.parent().unwrap();
     let nobody = 65_534;

@@ -3,6 +3,7 @@
 
 mod common;
 
+use std::sync::LazyLock;
 use std::fs;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
@@ -17,7 +18,7 @@ use provault_driver::{
 };
 use provault_driver_filesystem::FilesystemDriver;
 
-const DRIVER: FilesystemDriver = FilesystemDriver::new();
+static DRIVER: LazyLock<FilesystemDriver> = LazyLock::new(FilesystemDriver::new);
 
 /// Acts when its entries are asked for the n-th time, dies when the n-th batch of content is, and
 /// counts the bytes that it delivers.
@@ -103,7 +104,7 @@ fn many(trees: &Trees) -> (PathBuf, MemorySource) {
         let content: Vec<u8> = (0..1000_u32).map(|i| (i * number % 251) as u8).collect();
         fs::write(root.join(format!("{number:03}")), content).unwrap();
     }
-    let (tree, _) = capture(&DRIVER, &resource(&root));
+    let (tree, _) = capture(&*DRIVER, &resource(&root));
     (root, tree)
 }
 
@@ -120,7 +121,7 @@ fn what_is_whole_is_kept_and_what_is_not_is_written_again() {
         let job = next_job();
         let dying = Watched { die_after: 300_000, ..Watched::new(&tree) };
         let died = catch_unwind(AssertUnwindSafe(|| {
-            restore_as(&DRIVER, &job, &asked, &dying, &CancelFlag::new())
+            restore_as(&*DRIVER, &job, &asked, &dying, &CancelFlag::new())
         }));
         assert!(died.is_err());
         // One that was whole is damaged behind our back: its hash tells.
@@ -160,7 +161,7 @@ fn a_merge_that_died_halfway_is_gone_on_with() {
     let die = || std::panic::resume_unwind(Box::new("injected death"));
     let dying = Watched { act_at: 3, act: &die, ..Watched::new(&tree) };
     let died = catch_unwind(AssertUnwindSafe(|| {
-        restore_as(&DRIVER, &job, &asked, &dying, &CancelFlag::new())
+        restore_as(&*DRIVER, &job, &asked, &dying, &CancelFlag::new())
     }));
     assert!(died.is_err());
     // As if it had died after the first half of the renames, and somebody worked on since.
@@ -181,7 +182,7 @@ fn what_changes_behind_our_back_is_found_before_it_is_put_in_place() {
     let trees = Trees::new();
     let root = trees.source();
     populate(&root);
-    let (tree, _) = capture(&DRIVER, &resource(&root));
+    let (tree, _) = capture(&*DRIVER, &resource(&root));
     type Change = fn(&Path);
     let changes: [(&str, &str, Change); 5] = [
         ("big", "other content between bytes", |left| {
@@ -216,7 +217,7 @@ fn what_changes_behind_our_back_is_found_before_it_is_put_in_place() {
         let place = target.parent().unwrap().to_owned();
         let act = || change(&private(&place));
         let watched = Watched { act_at: 3, act: &act, ..Watched::new(&tree) };
-        match restore(&DRIVER, &request(&target), &watched, &CancelFlag::new()) {
+        match restore(&*DRIVER, &request(&target), &watched, &CancelFlag::new()) {
             Err(DriverError::Unverified { path: found, what: told }) => {
                 assert_eq!(found, path);
                 assert!(told.contains(what), "{told}");
@@ -232,7 +233,7 @@ fn what_changes_behind_our_back_is_found_before_it_is_put_in_place() {
         let act = || change(&private(&existing).join("tree"));
         let watched = Watched { act_at: 3, act: &act, ..Watched::new(&tree) };
         let asked = in_place(&existing, "always");
-        let result = restore(&DRIVER, &asked, &watched, &CancelFlag::new());
+        let result = restore(&*DRIVER, &asked, &watched, &CancelFlag::new());
         assert!(matches!(result, Err(DriverError::Unverified { .. })), "{path}: {result:?}");
         let after = look(&existing);
         assert_eq!(before[Path::new("big")], after[Path::new("big")], "{path}");
@@ -245,15 +246,15 @@ fn verification_can_be_left_out() {
     let trees = Trees::new();
     let root = trees.source();
     populate(&root);
-    let (tree, report) = capture(&DRIVER, &resource(&root));
+    let (tree, report) = capture(&*DRIVER, &resource(&root));
     let target = trees.fresh("target");
-    let outcome = restore(&DRIVER, &request(&target), &tree, &CancelFlag::new()).unwrap();
+    let outcome = restore(&*DRIVER, &request(&target), &tree, &CancelFlag::new()).unwrap();
     assert_eq!(outcome.verified.map(|verified| verified.bytes), Some(report.bytes));
     let target = trees.fresh("target");
     let mut asked = request(&target);
     DRIVER.leave_unverified(&mut asked);
     assert_eq!(DRIVER.check_restore(&asked), Ok(()));
-    let outcome = restore(&DRIVER, &asked, &tree, &CancelFlag::new()).unwrap();
+    let outcome = restore(&*DRIVER, &asked, &tree, &CancelFlag::new()).unwrap();
     assert_eq!(outcome.verified, None);
     assert_eq!(differences(&root, &target), [""; 0]);
 }
@@ -265,7 +266,7 @@ fn what_changes_in_the_target_meanwhile_is_left() {
     for name in ["appears", "changes", "plain"] {
         fs::write(root.join(name), b"stored").unwrap();
     }
-    let (tree, _) = capture(&DRIVER, &resource(&root));
+    let (tree, _) = capture(&*DRIVER, &resource(&root));
     for (mode, left) in [("if-older", true), ("if-changed", true), ("always", false)] {
         let target = trees.source();
         for name in ["changes", "plain"] {
@@ -280,7 +281,7 @@ fn what_changes_in_the_target_meanwhile_is_left() {
         };
         let watched = Watched { act_at: 3, act: &act, ..Watched::new(&tree) };
         let asked = in_place(&target, mode);
-        let outcome = restore(&DRIVER, &asked, &watched, &CancelFlag::new()).unwrap();
+        let outcome = restore(&*DRIVER, &asked, &watched, &CancelFlag::new()).unwrap();
         let expected: &[u8] = if left { b"work of today" } else { b"stored" };
         assert_eq!(fs::read(target.join("plain")).unwrap(), b"stored", "{mode}");
         for name in ["appears", "changes"] {
@@ -327,7 +328,7 @@ fn a_full_disk_leaves_what_was_there() {
     let root = trees.source();
     fs::write(root.join("one"), vec![1; 700_000]).unwrap();
     fs::write(root.join("two"), vec![2; 700_000]).unwrap();
-    let (tree, _) = capture(&DRIVER, &resource(&root));
+    let (tree, _) = capture(&*DRIVER, &resource(&root));
     let disk = trees.source();
     let ran = on_a_small_disk(&disk, || {
         for (target, asked) in [
@@ -339,7 +340,7 @@ fn a_full_disk_leaves_what_was_there() {
                 fs::write(target.join("one"), b"what was there").unwrap();
             }
             let before = look(&disk);
-            match restore(&DRIVER, &asked, &tree, &CancelFlag::new()) {
+            match restore(&*DRIVER, &asked, &tree, &CancelFlag::new()) {
                 Err(DriverError::Io { source, .. }) => {
                     assert_eq!(source.raw_os_error(), Some(nix::errno::Errno::ENOSPC as i32));
                 }

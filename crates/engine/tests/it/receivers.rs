@@ -24,7 +24,7 @@ fn listen(serve: impl Fn(TcpStream) + Send + 'static) -> SocketAddr {
 }
 
 fn mail_server(address: SocketAddr) -> SubscriptionTarget {
-    SubscriptionTarget::Smtp(SmtpTarget {
+    SubscriptionTarget::Smtp(Box::new(SmtpTarget {
         server: address.ip().to_string(),
         port: address.port(),
         tls: SmtpTls::None,
@@ -32,7 +32,7 @@ fn mail_server(address: SocketAddr) -> SubscriptionTarget {
         from: "provault@example.org".into(),
         to: "ops@example.org".into(),
         ca_file: None,
-    })
+    }))
 }
 
 /// A webhook that answers with the status it is told.

@@ -212,8 +212,8 @@ async fn a_restore_that_a_stop_interrupts_goes_on() {
     world.engine.catalog().insert_job(&asked).await.unwrap();
     stop_held(world.start().await, seen).await;
     let waiting: RestoreJob = job(&world, &asked.id).await;
-    assert_eq!(waiting.state, RestoreJobState::Pending, "{waiting:?}");
-    assert_eq!((waiting.interruptions, waiting.started_at), (1, Some(asked.created_at)));
+    assert_eq!(waiting.state, RestoreJobState::Running, "{waiting:?}");
+    assert_eq!((waiting.attempts, waiting.started_at), (0, Some(asked.created_at)));
 
     let world = world.restarted().await;
     let running = world.start().await;

@@ -229,6 +229,7 @@ impl World {
             testing_plan_arn: None,
             created_at: self.clock.now(),
             started_at: None,
+            completed_at: None,
             state: RestoreJobState::Pending,
             status_message: None,
             attempts: 0,
