@@ -98,26 +98,6 @@ impl Catalog {
             .await
     }
 
-    /// Sets where a recovery point stands, and why. Whatever held it is over with that.
-    pub async fn set_point_status(
-        &self,
-        arn: &Arn,
-        status: RecoveryPointStatus,
-        message: Option<String>,
-    ) -> Result<()> {
-        transact!(self, |tx| {
-            let changed = alter(tx, arn, |point| {
-                point.status = status;
-                point.status_message.clone_from(&message);
-                point.hold = None;
-            });
-            let Some(point) = changed.await? else {
-                return Err(CatalogError::not_found(format!("recovery point {arn}")));
-            };
-            protected_resource::refresh(tx, &point.account, &point.resource_arn).await
-        })
-    }
-
     /// Takes a recovery point and its tags out of the catalog: the last act of its deletion, so
     /// it must be DELETING, else [`CatalogError::Conflict`].
     pub async fn remove_recovery_point(&self, arn: &Arn) -> Result<()> {

@@ -425,9 +425,9 @@ pub fn newest_due_test(
 ) -> Result<Option<DueTest>, Invalid> {
     let mut due = None::<DueTest>;
     for (plan, selections) in plans {
-        let mut matching =
-            selections.iter().filter(|s| s.matches(&resource.arn, resource.kind, &resource.tags));
-        let Some(selection) = matching.next() else { continue };
+        let matching =
+            |s: &&RestoreTestingSelection| s.matches(&resource.arn, resource.kind, &resource.tags);
+        let Some(selection) = selections.iter().find(matching) else { continue };
         let mut all = vec![
             plan.scheduled_since.unwrap_or(plan.created_at),
             selection.created_at,

@@ -200,6 +200,13 @@ impl SubscriptionTarget {
                         ),
                     ));
                 }
+                if host.and_then(address_of).is_some_and(is_link_local) {
+                    return Err(Invalid::new(
+                        "Target.Url",
+                        "it is a link-local address (169.254.0.0/16, fe80::/10), where nothing is sent; \
+                         use another one of the receiver.",
+                    ));
+                }
                 Ok(())
             }
             Self::MailFile { directory, to } => {
@@ -220,6 +227,25 @@ impl SubscriptionTarget {
                 }
                 Ok(())
             }
+        }
+    }
+
+    /// The same without what would let anybody who reads it send there in the server's place: a webhook's
+    /// path and query, a command's arguments.
+    #[must_use]
+    pub fn without_secrets(&self) -> Self {
+        match self {
+            Self::Webhook { url } => {
+                let (scheme, rest) = url.split_once("://").unwrap_or(("", url));
+                let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
+                let host = authority.rsplit('@').next().unwrap_or_default();
+                Self::Webhook { url: format!("{scheme}://{host}/…") }
+            }
+            Self::Command { command } => {
+                let hidden = (command.len() > 1).then(|| "…".to_owned());
+                Self::Command { command: command.iter().take(1).cloned().chain(hidden).collect() }
+            }
+            other => other.clone(),
         }
     }
 
@@ -371,6 +397,23 @@ impl SmtpTarget {
     /// Whether the server is named as one of this machine.
     pub fn is_loopback(&self) -> bool {
         is_this_machine(&self.server)
+    }
+}
+
+/// The address in the authority that `rest` of a URL begins with, when it is one and no name.
+fn address_of(rest: &str) -> Option<IpAddr> {
+    let authority = rest.split(['/', '?', '#']).next()?.rsplit('@').next()?;
+    match authority.strip_prefix('[') {
+        Some(inside) => inside.split(['%', ']']).next()?.parse().ok(),
+        None => authority.split(':').next()?.parse().ok(),
+    }
+}
+
+/// Whether an address is good on one link alone: nothing of this server's may be sent there.
+pub fn is_link_local(address: IpAddr) -> bool {
+    match address.to_canonical() {
+        IpAddr::V4(address) => address.is_link_local(),
+        IpAddr::V6(address) => address.is_unicast_link_local(),
     }
 }
 

@@ -223,3 +223,41 @@ fn a_secret_is_strong_enough_and_has_a_use() {
         }
     }
 }
+
+#[test]
+fn what_lets_others_send_is_hidden_and_the_rest_is_not() {
+    let hook = |url: &str| SubscriptionTarget::Webhook { url: url.to_owned() };
+    for (url, shown) in [
+        ("https://hooks.example.com/T0/secret", "https://hooks.example.com/…"),
+        ("https://ann:secret@example.com:8443?token=secret", "https://example.com:8443/…"),
+        ("http://[::1]:80#secret", "http://[::1]:80/…"),
+    ] {
+        assert_eq!(hook(url).without_secrets(), hook(shown));
+    }
+    let command = |words: &[&str]| SubscriptionTarget::Command {
+        command: words.iter().map(|word| (*word).to_owned()).collect(),
+    };
+    assert_eq!(
+        command(&["/bin/tell", "-k", "secret"]).without_secrets(),
+        command(&["/bin/tell", "…"])
+    );
+    assert_eq!(command(&["/bin/tell"]).without_secrets(), command(&["/bin/tell"]));
+}
+
+#[test]
+fn nothing_is_sent_to_addresses_of_the_link() {
+    let hook = |url: &str| SubscriptionTarget::Webhook { url: url.to_owned() }.validate();
+    for url in [
+        "http://169.254.169.254/latest/meta-data/",
+        "http://169.254.1.1",
+        "https://ann@169.254.1.1:8080?x",
+        "http://[fe80::1]/x",
+        "http://[fe80::1%25eth0]:80/x",
+        "http://[::ffff:169.254.169.254]/",
+    ] {
+        assert!(hook(url).is_err(), "{url}");
+    }
+    for url in ["http://169.253.1.1/", "http://[2001:db8::1]/", "http://169.254.1.1.example.org/"] {
+        hook(url).unwrap();
+    }
+}

@@ -13,9 +13,7 @@ use std::sync::Arc;
 use jiff::SignedDuration;
 use provault_catalog::{CatalogError, JobFilter, Page};
 use provault_domain::recovery_point::Payload;
-use provault_domain::{
-    AccountId, Arn, RecoveryPoint, RestoreJob, RestoreTest,
-};
+use provault_domain::{AccountId, Arn, RecoveryPoint, RestoreJob, RestoreTest};
 
 use crate::pause::pause;
 use crate::shared::{Shared, blocking};

@@ -3,9 +3,12 @@
 use std::net::IpAddr;
 
 use hmac::{Hmac, KeyInit, Mac};
+use provault_domain::topic::is_link_local;
 use sha2::Sha256;
 use ureq::Agent;
 use ureq::http::{Response, StatusCode, Uri};
+use ureq::unversioned::resolver::{DefaultResolver, ResolvedSocketAddrs, Resolver};
+use ureq::unversioned::transport::{DefaultConnector, NextTimeout};
 
 use crate::quote::quote;
 use crate::{DeliveryContext, DeliveryError, Message, Receipt, envelope};
@@ -61,8 +64,31 @@ pub(crate) fn agent(loopback: bool, context: &DeliveryContext) -> Agent {
         // A proxy named by the environment has its own idea of what "this machine" is.
         config = config.proxy(None);
     }
-    config.build().into()
+    Agent::with_parts(config.build(), DefaultConnector::default(), Guarded::default())
 }
+
+/// Finds addresses, but for those of the link alone: what answers there, such as the metadata service of
+/// a cloud, trusts whoever is on the machine, and is no receiver.
+#[derive(Debug, Default)]
+struct Guarded(DefaultResolver);
+
+impl Resolver for Guarded {
+    fn resolve(
+        &self,
+        uri: &Uri,
+        config: &ureq::config::Config,
+        timeout: NextTimeout,
+    ) -> Result<ResolvedSocketAddrs, ureq::Error> {
+        let found = self.0.resolve(uri, config, timeout)?;
+        if found.iter().any(|address| is_link_local(address.ip())) {
+            return Err(ureq::Error::Other(LINK_LOCAL.into()));
+        }
+        Ok(found)
+    }
+}
+
+const LINK_LOCAL: &str =
+    "its address is link-local (169.254.0.0/16, fe80::/10), where nothing is sent";
 
 /// HMAC-SHA256 under the secret's bytes of the timestamp, a full stop and the body, in hexadecimal.
 fn sign(secret: &str, timestamp: &str, body: &str) -> Result<String, DeliveryError> {

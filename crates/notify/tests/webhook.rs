@@ -291,3 +291,12 @@ fn headers_cannot_be_smuggled_in() {
         assert!(!error.retryable, "{error}");
     }
 }
+
+/// However the address is written: `2852039166` is 169.254.169.254 to the system's resolver.
+#[test]
+fn nothing_is_sent_to_an_address_of_the_link() {
+    for url in ["http://169.254.169.254:1/", "http://2852039166:1/latest", "http://[fe80::1]:1/"] {
+        let error = post(url, &hurried()).unwrap_err();
+        assert!(error.message.contains("link-local"), "{url}: {}", error.message);
+    }
+}

@@ -114,8 +114,7 @@ pub async fn a_vault_in_use_cannot_be_deleted(w: &World) {
     points::make(c, 1, 1, at(0)).await;
     assert_eq!(c.recovery_point_count(&account(), "main").await.unwrap(), 1);
     refused!(c.delete_vault(&account(), "main"), CatalogError::NotEmpty { .. });
-    let deleting = provault_domain::RecoveryPointStatus::Deleting;
-    c.set_point_status(&point_arn(1), deleting, None).await.unwrap();
+    c.begin_deletion(&account(), &point_arn(1)).await.unwrap();
     refused!(c.delete_vault(&account(), "main"), CatalogError::NotEmpty { .. });
     c.remove_recovery_point(&point_arn(1)).await.unwrap();
     assert_eq!(c.recovery_point_count(&account(), "main").await.unwrap(), 0);

@@ -87,7 +87,7 @@ pub async fn points_are_found_and_removed(w: &World) {
 
     refused!(c.remove_recovery_point(&p(2)), CatalogError::Conflict { .. });
     let deleting = RecoveryPointStatus::Deleting;
-    c.set_point_status(&p(2), deleting, Some("by hand".to_owned())).await.unwrap();
+    c.begin_deletion(&account(), &p(2)).await.unwrap();
     assert_eq!(found(c, with(|f| f.restorable_only = true)).await, [p(3), p(1)]);
     assert_eq!(
         c.newest_recovery_point(&account(), &resource_arn(2), at(100_000)).await.unwrap(),
@@ -95,11 +95,10 @@ pub async fn points_are_found_and_removed(w: &World) {
     );
     let doomed = c.points_with_status(deleting).await.unwrap();
     assert_eq!(doomed.len(), 1);
-    assert_eq!(doomed[0].status_message.as_deref(), Some("by hand"));
     c.remove_recovery_point(&p(2)).await.unwrap();
     assert_eq!(c.tags(&p(2)).await.unwrap(), Tags::new());
     refused!(c.remove_recovery_point(&p(2)), CatalogError::NotFound { .. });
-    refused!(c.set_point_status(&p(2), deleting, None), CatalogError::NotFound { .. });
+    refused!(c.begin_deletion(&account(), &p(2)), CatalogError::NotFound { .. });
 }
 
 pub async fn protected_resources_follow_their_points(w: &World) {
@@ -119,7 +118,7 @@ pub async fn protected_resources_follow_their_points(w: &World) {
     assert_eq!(rest.items[0].resource_arn, resource_arn(2));
 
     for (n, left) in [(3, Some(point_arn(1))), (1, None)] {
-        c.set_point_status(&point_arn(n), RecoveryPointStatus::Deleting, None).await.unwrap();
+        c.begin_deletion(&account(), &point_arn(n)).await.unwrap();
         c.remove_recovery_point(&point_arn(n)).await.unwrap();
         let now = c.protected_resource(&account(), &resource_arn(1)).await.unwrap();
         assert_eq!(now.map(|p| p.last_recovery_point_arn), left);

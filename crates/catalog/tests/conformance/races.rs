@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use provault_catalog::{Catalog, CatalogError, Change, JobFilter, Page};
 use provault_domain::evidence::verify_chain;
-use provault_domain::{BackupJob, BackupJobEvent, RecoveryPointStatus, Tags};
+use provault_domain::{BackupJob, BackupJobEvent, Tags};
 use tokio::task::JoinSet;
 
 use crate::fixture::*;
@@ -206,15 +206,13 @@ pub async fn expiries_and_deletions_at_once_leave_what_should_stay(w: &World) {
         let newer = round * 10 + 4;
         make(&w.catalog, newer, resource, at(4)).await;
         let (by_hand, other) = (w.another().await, w.another().await);
-        let gone = RecoveryPointStatus::Deleting;
-        let arn = point_arn(newer);
-        let (deleted, going) =
-            tokio::join!(by_hand.set_point_status(&arn, gone, None), expire(other));
+        let (account, arn) = (account(), point_arn(newer));
+        let (deleted, going) = tokio::join!(by_hand.begin_deletion(&account, &arn), expire(other));
         deleted.unwrap();
         // It went only if the newer one was still there to be the reason.
         let old = round * 10 + 3;
         assert_eq!(stands(old).await, going == 0);
-        let held = w.catalog.expire_points(&account(), &resource_arn(resource), now).await.unwrap();
+        let held = w.catalog.expire_points(&account, &resource_arn(resource), now).await.unwrap();
         assert_eq!(held.going.len(), 0, "what is left stays");
     }
 }

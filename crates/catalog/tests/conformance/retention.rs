@@ -61,7 +61,7 @@ pub async fn the_last_good_point_stays_until_there_is_a_newer_one(w: &World) {
     assert_eq!((arns(&expired.going), expired.held), (vec![point_arn(2)], None));
     assert_eq!(now(c, 2).await.shown_status(), RecoveryPointStatus::Deleting);
     // By hand the last one goes as well.
-    c.set_point_status(&point_arn(3), RecoveryPointStatus::Deleting, None).await.unwrap();
+    c.begin_deletion(&account(), &point_arn(3)).await.unwrap();
     c.remove_recovery_point(&point_arn(3)).await.unwrap();
 }
 

@@ -1,10 +1,9 @@
 //! `discover`: what stands on the server's host, and what of it is protected.
 
-use provault_wire::provault::{AddResourceInput, Discovered, Discovery, Resource};
+use provault_wire::provault::{Discovered, Discovery, Resource};
 use serde_json::{Value, json};
 
 use super::Context;
-use super::resource::body;
 use crate::client::Answer;
 use crate::error::CliError;
 use crate::exit::Exit;
@@ -52,21 +51,15 @@ impl DiscoverArgs {
         }
         let mut made = Vec::new();
         for found in register {
-            let input = AddResourceInput {
-                kind: found.kind.clone(),
-                name: found.name.clone(),
-                config: found.config.clone(),
-                tags: tags.clone(),
-                service: None,
-                probes: Vec::new(),
-                rpo_seconds: None,
-                rto_seconds: None,
-                test_after_backup: false,
-                shrink_alarm_percent: None,
-                keep_at_most: None,
-            };
+            // All else is at its default.
+            let input = json!({
+                "Kind": found.kind,
+                "Name": found.name,
+                "Config": found.config,
+                "Tags": tags,
+            });
             let one: Answer<Resource> =
-                context.client.own("POST", "/resources", &[], Some(&body(&input)?))?;
+                context.client.own("POST", "/resources", &[], Some(&input))?;
             context.out.note(&format!(
                 "registered {} as {}",
                 crate::output::clean(&found.location),

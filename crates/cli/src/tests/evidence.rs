@@ -19,7 +19,7 @@ struct List {
 
 fn list(server: &Server, json: bool) -> Ran {
     let List { args } = List::try_parse_from(["list"]).unwrap();
-    with_context(server, json, None, |context| args.run(context))
+    with_context(server, json, None, None, |context| args.run(context))
 }
 
 fn record(sequence: i64) -> Value {
@@ -45,7 +45,7 @@ fn a_broken_chain_is_no_success() {
 /// The numbers of the records that came, and how it ended.
 fn read(server: &Server) -> (Vec<i64>, Ran) {
     let mut numbers = Vec::new();
-    let ran = with_context(server, false, None, |context| {
+    let ran = with_context(server, false, None, None, |context| {
         for record in EvidenceRecords::of(context.client) {
             numbers.push(record?.sequence);
         }

@@ -271,7 +271,7 @@ impl Reader<'_> {
     fn plan(&mut self, entry: &Node, plan: Noun, selection: Noun) -> Result<(), CliError> {
         let (name, [tags, selections], mut body) =
             self.entry(entry, plan, ["Tags", "Selections"])?;
-        self.aws(entry, plan, &name, &body, &["Tags", "Selections"])?;
+        self.aws(entry, (plan, "", &name), &body, &["Tags", "Selections"])?;
         if let Some(tags) = tags {
             let tags = tags.to_value();
             let texts = tags.as_object().is_some_and(|tags| tags.values().all(Value::is_string));
@@ -284,7 +284,7 @@ impl Reader<'_> {
         let Some(node) = selections else { return Ok(()) };
         for one in self.list("Selections", node.line, node)? {
             let (selected, [], body) = self.entry(one, selection, [])?;
-            self.aws(one, selection, &selected, &body, &[])?;
+            self.aws(one, (selection, &name, &selected), &body, &[])?;
             self.push(one, selection, &name, &selected, body);
         }
         Ok(())
@@ -294,16 +294,16 @@ impl Reader<'_> {
     fn aws(
         &self,
         entry: &Node,
-        noun: Noun,
-        name: &str,
+        (noun, within, name): (Noun, &str, &str),
         body: &Map<String, Value>,
         ours: &[&str],
     ) -> Result<(), CliError> {
         if let Some(structure) = noun.document().and_then(super::thing::Document::structure) {
             self.known(entry, structure, "", ours)?;
         }
-        let mut thing = Thing::new(noun, "", name, body.clone());
+        let mut thing = Thing::new(noun, within, name, body.clone());
         thing.settle();
+        let title = thing.title();
         let mut document = thing.body;
         document.insert(noun.name_member().to_owned(), name.into());
         let document = Value::Object(document);
@@ -324,7 +324,6 @@ impl Reader<'_> {
             )
             .map(drop),
         };
-        let title = title(&(noun, String::new(), name.to_owned()));
         checked.map_err(|why| self.wrong(entry.first_line(), &format!("{title}: {why}")))
     }
 
