@@ -252,7 +252,7 @@ fn a_topic_of_sns_gets_what_boto3_would_publish() {
     command.args(["-c", PUBLISH, &hook.url, TOPIC, &sent["Subject"], &sent["Message"]]);
     command.arg(serde_json::to_string(&attributes).unwrap());
     command.env("AWS_MAX_ATTEMPTS", "1").env("AWS_EC2_METADATA_DISABLED", "true");
-    Finished::of(&mut command, "pip install boto3").expect(0);
+    let _ = Finished::of(&mut command, "pip install boto3").expect(0);
     let theirs = hook.all().pop().unwrap();
     assert!(theirs.headers["user-agent"].contains("Boto"), "{theirs:?}");
     assert_eq!(sent, form(&theirs));

@@ -21,7 +21,8 @@ const MIGRATIONS: &[&str] = &[
     include_str!("../migrations/0005_users.sql"),
     include_str!("../migrations/0006_absence.sql"),
     include_str!("../migrations/0007_restore_testing.sql"),
-    include_str!("../migrations/0017_trail_and_outbox.sql"),
+    include_str!("../migrations/0009_time.sql"),
+    include_str!("../migrations/0010_trail_and_outbox.sql"),
 ];
 
 /// The setting that tells which program brought the schema to its version.

@@ -35,7 +35,7 @@ pub struct ServeArgs {
     /// File of settings, provault.toml: options of this command without their dashes, one a line, such as
     /// listen = "127.0.0.1:7070"; the command line wins [default: PROVAULT_CONFIG]
     #[arg(long, value_name = "FILE")]
-    config: Option<PathBuf>,
+    pub(crate) config: Option<PathBuf>,
     /// Address to listen on; without a certificate only loopback
     #[arg(long, default_value = DEFAULT_LISTEN, value_name = "ADDR")]
     pub(crate) listen: SocketAddr,

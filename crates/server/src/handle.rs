@@ -8,7 +8,7 @@ use axum::extract::Request;
 use axum::response::Response;
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Method, header};
-use provault_app::Caller;
+use provault_app::{App, Caller};
 use provault_iam::{AuthError, SignedRequest, normalize_path, verify};
 use provault_wire::{RouteError, ServiceError, errors, match_route};
 use tracing::Instrument;

@@ -34,7 +34,7 @@ pub async fn a_job_that_is_put_off_waits_and_frees_its_resource(w: &World) {
     assert!(c.abandoned_jobs::<BackupJob>(at(99)).await.unwrap().is_empty());
     c.release_leases_of_others("w").await.unwrap();
     let stop = BackupJobEvent::StopRequested { reason: "over".to_owned() };
-    c.step_job::<BackupJob>(&account(), &uuid(2), None, stop, at(60), vec![]).await.unwrap();
+    c.step_job::<BackupJob>(&account, &uuid(2), None, stop, at(60), vec![]).await.unwrap();
     assert!(claim(c, 99).await.is_none());
     assert_eq!(claim(c, 100).await.unwrap().job.id, uuid(1));
 }

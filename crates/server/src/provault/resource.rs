@@ -1,6 +1,6 @@
 //! Registered resources.
 
-use provault_app::{AppError, NewResource, Paging, ResourceView, RetentionUpdate};
+use provault_app::{NewResource, ResourceView, RetentionUpdate};
 use provault_domain::{Probe, ServiceSpec};
 use provault_wire::provault as wire;
 
