@@ -29,6 +29,7 @@
 mod absence;
 mod access_key;
 mod audit;
+mod backup_testing;
 mod care;
 mod change;
 mod delivery;
@@ -62,6 +63,7 @@ mod vault;
 
 pub use access_key::AccessKeyRow;
 pub use audit::AuditRecord;
+pub use backup_testing::TestingSettings;
 pub use care::{EnteredImport, PackRead};
 pub use change::Change;
 pub use delivery::{Delivery, DeliveryState};

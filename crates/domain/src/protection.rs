@@ -139,6 +139,11 @@ pub struct Observed<'a> {
     pub newest: Option<&'a RecoveryPoint>,
     /// When the newest backup job that is at work was created.
     pub backing_up_since: Option<Timestamp>,
+    /// Its newest recovery point that was not left out of the tests: the newest one itself, where all are
+    /// tested or none.
+    pub judged: Option<&'a RecoveryPoint>,
+    /// Since when a restore test follows a backup such as the one that made that point, if one does.
+    pub tested_since: Option<Timestamp>,
     /// Whether a restore test of it waits or is at work.
     pub testing: bool,
     /// Why it needs no backup.
@@ -180,7 +185,7 @@ pub fn assess(resource: &Resource, observed: &Observed<'_>, now: Timestamp) -> A
             let what = format!("its newest recovery point is {}: {why}", point.status);
             troubles.push((ResourceTrouble::NotGood, what.trim_end_matches([':', ' ']).to_owned()));
         }
-        troubles.extend(test_trouble(resource, observed, point, now));
+        troubles.extend(test_trouble(observed, point, now));
     }
     Assessment { protection, verdict, troubles }
 }
@@ -228,25 +233,33 @@ fn backups(
     (protection, None)
 }
 
-/// What is wrong with the test of the newest point, or with its absence.
+/// What is wrong with the test of the newest point, or with its absence. One that was left out on purpose
+/// answers for nothing: then the newest that was not does.
 fn test_trouble(
-    resource: &Resource,
     observed: &Observed<'_>,
-    point: &RecoveryPoint,
+    newest: &RecoveryPoint,
     now: Timestamp,
 ) -> Option<(ResourceTrouble, String)> {
+    let point = if newest.is_left_out() { observed.judged? } else { newest };
+    let which = if point.arn == newest.arn { "" } else { " that was to be tested" };
     match &point.last_verdict {
         Some(last) => (last.verdict != Verdict::Passed).then(|| {
-            let what = format!("the restore test of its newest recovery point: {}.", last.verdict);
+            let what =
+                format!("the restore test of its newest recovery point{which}: {}.", last.verdict);
             (ResourceTrouble::TestFailed, what)
         }),
-        None if resource.test_after_backup && !observed.testing => {
-            let age = now.duration_since(point.completed_at);
-            let what = "its newest recovery point was never tested, although a restore test should \
-                        follow every backup.";
-            (age > TEST_WITHIN).then(|| (ResourceTrouble::NotTested, what.to_owned()))
+        None => {
+            // Who asks for tests from now on has not asked for those of yesterday.
+            let asked = observed.tested_since.is_some_and(|since| since <= point.completed_at);
+            let overdue = now.duration_since(point.completed_at) > TEST_WITHIN;
+            (asked && overdue && !observed.testing).then(|| {
+                let what = format!(
+                    "its newest recovery point{which} was never tested, although a restore test \
+                     should follow every backup."
+                );
+                (ResourceTrouble::NotTested, what)
+            })
         }
-        None => None,
     }
 }
 

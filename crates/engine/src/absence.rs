@@ -5,7 +5,7 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
 use jiff::Timestamp;
-use provault_catalog::{JobFilter, Page};
+use provault_catalog::{JobFilter, Page, PointFilter, TestingSettings};
 use provault_domain::protection::{Assessment, Observed, assess, newest_due};
 use provault_domain::{
     AccountId, Arn, BackupJob, BackupJobState, BackupPlan, BackupSelection, Exemption,
@@ -13,7 +13,7 @@ use provault_domain::{
 };
 
 use crate::shared::Shared;
-use crate::{Engine, Result};
+use crate::{Engine, Result, backup_testing};
 
 /// What the resources of an account are judged by, read once for all of them.
 #[derive(Debug)]
@@ -24,6 +24,8 @@ pub struct Promises {
     /// Resources of which a restore test waits or is at work.
     testing: HashSet<Arn>,
     exemptions: HashMap<Arn, Exemption>,
+    /// Where a restore test should follow a backup.
+    testing_settings: TestingSettings,
 }
 
 /// How a resource stands.
@@ -35,6 +37,8 @@ pub struct Standing {
     pub exemption: Option<Exemption>,
     /// The judgement.
     pub assessment: Assessment,
+    /// The newest recovery point that was not left out of the tests, where the newest was.
+    pub judged: Option<RecoveryPoint>,
 }
 
 impl Engine {
@@ -75,7 +79,8 @@ async fn promises(shared: &Shared, account: &AccountId) -> Result<Promises> {
     let testing = tests.into_iter().map(|test| test.resource_arn).collect();
     let exemptions = catalog.list_exemptions(account).await?;
     let exemptions = exemptions.into_iter().map(|e| (e.resource_arn.clone(), e)).collect();
-    Ok(Promises { plans, backing_up, testing, exemptions })
+    let testing_settings = catalog.testing_settings(account).await?;
+    Ok(Promises { plans, backing_up, testing, exemptions, testing_settings })
 }
 
 async fn standing(shared: &Shared, promises: &Promises, resource: &Resource) -> Result<Standing> {
@@ -83,7 +88,16 @@ async fn standing(shared: &Shared, promises: &Promises, resource: &Resource) -> 
     let now = shared.now();
     let (selected, due) = newest_due(resource, &promises.plans, now)?;
     let exemption = promises.exemptions.get(&resource.arn).cloned();
+    let judged = match newest.as_ref().filter(|point| point.is_left_out()) {
+        Some(_) => newest_not_left_out(shared, resource).await?,
+        None => None,
+    };
+    let answers = judged.as_ref().or(newest.as_ref());
+    let made_by = answers.and_then(|point| point.created_by.as_ref());
+    let testing = backup_testing::effective(resource, &promises.testing_settings, made_by);
     let observed = Observed {
+        judged: answers.filter(|point| !point.is_left_out()),
+        tested_since: testing.and_then(|(said, ..)| said.enabled.then_some(said.set_at)),
         selected,
         due: due.as_ref(),
         newest: newest.as_ref(),
@@ -92,7 +106,23 @@ async fn standing(shared: &Shared, promises: &Promises, resource: &Resource) -> 
         exemption: exemption.as_ref(),
     };
     let assessment = assess(resource, &observed, now);
-    Ok(Standing { newest, exemption, assessment })
+    Ok(Standing { newest, exemption, assessment, judged })
+}
+
+/// The newest recovery point of a resource that was not left out of the tests.
+async fn newest_not_left_out(
+    shared: &Shared,
+    resource: &Resource,
+) -> Result<Option<RecoveryPoint>> {
+    let filter = PointFilter {
+        account: Some(resource.account.clone()),
+        resource_arn: Some(resource.arn.clone()),
+        restorable_only: true,
+        ..PointFilter::default()
+    };
+    let points = shared.catalog.list_recovery_points(&filter, Page::all()).await?.items;
+    let others = points.into_iter().filter(|point| !point.is_left_out());
+    Ok(others.max_by_key(|point| point.captured_at))
 }
 
 /// The vaults whose topics hear of a resource: where its newest recovery point lies, and where its plans

@@ -25,7 +25,7 @@ use crate::heartbeat::{Heartbeat, Progress};
 use crate::pause::pause;
 use crate::shared::{Shared, blocking};
 use crate::sink::SnapshotSink;
-use crate::{EngineError, Result};
+use crate::{EngineError, Result, backup_testing};
 
 /// What a snapshot says about itself, in `/.provault/recovery-point.json`: enough to enter its
 /// recovery point in a catalog that knows nothing of it.
@@ -285,13 +285,9 @@ pub(crate) async fn enter(
     if !known {
         changes.push(Change::InsertRecoveryPoint(Box::new(point), tags));
     }
-    if record.resource.test_after_backup && !known {
-        changes.push(Change::InsertRestoreTest(Box::new(new_test(
-            &record.resource,
-            Some(arn.clone()),
-            Some(job.id.clone()),
-            now,
-        ))));
+    if !known {
+        let test = backup_testing::test_after(shared, job, &arn, now).await?;
+        changes.extend(test.map(|test| Change::TestAfterBackup(Box::new(test))));
     }
     let result = BackupResult {
         recovery_point_arn: arn,
@@ -408,6 +404,8 @@ pub(crate) fn new_test(
         requested_point,
         after_backup_job,
         planned: None,
+        budget: None,
+        waiting: None,
         created_at: now,
         started_at: None,
         completed_at: None,

@@ -23,7 +23,7 @@ use provault_proof::TestArea;
 use crate::clock::millis_since;
 use crate::heartbeat::{Heartbeat, Progress};
 use crate::pause::pause;
-use crate::shared::{Began, Shared, blocking};
+use crate::shared::{Began, Entered, Shared, blocking};
 use crate::trial::{Trial, room_for};
 use crate::{Result, restore};
 
@@ -61,7 +61,7 @@ impl From<crate::EngineError> for Broken {
 type Step<T> = std::result::Result<T, Broken>;
 
 /// Runs a claimed test to its verdict.
-pub(crate) async fn run(shared: &Arc<Shared>, claimed: Claimed<RestoreTest>) {
+pub(crate) async fn run(shared: &Arc<Shared>, claimed: Claimed<RestoreTest>, entered: &Entered) {
     if claimed.job.is_late(shared.now()) {
         let id = claimed.job.id.clone();
         if let Err(error) = end_late(shared, claimed).await {
@@ -70,7 +70,6 @@ pub(crate) async fn run(shared: &Arc<Shared>, claimed: Claimed<RestoreTest>) {
         return;
     }
     let Claimed { job: test, claim } = claimed;
-    let entered = shared.enter(&test.id);
     let cancel = entered.cancel.clone();
     let progress = Arc::new(Progress::default());
     let _beat = Heartbeat::start::<RestoreTest>(shared, &test.account, &claim, &cancel, &progress);
@@ -459,6 +458,8 @@ pub(crate) async fn end_late(shared: &Arc<Shared>, claimed: Claimed<RestoreTest>
             planned.plan_name, planned.start_by
         )
     });
+    let obstacle = claimed.job.waiting.as_ref().map(|waiting| format!(" {}", waiting.reason));
+    let why = why + &obstacle.unwrap_or_default();
     break_off(shared, claimed, &why).await
 }
 

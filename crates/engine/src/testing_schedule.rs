@@ -113,6 +113,8 @@ impl Selected {
                 role_arn: self.selection.role_arn.clone(),
                 metadata_overrides: self.selection.metadata_overrides.clone(),
             }),
+            budget: None,
+            waiting: None,
             created_at: at,
             started_at: None,
             completed_at: None,

@@ -3,7 +3,7 @@
 
 use std::path::Path;
 
-use provault_proof::{ProofError, free_bytes};
+use provault_proof::{ProofError, free_bytes, room};
 
 #[test]
 fn a_directory_to_come_has_the_room_of_the_one_above() {
@@ -14,6 +14,9 @@ fn a_directory_to_come_has_the_room_of_the_one_above() {
     let found = nix::sys::statvfs::statvfs(dir.path()).unwrap();
     assert!(about(room, found.blocks_available() * found.fragment_size()), "{room}");
     assert!(about(room, free_bytes(&dir.path().join("to/come")).unwrap()));
+    let whole = room(dir.path()).unwrap();
+    assert_eq!(whole.total, found.blocks() * found.fragment_size());
+    assert!(whole.free <= whole.total);
     let here = free_bytes(Path::new(".")).unwrap();
     assert!(about(here, free_bytes(Path::new("no-such-directory/to/come")).unwrap()));
 }

@@ -14,7 +14,7 @@ use provault_catalog::Catalog;
 use provault_cli::ServerFile;
 use provault_domain::{AccountId, Region};
 use provault_driver_filesystem::FilesystemDriver;
-use provault_engine::{Engine, Parts, Running, VaultPlace};
+use provault_engine::{Engine, Parts, Running, TestLimits, VaultPlace};
 use provault_proof::HelperCommand;
 use provault_repository::{StorageOptions, real_directory};
 use provault_server::{Server, ServerOptions, Tls, TlsFiles};
@@ -45,6 +45,8 @@ pub struct InstanceOptions {
     pub vault_storage: Option<VaultPlace>,
     /// See `serve --allow-command-subscriptions`.
     pub command_subscriptions: bool,
+    /// What restore tests may take of the server.
+    pub tests: TestLimits,
     /// What HTTPS is spoken with; without it plain HTTP.
     pub tls: Option<TlsOptions>,
 }
@@ -106,6 +108,7 @@ impl Instance {
             storage: options.storage,
             vault_storage: options.vault_storage,
             command_subscriptions: options.command_subscriptions,
+            tests: options.tests,
         })
         .map_err(|error| StartError::new("the engine", error))?;
         let app = App::open(Setup {

@@ -2,13 +2,14 @@
 
 use std::io::IsTerminal;
 use std::net::SocketAddr;
+use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
 use provault_cli::GlobalOptions;
 use provault_domain::{AccountId, Region};
-use provault_engine::VaultPlace;
+use provault_engine::{DiskReserve, TestLimits, VaultPlace};
 use provault_repository::{S3Options, StorageOptions};
 use provault_server::TlsFiles;
 
@@ -76,6 +77,18 @@ pub struct ServeArgs {
     /// access key
     #[arg(long)]
     allow_command_subscriptions: bool,
+    /// Restore tests that run at a time, 1 to 64
+    #[arg(long, value_name = "N", default_value = "1", value_parser = at_once)]
+    tests_at_once: NonZeroUsize,
+    /// What restore tests leave free of the disk of the data directory, which they restore to: 10%, 500MiB,
+    /// 20GiB, or a number of bytes [default: 10%, but 1GiB at most and 128MiB at least]
+    #[arg(long, value_name = "PERCENT|SIZE")]
+    test_disk_reserve: Option<DiskReserve>,
+}
+
+fn at_once(text: &str) -> Result<NonZeroUsize, String> {
+    let number = text.parse().ok().filter(|number: &NonZeroUsize| number.get() <= 64);
+    number.ok_or_else(|| format!("'{text}' is not a number from 1 to 64"))
 }
 
 impl ServeArgs {
@@ -134,6 +147,10 @@ pub fn run(args: &ServeArgs, global: &GlobalOptions) -> ExitCode {
         vault_storage,
         tls,
         command_subscriptions: args.allow_command_subscriptions,
+        tests: TestLimits {
+            at_once: args.tests_at_once,
+            reserve: args.test_disk_reserve.unwrap_or_default(),
+        },
     };
     let runtime = match tokio::runtime::Runtime::new() {
         Ok(runtime) => runtime,

@@ -6,6 +6,7 @@
 // does not reach it.
 #![allow(clippy::unwrap_used)]
 
+mod backup_testing;
 mod care;
 mod disk;
 mod fixture;
@@ -98,6 +99,8 @@ bodies! {
     retention::the_oldest_beyond_a_number_go,
     retention::a_shrunk_point_is_marked_told_and_accepted,
     races::expiries_and_deletions_at_once_leave_what_should_stay,
+    backup_testing::a_setting_belongs_to_the_plan_and_goes_with_it,
+    backup_testing::of_four_points_one_is_tested_and_the_others_say_so,
     restore_testing::restore_testing_plans_are_named_once,
     restore_testing::restore_testing_selections_belong_to_a_plan,
     restore_testing::restore_testing_advances_once,

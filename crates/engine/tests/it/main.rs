@@ -16,6 +16,7 @@ mod recovery_kit;
 mod schedule;
 mod simulation;
 mod support;
+mod test_budgets;
 mod testing_plans;
 mod tests_of_restores;
 mod verification;
