@@ -12,7 +12,7 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 use provault_catalog::{CatalogError, Change, Claimed, JobFilter, Page};
-use provault_domain::backup_testing::Obstacle;
+use provault_domain::backup_testing::{Obstacle, Waiting};
 use provault_domain::restore_test::step;
 use provault_domain::{RecoveryPoint, RestoreJob, RestoreTest, RestoreTestEvent, RestoreTestState};
 
@@ -98,8 +98,13 @@ pub(crate) async fn next(shared: &Arc<Shared>) -> Result<Option<(Claimed<Restore
         open.iter().filter(|test| is_begun(shared, test)).cloned().collect();
     let mut disk: Option<Disk> = None;
     for test in open.iter().filter(|test| !is_begun(shared, test)) {
-        match obstacle(shared, test, &running, &mut disk, now).await? {
-            None => {
+        match judged(shared, test, &running, &mut disk, now).await {
+            // It must not hold up the others.
+            Err(error) => {
+                tracing::error!(test = test.id, %error, "it is not known whether a restore test may begin");
+            }
+            Ok(false) => {}
+            Ok(true) => {
                 // Entered first: from the claim on, whoever wants to stop it has to find it here.
                 let entered = shared.enter(&test.id);
                 let (owner, until) = (&shared.owner, shared.lease_until());
@@ -108,10 +113,26 @@ pub(crate) async fn next(shared: &Arc<Shared>) -> Result<Option<(Claimed<Restore
                     return Ok(Some((claimed, entered)));
                 }
             }
-            Some((obstacle, reason)) => wait(shared, test, obstacle, reason, now).await?,
         }
     }
     Ok(None)
+}
+
+/// Whether a test may begin now. One that may not has it noted why.
+async fn judged(
+    shared: &Shared,
+    test: &RestoreTest,
+    running: &[RestoreTest],
+    disk: &mut Option<Disk>,
+    now: Timestamp,
+) -> Result<bool> {
+    match obstacle(shared, test, running, disk, now).await? {
+        None => Ok(true),
+        Some((obstacle, reason)) => {
+            wait(shared, test, obstacle, reason, now).await?;
+            Ok(false)
+        }
+    }
 }
 
 /// Ends tests whose time is over, and passes over those that a newer recovery point has overtaken.
@@ -208,7 +229,11 @@ async fn wait(
     reason: String,
     now: Timestamp,
 ) -> Result<()> {
-    if test.waiting.as_ref().is_some_and(|waiting| waiting.obstacle == obstacle) {
+    // Bytes and counts change at every look; only the next window is worth another line.
+    let known = |known: &Waiting| {
+        known.obstacle == obstacle && (obstacle != Obstacle::Window || known.reason == reason)
+    };
+    if test.waiting.as_ref().is_some_and(known) {
         return Ok(());
     }
     tracing::info!(test = test.id, %obstacle, reason, "a restore test waits");

@@ -36,7 +36,7 @@ pub async fn a_setting_belongs_to_the_plan_and_goes_with_it(w: &World) {
     refused!(set(&first.id, &uuid(99)), CatalogError::NotFound { .. });
     let all = c.testing_settings(&account()).await.unwrap();
     assert_eq!(all.plans, [(first.id.clone(), quarter())].into());
-    assert_eq!(all.selections, [(chosen.id.clone(), off)].into());
+    assert_eq!(all.selections, [(chosen.id.clone(), off.clone())].into());
 
     c.set_selection_testing(&account(), &first.id, &chosen.id, None).await.unwrap();
     assert_eq!(c.selection_testing(&account(), &chosen.id).await.unwrap(), None);

@@ -111,7 +111,7 @@ async fn the_most_specific_that_says_anything_wins() {
     let (plan, selection) = plan(&world).await;
     let catalog = world.engine.catalog();
     let (account, off) = (&world.account, BackupTesting::plain(false, world.clock.now()));
-    let followed = || async {
+    let followed = async || {
         let job = back_up_by(&world, &plan, &selection).await;
         // It is entered in the transaction that ends the job.
         let test = test_of(&world, &job).await?;
@@ -123,11 +123,9 @@ async fn the_most_specific_that_says_anything_wins() {
     assert_eq!(followed().await.as_deref(), Some("plan nightly"));
     let on_demand = world.back_up().await;
     assert!(test_of(&world, &on_demand).await.is_none(), "the plan has no say in it");
-    let set = |testing: BackupTesting| {
-        let (plan, id) = (plan.id.clone(), selection.id.clone());
-        async move {
-            catalog.set_selection_testing(account, &plan, &id, Some(&testing)).await.unwrap();
-        }
+    let set = async |testing: BackupTesting| {
+        let set = catalog.set_selection_testing(account, &plan.id, &selection.id, Some(&testing));
+        set.await.unwrap();
     };
     set(off.clone()).await;
     assert_eq!(followed().await, None, "off is an answer, too");
@@ -183,6 +181,7 @@ async fn what_could_not_begin_in_two_windows_is_told() {
     // The server was off for both.
     running.stop("for some days").await;
     world.clock.advance(SignedDuration::from_hours(41));
+    let world = world.restarted().await;
     let running = world.start().await;
     let test = test_of(&world, &job).await.unwrap();
     let test: RestoreTest = world.end_of(&test.id).await;

@@ -36,7 +36,7 @@ async fn a_setting_is_said_shown_replaced_and_taken_back() {
     let (of_plan, of_selection, id) = plan(&world).await;
     register(&world, "docs", json!({})).await;
     let of_resource = "/provault/v1/resources/docs/testing";
-    for target in [of_plan.as_str(), &of_selection, of_resource] {
+    for target in [of_plan.as_str(), of_selection.as_str(), of_resource] {
         assert_eq!(world.ok("GET", target, Value::Null).await, json!({}), "nothing is said");
         world.refused("DELETE", target, Value::Null, NOT_FOUND).await;
         let window = json!({ "From": "22:00", "To": "04:00", "Timezone": "Europe/Berlin" });
@@ -63,8 +63,10 @@ async fn a_setting_is_said_shown_replaced_and_taken_back() {
     assert_eq!(shown["Testing"]["TestAfterBackup"], true);
     world.ok("PUT", of_resource, json!({ "TestAfterBackup": false })).await;
     let shown = world.ok("GET", "/provault/v1/resources/docs", Value::Null).await;
-    assert_eq!((&shown["TestAfterBackup"], &shown["Testing"]["TestAfterBackup"]),
-        (&json!(false), &json!(false)));
+    assert_eq!(
+        (&shown["TestAfterBackup"], &shown["Testing"]["TestAfterBackup"]),
+        (&json!(false), &json!(false))
+    );
 }
 
 #[tokio::test]
@@ -107,10 +109,11 @@ async fn what_cannot_be_meant_changes_nothing() {
     }
     world.refused("PUT", &of_plan, json!({}), "MissingParameterValueException").await;
     let plan_of_nobody = of_plan.replace("/testing", "x/testing");
+    let selection_of_nobody = of_selection.replace("/testing", "x/testing");
     let on = json!({ "TestAfterBackup": true });
     for target in [
         plan_of_nobody.as_str(),
-        &of_selection.replace("/testing", "x/testing"),
+        selection_of_nobody.as_str(),
         "/provault/v1/resources/nobody/testing",
     ] {
         for (method, body) in [("GET", Value::Null), ("PUT", on.clone()), ("DELETE", Value::Null)] {
