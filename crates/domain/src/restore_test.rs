@@ -213,6 +213,22 @@ impl RestoreTest {
         };
     }
 
+    fn keep_waiting(&mut self, obstacle: Obstacle, reason: String, now: Timestamp) {
+        let same = self.waiting.take().filter(|waiting| waiting.obstacle == obstacle);
+        let since = same.map_or(now, |waiting| waiting.since);
+        self.waiting = Some(Waiting { since, obstacle, reason });
+    }
+
+    /// There is no result to tell of: whoever asks finds the row and its evidence.
+    fn pass_over(&mut self, reason: String, now: Timestamp) {
+        self.state = RestoreTestState::Finished;
+        self.waiting = None;
+        self.verdict = Some(Verdict::NotTested);
+        self.reason = Some(reason);
+        self.cleaned_up = Some(true);
+        self.completed_at = Some(now);
+    }
+
     fn notify(&self, verdict: Verdict, now: Timestamp) -> Vec<Effect> {
         // Without a point there is no vault whose topic could be told; the verdict stands in the
         // evidence and in the list of tests all the same.
@@ -253,21 +269,9 @@ pub fn step(
         })
     };
     match (test.state, event) {
-        (S::Pending, E::Waits { obstacle, reason }) => {
-            let same = test.waiting.take().filter(|waiting| waiting.obstacle == obstacle);
-            let since = same.map_or(now, |waiting| waiting.since);
-            test.waiting = Some(Waiting { since, obstacle, reason });
-        }
+        (S::Pending, E::Waits { obstacle, reason }) => test.keep_waiting(obstacle, reason, now),
         (_, E::Waits { .. }) => return refuse("kept waiting"),
-        (S::Pending, E::PassedOver { reason }) => {
-            // There is no result to tell of: whoever asks finds the row and its evidence.
-            test.state = S::Finished;
-            test.waiting = None;
-            test.verdict = Some(Verdict::NotTested);
-            test.reason = Some(reason);
-            test.cleaned_up = Some(true);
-            test.completed_at = Some(now);
-        }
+        (S::Pending, E::PassedOver { reason }) => test.pass_over(reason, now),
         (_, E::PassedOver { .. }) => return refuse("passed over"),
         (S::Pending, E::Started) => {
             test.state = S::Choosing;

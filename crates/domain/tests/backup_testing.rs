@@ -1,5 +1,7 @@
 //! Restore tests that follow backups: budgets, windows, turns.
 
+#![allow(clippy::unwrap_used)] // In a test's helper, too, a panic is the report.
+
 use jiff::Timestamp;
 use provault_domain::backup_testing::{BackupTesting, TestBudget, TestingScope, take_turn};
 use provault_domain::{DailyWindow, Resource};

@@ -1,6 +1,6 @@
 //! What plans and selections say about tests after backups, and whose turn it is.
 
-use provault_catalog::{CatalogError, Change, JobFilter, Page};
+use provault_catalog::{CatalogError, Change, JobFilter, Page, TestingSettings};
 use provault_domain::evidence::verify_chain;
 use provault_domain::{
     BackupJob, BackupJobEvent, BackupTesting, RestoreTest, Tags, TestBudget, TestingScope, Verdict,
@@ -44,7 +44,7 @@ pub async fn a_setting_belongs_to_the_plan_and_goes_with_it(w: &World) {
     c.delete_selection(&account(), &first.id, &chosen.id).await.unwrap();
     assert_eq!(c.selection_testing(&account(), &chosen.id).await.unwrap(), None);
     c.delete_plan(&account(), &first.id, at(9)).await.unwrap();
-    assert_eq!(c.testing_settings(&account()).await.unwrap(), Default::default());
+    assert_eq!(c.testing_settings(&account()).await.unwrap(), TestingSettings::default());
     refused!(
         c.set_plan_testing(&account(), &first.id, Some(&quarter())),
         CatalogError::NotFound { .. }
