@@ -19,6 +19,7 @@
 
 mod audit;
 mod backup_job;
+mod backup_testing;
 mod bootstrap;
 mod caller;
 mod care;
@@ -66,6 +67,7 @@ use provault_iam::AccessKey;
 use user::Identities;
 
 pub use backup_job::{BackupJobFilter, BackupJobView, StartBackup};
+pub use backup_testing::{TestingDocument, TestingOf, WindowDocument};
 pub use bootstrap::{
     BootstrapError, CREDENTIALS_FILE, DEFAULT_ACCOUNT, DEFAULT_REGION, Setup, region_of,
 };

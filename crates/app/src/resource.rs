@@ -4,7 +4,9 @@ use jiff::Timestamp;
 use provault_catalog::{CatalogError, Page, PointFilter};
 use provault_domain::RetentionSettings;
 use provault_domain::resource::validate_tags;
-use provault_domain::{Arn, Kind, Probe, RecoveryPoint, Resource, ServiceSpec, Tags};
+use provault_domain::{
+    Arn, BackupTesting, Kind, Probe, RecoveryPoint, Resource, ServiceSpec, Tags,
+};
 
 use crate::paging::List;
 use crate::restore_job::blocking;
@@ -31,8 +33,9 @@ pub struct NewResource {
     pub rpo_seconds: Option<u64>,
     /// Recovery time objective, seconds.
     pub rto_seconds: Option<u64>,
-    /// Whether a restore test follows every completed backup.
-    pub test_after_backup: bool,
+    /// Whether a restore test follows every completed backup; `None` to leave that to the selection and
+    /// the plan.
+    pub test_after_backup: Option<bool>,
     /// How its recovery points are kept; what is absent is at its default.
     pub retention: RetentionUpdate,
 }
@@ -105,7 +108,7 @@ impl App {
                 probes: new.probes.clone(),
                 rpo_seconds: new.rpo_seconds,
                 rto_seconds: new.rto_seconds,
-                test_after_backup: new.test_after_backup,
+                testing: new.test_after_backup.map(|on| BackupTesting::plain(on, self.now())),
                 retention: new.retention.applied_to(RetentionSettings::default()),
                 created_at: self.now(),
                 imported: false,

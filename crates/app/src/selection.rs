@@ -119,7 +119,7 @@ impl App {
         .await
     }
 
-    async fn selection_of(
+    pub(crate) async fn selection_of(
         &self,
         caller: &Caller,
         plan_id: &str,

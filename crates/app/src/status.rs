@@ -34,6 +34,8 @@ pub struct ResourceView {
     pub exemption: Option<Exemption>,
     /// What is wrong with the size of the newest recovery point, while nobody has accepted it.
     pub shrunk: Option<String>,
+    /// That the newest recovery point was left out of the tests on purpose, and which stands for it.
+    pub left_out: Option<String>,
     /// The newest recovery point that is good, and when it was captured.
     pub last_good: Option<(Arn, Timestamp)>,
 }
@@ -197,7 +199,7 @@ impl App {
         promises: &Promises,
         resource: Resource,
     ) -> Result<ResourceView> {
-        let Standing { newest, exemption, assessment } =
+        let Standing { newest, exemption, assessment, judged } =
             self.engine().standing(promises, &resource).await?;
         let Assessment { protection, verdict, troubles } = assessment;
         let overdue = protection == Protection::Overdue;
@@ -205,6 +207,10 @@ impl App {
         let shrunk = newest.as_ref().filter(|point| point.is_shrunk());
         Ok(ResourceView {
             shrunk: shrunk.and_then(RecoveryPoint::shrunk_message),
+            left_out: newest
+                .as_ref()
+                .filter(|point| point.is_left_out())
+                .map(|_| left_out(judged.as_ref())),
             last_good: self.last_good(&resource, newest.as_ref()).await?,
             last_backup_at: newest.map(|point| point.captured_at),
             resource,
@@ -213,5 +219,21 @@ impl App {
             troubles,
             exemption,
         })
+    }
+}
+
+/// What to say of a newest recovery point that was left out of the tests.
+fn left_out(judged: Option<&RecoveryPoint>) -> String {
+    let what = "its newest recovery point was left out of the tests on purpose";
+    match judged {
+        Some(point) => {
+            let verdict =
+                point.last_verdict.as_ref().map_or(Verdict::NotTested, |last| last.verdict);
+            format!(
+                "{what}; the newest that was to be tested is of {}: {verdict}.",
+                point.captured_at
+            )
+        }
+        None => format!("{what}, and there is none that was to be tested."),
     }
 }

@@ -18,8 +18,8 @@ use crate::lease::{self, Claim};
 use crate::page::{Select, body, micros, to_body};
 use crate::pool::{Catalog, any, transact};
 use crate::{
-    absence, care, delivery, evidence, job_event, job_store, mutant, recovery_point, resource,
-    retention,
+    absence, backup_testing, care, delivery, evidence, job_event, job_store, mutant,
+    recovery_point, resource, retention,
 };
 
 /// Something that is written together with a step of a job, or not at all.
@@ -30,8 +30,11 @@ pub enum Change {
     InsertRecoveryPoint(Box<RecoveryPoint>, Tags),
     /// A new restore job.
     InsertRestoreJob(Box<RestoreJob>),
-    /// A new restore test.
-    InsertRestoreTest(Box<RestoreTest>),
+    /// The restore test that follows a backup, if it is its recovery point's turn by the share of points
+    /// that are tested; else the record that the point was left out.
+    TestAfterBackup(Box<RestoreTest>),
+    /// What belongs to a test that the step passed over: its evidence, and the mark on its point.
+    PassedOver(Box<RestoreTest>),
     /// A new resource and its driver's name for it.
     InsertResource(Box<Resource>, String),
     /// Exempts a resource, in place of an exemption it has. The resource must exist, or come before
@@ -183,7 +186,8 @@ async fn make(
             retention::insert_judged(tx, point, tags, now).await
         }
         Change::InsertRestoreJob(job) => job_store::insert(tx, &**job).await,
-        Change::InsertRestoreTest(test) => job_store::insert(tx, &**test).await,
+        Change::TestAfterBackup(test) => backup_testing::follow_backup(tx, test, now).await,
+        Change::PassedOver(test) => backup_testing::record_passed_over(tx, test, now).await,
         Change::InsertResource(new, identity) => resource::insert(tx, new, identity).await,
         Change::Exempt(exemption) => absence::exempt(tx, exemption).await,
         Change::PointVerdict(arn, verdict) => {

@@ -265,6 +265,8 @@ impl Job for RestoreTest {
     fn note(event: &RestoreTestEvent) -> Option<EventNote> {
         use RestoreTestEvent as E;
         Some(match event {
+            E::Waits { reason, .. } => EventNote::text(format!("waits: {reason}")),
+            E::PassedOver { reason } => EventNote::text(format!("passed over: {reason}")),
             E::Started => EventNote::text("started"),
             E::PointChosen { recovery_point_arn, .. } => {
                 EventNote::text(format!("recovery point chosen: {recovery_point_arn}"))

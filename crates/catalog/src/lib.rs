@@ -29,6 +29,7 @@
 mod absence;
 mod access_key;
 mod audit;
+mod backup_testing;
 mod before;
 mod care;
 mod change;
@@ -67,6 +68,7 @@ mod vault;
 
 pub use access_key::AccessKeyRow;
 pub use audit::{AuditRecord, MAX_DENIALS, Outcome};
+pub use backup_testing::TestingSettings;
 pub use care::{EnteredImport, PackRead};
 pub use change::Change;
 pub use delivery::{Delivery, DeliveryState};

@@ -21,6 +21,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("../migrations/0005_users.sql"),
     include_str!("../migrations/0006_absence.sql"),
     include_str!("../migrations/0007_restore_testing.sql"),
+    include_str!("../migrations/0008_backup_testing.sql"),
     include_str!("../migrations/0009_time.sql"),
     include_str!("../migrations/0010_trail_and_outbox.sql"),
 ];

@@ -124,11 +124,13 @@ impl Catalog {
             if any(tx, "SELECT 1 FROM selections WHERE plan_id = $1 LIMIT 1", &[id]).await? {
                 return Err(CatalogError::in_use(what, "it has backup selections."));
             }
-            sqlx::query("UPDATE plans SET deleted_at = $1, request_id = NULL WHERE id = $2")
-                .bind(micros(now))
-                .bind(id.to_owned())
-                .execute(&mut *tx)
-                .await?;
+            sqlx::query(
+                "UPDATE plans SET deleted_at = $1, request_id = NULL, testing = NULL WHERE id = $2",
+            )
+            .bind(micros(now))
+            .bind(id.to_owned())
+            .execute(&mut *tx)
+            .await?;
             sqlx::query("DELETE FROM schedule_marks WHERE plan_id = $1")
                 .bind(id.to_owned())
                 .execute(&mut *tx)

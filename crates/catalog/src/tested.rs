@@ -14,7 +14,8 @@ use crate::pool::Catalog;
 
 impl Catalog {
     /// What the newest restore test of a resource said that has ended by `now`, of whatever recovery
-    /// point, or of none where it found none. A verdict from the future does not count.
+    /// point, or of none where it found none. A verdict from the future does not count, nor does the record of
+    /// a point that was left out on purpose.
     pub async fn newest_verdict(
         &self,
         account: &AccountId,
@@ -26,6 +27,8 @@ impl Catalog {
             .and("account =", account)
             .and("resource_arn =", resource_arn)
             .and("completed_at <=", present(now))
+            // As the row's document has it; no other member of it has this name and value.
+            .only("body NOT LIKE '%\"verdict\":\"NOT_TESTED\"%'")
             .then("ORDER BY completed_at DESC LIMIT 1")
             .one(&self.read)
             .await?;

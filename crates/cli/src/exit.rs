@@ -12,7 +12,7 @@ Exit codes:
   2    the command line, or a file it names, is wrong; nothing was sent
   3    a watched backup is PARTIAL: its recovery point lacks some paths; apply --dry-run would
        change something
-  4    a watched restore test is INCONCLUSIVE: the test itself could not tell
+  4    a watched restore test is INCONCLUSIVE, or NOT_TESTED because it was left out: nothing is told
   5    the server cannot be found or reached, or the connection broke
   130  Ctrl-C: watching stopped, the job goes on";
 
@@ -29,7 +29,7 @@ pub(crate) enum Exit {
     Partial,
     /// What stands is not what a document says.
     Differs,
-    /// A restore test that could not tell.
+    /// A restore test that could not tell, or was not made.
     Inconclusive,
     /// No server.
     Unreachable,
@@ -63,7 +63,7 @@ impl Exit {
     pub(crate) fn of_verdict(verdict: Option<&str>) -> Self {
         match verdict {
             Some("PASSED") => Self::Done,
-            Some("INCONCLUSIVE") => Self::Inconclusive,
+            Some("INCONCLUSIVE" | "NOT_TESTED") => Self::Inconclusive,
             _ => Self::Failed,
         }
     }
@@ -119,6 +119,7 @@ mod tests {
             assert_eq!(Exit::of_state(state), Exit::Failed, "{state}");
         }
         assert_eq!(Exit::of_verdict(None), Exit::Failed);
+        assert_eq!(Exit::of_verdict(Some("NOT_TESTED")), Exit::Inconclusive);
         assert_eq!(Exit::Done.worse(Exit::Partial), Exit::Partial);
         assert_eq!(Exit::Failed.worse(Exit::Inconclusive), Exit::Failed);
     }

@@ -99,6 +99,9 @@ pub struct CreatedBy {
     pub rule_cron: String,
     /// The rule's time zone.
     pub rule_timezone: String,
+    /// The id of the selection that matched the resource; unknown of older jobs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub selection_id: Option<String>,
 }
 
 /// AWS's states of a backup job.

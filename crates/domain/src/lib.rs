@@ -14,8 +14,10 @@
 
 pub mod arn;
 pub mod backup_job;
+pub mod backup_testing;
 pub mod care;
 pub mod cron;
+pub mod daily_window;
 pub mod evidence;
 pub mod invalid;
 pub mod key;
@@ -43,7 +45,9 @@ pub mod wildcard;
 
 pub use arn::{AccountId, Arn, Region};
 pub use backup_job::{BackupJob, BackupJobEvent, BackupJobState};
+pub use backup_testing::{BackupTesting, TestBudget, TestingScope};
 pub use care::{CareEvent, CareOperation, CareRun, CareState};
+pub use daily_window::DailyWindow;
 pub use evidence::Evidence;
 pub use invalid::Invalid;
 pub use key::Key;

@@ -159,11 +159,15 @@ pub struct Observed<'a> {
     pub future: Option<&'a RecoveryPoint>,
     /// When the newest backup job that is at work was created.
     pub backing_up_since: Option<Timestamp>,
+    /// Since when a restore test follows a backup of it, if one does. What was backed up before is not
+    /// asked for one.
+    pub tested_since: Option<Timestamp>,
     /// Whether a restore test of it is at work, for less than [`TEST_WITHIN`].
     pub testing: bool,
     /// The newest verdict of a restore test of it, on whatever recovery point, if on any.
     pub last_test: Option<&'a PointVerdict>,
-    /// When the first backup after that verdict was completed.
+    /// When the first backup was completed after that verdict, and since [`Self::tested_since`], that was
+    /// not left out of the tests.
     pub untested_since: Option<Timestamp>,
     /// The newest restore test of a restore testing plan that should have ended by now.
     pub test_due: Option<&'a DueTest>,
@@ -190,7 +194,7 @@ pub fn assess(resource: &Resource, observed: &Observed<'_>, now: Timestamp) -> A
     let (mut protection, trouble) = backups(resource, observed, now);
     let mut troubles = Vec::from_iter(trouble);
     troubles.extend(observed.newest.and_then(point_trouble));
-    troubles.extend(test_troubles(resource, observed, now));
+    troubles.extend(test_troubles(observed, now));
     troubles.extend(clock_trouble(resource, observed, now));
     if observed.exemption.is_some_and(|exemption| exemption.until > now) {
         protection = Protection::Exempt;
@@ -282,12 +286,10 @@ fn backups(
 }
 
 /// What is wrong with the newest test, or with the absence of one.
-fn test_troubles(
-    resource: &Resource,
-    observed: &Observed<'_>,
-    now: Timestamp,
-) -> Vec<(ResourceTrouble, String)> {
-    let of_newest = observed.newest.and_then(|point| point.last_verdict.as_ref());
+fn test_troubles(observed: &Observed<'_>, now: Timestamp) -> Vec<(ResourceTrouble, String)> {
+    // One that was left out of the tests on purpose says nothing.
+    let tested = observed.newest.filter(|point| !point.is_left_out());
+    let of_newest = tested.and_then(|point| point.last_verdict.as_ref());
     let last = [observed.last_test, of_newest].into_iter().flatten().max_by_key(|last| last.at);
     let mut troubles = Vec::new();
     // Until a test passes: that a newer point is there does not make it one that can be restored.
@@ -313,10 +315,10 @@ fn test_troubles(
             due.plan, due.at
         );
         troubles.push((ResourceTrouble::NotTested, what));
-    } else if resource.test_after_backup {
+    } else if let Some(asked) = observed.tested_since {
         let newest = observed.newest.filter(|point| point.last_verdict.is_none());
         let newest = newest.map(|point| point.completed_at);
-        let newest = newest.filter(|at| tested.is_none_or(|tested| tested < *at));
+        let newest = newest.filter(|at| asked <= *at && tested.is_none_or(|tested| tested < *at));
         let since = observed.untested_since.or(newest);
         if since.is_some_and(|since| now.duration_since(since) > TEST_WITHIN) {
             let what = match tested {

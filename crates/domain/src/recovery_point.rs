@@ -167,6 +167,12 @@ impl RecoveryPoint {
         self.captured_at > present(now)
     }
 
+    /// Whether a restore test should have followed its backup by the plan's word and was not made on
+    /// purpose: because of the share of points that are tested, or because a newer one took its place.
+    pub fn is_left_out(&self) -> bool {
+        self.last_verdict.as_ref().is_some_and(|last| last.verdict == Verdict::NotTested)
+    }
+
     /// The status that clients see.
     ///
     /// AWS has no state for a point whose stored data is damaged or gone: PARTIAL is the one that

@@ -6,7 +6,9 @@ use std::str::FromStr;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::{AccountId, Arn, Invalid, Probe, Region, RetentionSettings, ServiceSpec, Tags};
+use crate::{
+    AccountId, Arn, BackupTesting, Invalid, Probe, Region, RetentionSettings, ServiceSpec, Tags,
+};
 
 /// A kind of resource; each answers to one AWS resource type and has one driver.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -88,8 +90,14 @@ pub struct Resource {
     pub rpo_seconds: Option<u64>,
     /// Recovery time objective in seconds: how long a recovery may take.
     pub rto_seconds: Option<u64>,
-    /// Whether a restore test runs by itself after every completed backup.
-    pub test_after_backup: bool,
+    /// Whether a restore test runs by itself after completed backups, and with which budgets; `None`
+    /// where it leaves that to the selection and the plan.
+    #[serde(
+        default,
+        alias = "test_after_backup",
+        deserialize_with = "crate::backup_testing::said_by_resource"
+    )]
+    pub testing: Option<BackupTesting>,
     /// How its recovery points are kept, beside the lifecycle of each.
     #[serde(default)]
     pub retention: RetentionSettings,

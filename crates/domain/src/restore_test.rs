@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use crate::backup_testing::{LONGEST_WAIT_FOR_ROOM, Obstacle, TestBudget, Waiting};
 use crate::step::{MOST_ATTEMPTS, is_zero, state_names};
 use crate::verdict::{Failure, Fault, Findings, decide};
 use crate::{
@@ -36,6 +37,12 @@ pub struct RestoreTest {
     /// The restore testing plan that made it, if one did.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub planned: Option<PlannedTest>,
+    /// Within which budgets it runs, when it follows a backup by itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub budget: Option<TestBudget>,
+    /// What keeps it from beginning, while something does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub waiting: Option<Waiting>,
     /// When it was asked for.
     pub created_at: Timestamp,
     /// When it first began; an interruption does not change it.
@@ -154,6 +161,18 @@ state_names!(RestoreTestState {
 /// What can happen to a restore test.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub enum RestoreTestEvent {
+    /// It cannot begin yet.
+    Waits {
+        /// What keeps it.
+        obstacle: Obstacle,
+        /// The same for people.
+        reason: String,
+    },
+    /// It is never made: its recovery point was left out, or a newer one has taken its place.
+    PassedOver {
+        /// Why, for people.
+        reason: String,
+    },
     /// A runner took it.
     Started,
     /// The recovery point is chosen and its restore job created.
@@ -216,6 +235,28 @@ impl RestoreTest {
             && self.planned.as_ref().is_some_and(|planned| planned.start_by <= now)
     }
 
+    /// Why it is given up at `now`, when it follows a backup and could not begin within its budgets.
+    pub fn given_up(&self, now: Timestamp) -> Option<String> {
+        let budget = self.budget.as_ref()?;
+        if self.state != RestoreTestState::Pending || self.started_at.is_some() {
+            return None;
+        }
+        let obstacle = self.waiting.as_ref().map(|waiting| format!(" {}", waiting.reason));
+        let obstacle = obstacle.unwrap_or_default();
+        if budget.start_by.is_some_and(|by| by <= now) {
+            let window = budget.window.as_ref().map(ToString::to_string).unwrap_or_default();
+            return Some(format!(
+                "it could not begin in two of its daily windows ({window}, set by {}).{obstacle}",
+                budget.said_by
+            ));
+        }
+        let for_room =
+            self.waiting.as_ref().filter(|waiting| waiting.obstacle == Obstacle::Room)?;
+        let waited = now.duration_since(for_room.since);
+        (waited >= LONGEST_WAIT_FOR_ROOM)
+            .then(|| format!("it has waited a day for room on the disk.{obstacle}"))
+    }
+
     /// Takes what a runner found out. The age of the point and the targets were fixed when the
     /// point was chosen: a runner that leaves them out must not turn a stale point into a pass.
     fn take(&mut self, findings: Findings) {
@@ -226,6 +267,22 @@ impl RestoreTest {
             rto_seconds: self.findings.rto_seconds,
             ..findings
         };
+    }
+
+    fn keep_waiting(&mut self, obstacle: Obstacle, reason: String, now: Timestamp) {
+        let same = self.waiting.take().filter(|waiting| waiting.obstacle == obstacle);
+        let since = same.map_or(now, |waiting| waiting.since);
+        self.waiting = Some(Waiting { since, obstacle, reason });
+    }
+
+    /// There is no result to tell of: whoever asks finds the row and its evidence.
+    fn pass_over(&mut self, reason: String, now: Timestamp) {
+        self.state = RestoreTestState::Finished;
+        self.waiting = None;
+        self.verdict = Some(Verdict::NotTested);
+        self.reason = Some(reason);
+        self.cleaned_up = Some(true);
+        self.completed_at = Some(now);
     }
 
     fn notify(&self, verdict: Verdict, now: Timestamp) -> Vec<Effect> {
@@ -268,8 +325,13 @@ pub fn step(
         })
     };
     match (test.state, event) {
+        (S::Pending, E::Waits { obstacle, reason }) => test.keep_waiting(obstacle, reason, now),
+        (_, E::Waits { .. }) => return refuse("kept waiting"),
+        (S::Pending, E::PassedOver { reason }) => test.pass_over(reason, now),
+        (_, E::PassedOver { .. }) => return refuse("passed over"),
         (S::Pending, E::Started) => {
             test.state = S::Choosing;
+            test.waiting = None;
             test.started_at.get_or_insert(now);
         }
         (_, E::Started) => return refuse("started"),
@@ -316,6 +378,7 @@ pub fn step(
         (_, E::Broken(failure)) => {
             test.findings.failures.push(failure);
             test.state = S::Reaping;
+            test.waiting = None;
         }
         (_, E::Interrupted { reason }) if test.is_interruptible() => {
             test.interruptions += 1;

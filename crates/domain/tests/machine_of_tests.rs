@@ -4,11 +4,12 @@
 
 use jiff::{SignedDuration, Timestamp};
 use proptest::prelude::*;
+use provault_domain::backup_testing::Obstacle;
 use provault_domain::restore_test;
 use provault_domain::verdict::{Failure, Fault, Findings, decide};
 use provault_domain::{
     Arn, Effect, Kind, NotificationEvent, RestoreTest, RestoreTestEvent, RestoreTestState,
-    StepRecord,
+    StepRecord, TestBudget, TestingScope, Verdict,
 };
 
 const POINT: &str = "arn:aws:backup:us-east-1:111122223333:recovery-point:p";
@@ -47,6 +48,8 @@ fn test() -> RestoreTest {
         requested_point: None,
         after_backup_job: None,
         planned: None,
+        budget: None,
+        waiting: None,
         created_at: at(0),
         started_at: None,
         interruptions: 0,
@@ -85,6 +88,8 @@ fn test_event() -> impl Strategy<Value = RestoreTestEvent> {
     let fault = prop_oneof![Just(Fault::Data), Just(Fault::Host)];
     prop_oneof![
         Just(E::Started),
+        Just(E::Waits { obstacle: Obstacle::Room, reason: "no room".to_owned() }),
+        Just(E::PassedOver { reason: "left out".to_owned() }),
         Just(chosen()),
         Just(restored()),
         Just(E::Tested(Box::default())),
@@ -111,6 +116,8 @@ fn test_expected(state: RestoreTestState, event: &RestoreTestEvent) -> Option<Re
     use RestoreTestState as S;
     match (state, event) {
         (S::Pending, E::Started) => Some(S::Choosing),
+        (S::Pending, E::Waits { .. }) => Some(S::Pending),
+        (S::Pending, E::PassedOver { .. }) => Some(S::Finished),
         (S::Choosing, E::PointChosen { .. }) => Some(S::Restoring),
         (S::Restoring, E::Restored { .. }) => Some(S::Testing),
         (S::Testing, E::Tested(_)) => Some(S::Controlling),
@@ -154,7 +161,8 @@ proptest! {
                     prop_assert_eq!(after.state, expected);
                     prop_assert_eq!(&after.token, &before.token);
                     check_test(&after);
-                    let ends = expected == RestoreTestState::Finished;
+                    let made = !matches!(event, RestoreTestEvent::PassedOver { .. });
+                    let ends = made && expected == RestoreTestState::Finished;
                     prop_assert_eq!(notifications(&effects).len(), usize::from(ends));
                 }
                 (None, Err(refused)) => prop_assert_eq!(&refused.state, state.as_str()),
@@ -189,7 +197,11 @@ proptest! {
             prop_assert_eq!(current.findings.failures.len(), broken);
             prop_assert_eq!(current.steps.len(), steps);
         }
-        if let Some(verdict) = current.verdict {
+        if current.verdict == Some(Verdict::NotTested) {
+            // Passed over: nothing was found out, and there is nothing to tell.
+            prop_assert!(told.is_empty());
+            prop_assert_eq!(current.reason.as_deref(), Some("left out"));
+        } else if let Some(verdict) = current.verdict {
             prop_assert_eq!((verdict, current.reason.unwrap()), decide(&current.findings));
             // Without a point there is no vault whose topic could be told.
             let cleaned_up = current.cleaned_up.unwrap();
@@ -215,6 +227,37 @@ fn a_test_that_found_damage_is_not_begun_anew() {
     assert!(!current.is_interruptible());
     let event = E::Interrupted { reason: "down".to_owned() };
     restore_test::step(&current, event, at(2)).unwrap_err();
+}
+
+/// A test that follows a backup does not wait for ever, and says what it waited for.
+#[test]
+fn a_test_that_cannot_begin_is_given_up() {
+    use RestoreTestEvent as E;
+    let budget = |start_by: Option<i64>| TestBudget {
+        scope: TestingScope::Plan("p".to_owned()),
+        said_by: "plan nightly".to_owned(),
+        share_percent: 100,
+        window: None,
+        at_once: None,
+        start_by: start_by.map(at),
+    };
+    let waits = |obstacle, reason: &str| E::Waits { obstacle, reason: reason.to_owned() };
+    let day = 24 * 3600;
+    let fresh = RestoreTest { budget: Some(budget(None)), ..test() };
+    assert_eq!(fresh.given_up(at(1000 * day)), None, "its turn comes some day");
+    let full = restore_test::step(&fresh, waits(Obstacle::Room, "No room."), at(100)).unwrap().0;
+    assert_eq!(full.given_up(at(100 + day - 1)), None);
+    assert!(full.given_up(at(100 + day)).unwrap().contains("No room."));
+    let still = restore_test::step(&full, waits(Obstacle::Room, "None yet."), at(200)).unwrap().0;
+    assert_eq!(still.waiting.as_ref().unwrap().since, at(100), "it is the same wait");
+    let other = restore_test::step(&still, waits(Obstacle::Turn, "Later."), at(300)).unwrap().0;
+    assert_eq!(other.given_up(at(1000 * day)), None, "there was room in between");
+    let begun = restore_test::step(&full, E::Started, at(400)).unwrap().0;
+    assert!(begun.waiting.is_none() && begun.given_up(at(1000 * day)).is_none());
+    let windows = RestoreTest { budget: Some(budget(Some(500))), ..test() };
+    assert_eq!(windows.given_up(at(499)), None);
+    assert!(windows.given_up(at(500)).unwrap().contains("plan nightly"));
+    assert_eq!(test().given_up(at(1000 * day)), None, "one by hand waits for nothing of this");
 }
 
 /// The runner's findings know nothing of the targets; the test must not forget them.

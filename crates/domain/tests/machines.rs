@@ -302,6 +302,7 @@ fn completion_windows() {
         rule_name: String::new(),
         rule_cron: String::new(),
         rule_timezone: String::new(),
+        selection_id: None,
     };
     let planned = BackupJob { created_by: Some(by), ..on_demand };
     assert_eq!(planned.complete_by(), at(4200), "under a plan: from its start");

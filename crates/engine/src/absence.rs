@@ -5,7 +5,8 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
 use jiff::Timestamp;
-use provault_catalog::{JobFilter, Page};
+use provault_catalog::{JobFilter, Page, PointFilter, TestingSettings};
+use provault_domain::backup_testing::WHOLE_SHARE;
 use provault_domain::protection::{
     Assessment, Observed, TEST_WITHIN, assess, newest_due, newest_due_test,
 };
@@ -16,7 +17,7 @@ use provault_domain::{
 };
 
 use crate::shared::Shared;
-use crate::{Engine, Result};
+use crate::{Engine, Result, backup_testing};
 
 /// What the resources of an account are judged by, read once for all of them.
 #[derive(Debug)]
@@ -28,6 +29,8 @@ pub struct Promises {
     testing: HashSet<Arn>,
     testing_plans: Vec<(RestoreTestingPlan, Vec<RestoreTestingSelection>)>,
     exemptions: HashMap<Arn, Exemption>,
+    /// Where a restore test should follow a backup.
+    testing_settings: TestingSettings,
 }
 
 /// How a resource stands.
@@ -39,6 +42,8 @@ pub struct Standing {
     pub exemption: Option<Exemption>,
     /// The judgement.
     pub assessment: Assessment,
+    /// The newest recovery point that was not left out of the tests, where the newest was.
+    pub judged: Option<RecoveryPoint>,
 }
 
 impl Engine {
@@ -95,7 +100,8 @@ async fn promises(shared: &Shared, account: &AccountId) -> Result<Promises> {
     }
     let exemptions = catalog.list_exemptions(account).await?;
     let exemptions = exemptions.into_iter().map(|e| (e.resource_arn.clone(), e)).collect();
-    Ok(Promises { plans, backing_up, testing, testing_plans, exemptions })
+    let testing_settings = catalog.testing_settings(account).await?;
+    Ok(Promises { plans, backing_up, testing, testing_plans, exemptions, testing_settings })
 }
 
 async fn standing(shared: &Shared, promises: &Promises, resource: &Resource) -> Result<Standing> {
@@ -105,10 +111,26 @@ async fn standing(shared: &Shared, promises: &Promises, resource: &Resource) -> 
     let newest = newest.filter(|point| !point.is_from_the_future(now));
     let future = catalog.future_recovery_point(account, arn, now).await?;
     let last_test = catalog.newest_verdict(account, arn, now).await?;
-    let untested_since = if resource.test_after_backup {
-        catalog.first_backup(account, arn, last_test.as_ref().map(|last| last.at)).await?
-    } else {
-        None
+    let judged = match newest.as_ref().filter(|point| point.is_left_out()) {
+        Some(_) => newest_not_left_out(shared, resource).await?,
+        None => None,
+    };
+    let made_by = judged.as_ref().or(newest.as_ref()).and_then(|point| point.created_by.as_ref());
+    let testing = backup_testing::effective(resource, &promises.testing_settings, made_by);
+    let testing = testing.map(|(said, ..)| said).filter(|said| said.enabled);
+    let tested_since = testing.map(|said| said.set_at);
+    let untested_since = match testing {
+        None => None,
+        Some(said) => {
+            let after = last_test.as_ref().map(|last| last.at).max(Some(said.set_at));
+            let all = said.share_percent == WHOLE_SHARE && said.window.is_none();
+            if all {
+                catalog.first_backup(account, arn, after).await?
+            } else {
+                // Some are left out on purpose, which only the points say.
+                first_untested(shared, resource, after).await?
+            }
+        }
     };
     let test_due = if promises.testing_plans.is_empty() {
         None
@@ -119,6 +141,7 @@ async fn standing(shared: &Shared, promises: &Promises, resource: &Resource) -> 
     let (selected, due) = newest_due(resource, newest.as_ref(), &promises.plans, now)?;
     let exemption = promises.exemptions.get(arn).cloned();
     let observed = Observed {
+        tested_since,
         selected,
         due: due.as_ref(),
         newest: newest.as_ref(),
@@ -131,7 +154,41 @@ async fn standing(shared: &Shared, promises: &Promises, resource: &Resource) -> 
         exemption: exemption.as_ref(),
     };
     let assessment = assess(resource, &observed, now);
-    Ok(Standing { newest, exemption, assessment })
+    Ok(Standing { newest, exemption, assessment, judged })
+}
+
+/// When the first recovery point of a resource was completed after a moment that no test has said anything
+/// of, not even that it was left out.
+async fn first_untested(
+    shared: &Shared,
+    resource: &Resource,
+    after: Option<Timestamp>,
+) -> Result<Option<Timestamp>> {
+    let points = points_of(shared, resource).await?.into_iter();
+    let untested = points.filter(|point| point.last_verdict.is_none());
+    let completed = untested.map(|point| point.completed_at);
+    Ok(completed.filter(|at| after.is_none_or(|after| *at > after)).min())
+}
+
+/// The recovery points of a resource that can be restored.
+async fn points_of(shared: &Shared, resource: &Resource) -> Result<Vec<RecoveryPoint>> {
+    let filter = PointFilter {
+        account: Some(resource.account.clone()),
+        resource_arn: Some(resource.arn.clone()),
+        restorable_only: true,
+        ..PointFilter::default()
+    };
+    Ok(shared.catalog.list_recovery_points(&filter, Page::all()).await?.items)
+}
+
+/// The newest recovery point of a resource that was not left out of the tests.
+async fn newest_not_left_out(
+    shared: &Shared,
+    resource: &Resource,
+) -> Result<Option<RecoveryPoint>> {
+    let points = points_of(shared, resource).await?;
+    let others = points.into_iter().filter(|point| !point.is_left_out());
+    Ok(others.max_by_key(|point| point.captured_at))
 }
 
 /// The vaults whose topics hear of a resource: where its newest recovery point lies, and where its plans

@@ -28,7 +28,7 @@ use crate::pause::pause;
 use crate::reconcile::{self, Committed};
 use crate::shared::{Shared, blocking};
 use crate::sink::SnapshotSink;
-use crate::{EngineError, Result};
+use crate::{EngineError, Result, backup_testing};
 
 /// What a snapshot says about itself, in `/.provault/recovery-point.json`: enough to enter its
 /// recovery point in a catalog that knows nothing of it.
@@ -433,11 +433,13 @@ pub(crate) async fn enter(
     if !known {
         changes.push(Change::InsertRecoveryPoint(Box::new(point), tags));
     }
-    if record.resource.test_after_backup && !known {
-        let test = new_test(&record.resource, Some(arn.clone()), Some(job.id.clone()), now);
-        // Who is told, however early the test ends.
-        let test = RestoreTest { vault_name: Some(vault.name.clone()), ..test };
-        changes.push(Change::InsertRestoreTest(Box::new(test)));
+    if !known {
+        let test = backup_testing::test_after(shared, job, &arn, now).await?;
+        changes.extend(test.map(|test| {
+            // Who is told, however early the test ends.
+            let test = RestoreTest { vault_name: Some(vault.name.clone()), ..test };
+            Change::TestAfterBackup(Box::new(test))
+        }));
     }
     let result = BackupResult {
         recovery_point_arn: arn,
@@ -554,6 +556,8 @@ pub(crate) fn new_test(
         requested_point,
         after_backup_job,
         planned: None,
+        budget: None,
+        waiting: None,
         created_at: now,
         started_at: None,
         interruptions: 0,

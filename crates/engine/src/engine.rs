@@ -20,7 +20,7 @@ use crate::shared::{Parts, Shared, blocking};
 use crate::vault_place::VaultPlace;
 use crate::{
     EngineError, Result, absence, backup, care, care_schedule, catalog_backup, expiry, reconcile,
-    restore, restore_test, schedule, testing_schedule, unsettled,
+    restore, restore_test, schedule, test_queue, testing_schedule, unsettled,
 };
 
 /// How often each loop looks by itself; the bell calls it earlier.
@@ -30,7 +30,6 @@ const RECONCILE_EVERY: Duration = Duration::from_mins(1);
 /// Jobs of each kind that run at a time in one process.
 const BACKUPS_AT_ONCE: usize = 2;
 const RESTORES_AT_ONCE: usize = 2;
-const TESTS_AT_ONCE: usize = 1;
 const CARE_AT_ONCE: usize = 2;
 /// How often vaults are looked after; what is due then is read, within its rate.
 const CARE_EVERY: Duration = Duration::from_secs(10);
@@ -372,7 +371,8 @@ impl Engine {
             claim_loop("restores", Arc::clone(&restores), RESTORES_AT_ONCE, restore_turn)
         }));
         loops.spawn(kept_alive("restore tests", move || {
-            claim_loop("restore tests", Arc::clone(&tests), TESTS_AT_ONCE, test_turn)
+            let at_once = tests.tests.at_once.get();
+            claim_loop("restore tests", Arc::clone(&tests), at_once, test_turn)
         }));
         loops.spawn(kept_alive("care runs", move || {
             claim_loop("care runs", Arc::clone(&care), CARE_AT_ONCE, care_turn)
@@ -455,10 +455,10 @@ fn test_turn(shared: Arc<Shared>) -> Claiming {
         if shared.tests_held.load(Ordering::Acquire) {
             return Ok(None);
         }
-        let claimed =
-            shared.catalog.claim_job(&shared.owner, shared.now(), shared.lease_until()).await?;
-        Ok(claimed
-            .map(|job| -> Turn { Box::pin(async move { restore_test::run(&shared, job).await }) }))
+        let next = test_queue::next(&shared).await?;
+        Ok(next.map(|(job, entered)| -> Turn {
+            Box::pin(async move { restore_test::run(&shared, job, &entered).await })
+        }))
     })
 }
 
@@ -521,11 +521,12 @@ async fn delivery_loop(shared: Arc<Shared>) {
 async fn time_loop(shared: Arc<Shared>) {
     loop {
         shared.beat("time");
-        let rounds: [(&str, Result<()>); 4] = [
+        let rounds: [(&str, Result<()>); 5] = [
             ("schedule", schedule::tick(&shared).await),
             ("windows", schedule::close_windows(&shared).await),
             ("restore testing plans", testing_schedule::tick(&shared).await),
             ("start windows of restore tests", testing_schedule::close_windows(&shared).await),
+            ("restore tests that wait", test_queue::tidy(&shared).await),
         ];
         for (what, outcome) in rounds {
             if let Err(error) = outcome {

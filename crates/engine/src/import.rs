@@ -207,7 +207,7 @@ fn ours(
     let mut resource = record.resource;
     resource.imported = !own;
     if !own {
-        resource.test_after_backup = false;
+        resource.testing = None;
         resource.retention = RetentionSettings::default();
         // A selection by tags must not take it for one of this host's.
         resource.tags = Tags::new();
@@ -250,7 +250,7 @@ fn foreign(
         probes: Vec::new(),
         rpo_seconds: None,
         rto_seconds: None,
-        test_after_backup: false,
+        testing: None,
         retention: RetentionSettings::default(),
         created_at: snapshot.time,
         imported: true,

@@ -18,6 +18,7 @@
 
 mod absence;
 mod backup;
+mod backup_testing;
 mod care;
 mod care_check;
 mod care_prune;
@@ -49,6 +50,7 @@ mod shared;
 mod sink;
 mod source;
 mod subscription;
+mod test_queue;
 mod testing_schedule;
 mod trial;
 mod unsettled;
@@ -70,5 +72,6 @@ pub use provault_repository::StorageOptions;
 pub use recovery_kit::{Kit, KitVault, Restored, SHORTEST_PASSPHRASE, check_passphrase};
 pub use shared::Parts;
 pub use subscription::SubscriptionTest;
+pub use test_queue::{DiskReserve, TestLimits};
 pub use vault_care::VaultCareView;
 pub use vault_place::VaultPlace;

@@ -341,7 +341,7 @@ fn finished(
             probes: Vec::new(),
             rpo_seconds: None,
             rto_seconds: None,
-            test_after_backup: false,
+            testing: None,
             retention: RetentionSettings::default(),
             created_at: now,
             imported: false,

@@ -24,7 +24,7 @@ use provault_proof::TestArea;
 use crate::clock::millis_since;
 use crate::heartbeat::{Heartbeat, Progress};
 use crate::pause::pause;
-use crate::shared::{Began, DIED, Shared, blocking};
+use crate::shared::{Began, DIED, Entered, Shared, blocking};
 use crate::trial::{Trial, room_for};
 use crate::{Result, restore};
 
@@ -62,7 +62,7 @@ impl From<crate::EngineError> for Broken {
 type Step<T> = std::result::Result<T, Broken>;
 
 /// Runs a claimed test to its verdict.
-pub(crate) async fn run(shared: &Arc<Shared>, claimed: Claimed<RestoreTest>) {
+pub(crate) async fn run(shared: &Arc<Shared>, claimed: Claimed<RestoreTest>, entered: &Entered) {
     if claimed.job.is_late(shared.now()) {
         let id = claimed.job.id.clone();
         if let Err(error) = end_late(shared, claimed).await {
@@ -71,7 +71,6 @@ pub(crate) async fn run(shared: &Arc<Shared>, claimed: Claimed<RestoreTest>) {
         return;
     }
     let Claimed { job: test, claim } = claimed;
-    let entered = shared.enter(&test.id);
     let cancel = entered.cancel.clone();
     let progress = Arc::new(Progress::default());
     let _beat = Heartbeat::start::<RestoreTest>(shared, &test.account, &claim, &cancel, &progress);
@@ -561,6 +560,8 @@ pub(crate) async fn give_back_abandoned(
 pub(crate) async fn end_late(shared: &Arc<Shared>, claimed: Claimed<RestoreTest>) -> Result<()> {
     let planned = claimed.job.planned.as_ref();
     let why = planned.map_or_else(String::new, PlannedTest::late_message);
+    let obstacle = claimed.job.waiting.as_ref().map(|waiting| format!(" {}", waiting.reason));
+    let why = why + &obstacle.unwrap_or_default();
     break_off(shared, claimed, &why).await
 }
 

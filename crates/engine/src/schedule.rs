@@ -255,6 +255,7 @@ fn job(
             rule_name: rule.name.clone(),
             rule_cron: rule.schedule.to_string(),
             rule_timezone: rule.timezone.clone(),
+            selection_id: Some(selection.id.clone()),
         }),
         idempotency_token: None,
         created_at: at,

@@ -16,6 +16,7 @@ use tokio::sync::Notify;
 
 use crate::clock::{Clock, millis_since};
 use crate::keyring::Keyring;
+use crate::test_queue::TestLimits;
 use crate::vault_place::VaultPlace;
 use crate::vaults::Vaults;
 use crate::{EngineError, Result};
@@ -50,6 +51,8 @@ pub struct Parts {
     pub vault_storage: Option<VaultPlace>,
     /// Whether subscriptions may run commands on this machine.
     pub command_subscriptions: bool,
+    /// What restore tests may take of the server.
+    pub tests: TestLimits,
 }
 
 pub(crate) struct Shared {
@@ -77,6 +80,8 @@ pub(crate) struct Shared {
     pub(crate) pulse: crate::pulse::Pulse,
     /// Raised while no restore test may begin.
     pub(crate) tests_held: AtomicBool,
+    /// What restore tests may take of the server.
+    pub(crate) tests: TestLimits,
     /// Whether the time of day may delete.
     pub(crate) watch: tokio::sync::Mutex<crate::watch::Watch>,
     /// When each vault's packs and snapshots were last listed, by the vault's place.
@@ -126,6 +131,7 @@ impl Shared {
             failing: Mutex::default(),
             pulse: crate::pulse::Pulse::default(),
             tests_held: AtomicBool::new(false),
+            tests: parts.tests,
             watch: tokio::sync::Mutex::default(),
             listed: Mutex::default(),
             running: Mutex::default(),

@@ -142,6 +142,8 @@ impl Selected {
                 metadata_overrides: self.selection.metadata_overrides.clone(),
                 missed: None,
             }),
+            budget: None,
+            waiting: None,
             created_at: at,
             started_at: None,
             interruptions: 0,

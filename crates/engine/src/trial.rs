@@ -398,26 +398,26 @@ impl Trial {
     }
 }
 
-/// Whether the disk has room for a copy of the point, and some to spare: the catalog lies on it
-/// too, and a test must not be what stops the backups.
+/// Whether the disk has room for a copy of the point beside what has to stay free.
 pub(crate) async fn room_for(
     shared: &Shared,
     point: &RecoveryPoint,
     step: &str,
 ) -> Result<(), Failure> {
-    const SPARE: u64 = 128 << 20;
     let root = shared.restore_tests_root();
-    let free = blocking(move || provault_proof::free_bytes(&root))
+    let room = blocking(move || provault_proof::room(&root))
         .await
         .map_err(|error| host(step, &error.to_string()))?
         .map_err(|error| failed(step, &error))?;
-    let needed = point.backup_size_bytes.saturating_add(SPARE);
-    if free >= needed {
+    let (size, reserve) = (point.backup_size_bytes, shared.tests.reserve.of(room.total));
+    if room.free >= size.saturating_add(reserve) {
         return Ok(());
     }
     let message = format!(
-        "there is no room for a copy: it needs {needed} bytes with some to spare, {} has {free} free.",
-        shared.data_dir.display()
+        "there is no room for a copy: it needs {size} bytes, {reserve} are to stay free, and {} has {} \
+         free. Make room there, or lower --test-disk-reserve.",
+        shared.data_dir.display(),
+        room.free
     );
     Err(host(step, &message))
 }

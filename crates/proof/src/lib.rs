@@ -9,7 +9,7 @@
 //! * [`probe`] asks it there and checks what the answers hold;
 //! * [`mutant`] breaks further copies on purpose, because a probe that cannot fail proves nothing;
 //! * [`probe_version`] says how long the answers of broken copies may be kept;
-//! * [`free_bytes`] says whether there is room for a copy.
+//! * [`room`] says whether there is room for a copy.
 //!
 //! When a test runs, and what its outcome means, is decided elsewhere; everything here blocks.
 //!
@@ -41,6 +41,6 @@ pub use isolation::{
 };
 pub use manifest::{Difference, ManifestReport, compare};
 pub use mutant::{Mutant, MutantChange, judge};
-pub use space::free_bytes;
+pub use space::{Room, free_bytes, room};
 pub use token::{ReapError, TestArea, leftovers, reap};
 pub use version::probe_version;

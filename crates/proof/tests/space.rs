@@ -3,17 +3,20 @@
 
 use std::path::Path;
 
-use provault_proof::{ProofError, free_bytes};
+use provault_proof::{ProofError, free_bytes, room};
 
 #[test]
 fn a_directory_to_come_has_the_room_of_the_one_above() {
     let dir = tempfile::TempDir::new().unwrap();
     // Never all of it, and read at about the same time: others write meanwhile.
     let about = |a: u64, b: u64| a.abs_diff(b) <= (1 << 30);
-    let room = free_bytes(dir.path()).unwrap();
+    let free = free_bytes(dir.path()).unwrap();
     let found = nix::sys::statvfs::statvfs(dir.path()).unwrap();
-    assert!(about(room, found.blocks_available() * found.fragment_size()), "{room}");
-    assert!(about(room, free_bytes(&dir.path().join("to/come")).unwrap()));
+    assert!(about(free, found.blocks_available() * found.fragment_size()), "{free}");
+    assert!(about(free, free_bytes(&dir.path().join("to/come")).unwrap()));
+    let whole = room(dir.path()).unwrap();
+    assert_eq!(whole.total, found.blocks() * found.fragment_size());
+    assert!(whole.free <= whole.total);
     let here = free_bytes(Path::new(".")).unwrap();
     assert!(about(here, free_bytes(Path::new("no-such-directory/to/come")).unwrap()));
 }

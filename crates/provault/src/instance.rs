@@ -13,7 +13,7 @@ use provault_app::App;
 use provault_catalog::Catalog;
 use provault_cli::ServerFile;
 use provault_domain::{AccountId, Region};
-use provault_engine::{Engine, Running, VaultPlace};
+use provault_engine::{Engine, Running, TestLimits, VaultPlace};
 use provault_repository::{StorageOptions, real_directory};
 use provault_server::{Server, ServerOptions, Tls, TlsFiles};
 use tokio::sync::oneshot;
@@ -50,6 +50,8 @@ pub struct InstanceOptions {
     pub command_subscriptions: bool,
     /// See `serve --trust-the-clock`.
     pub trust_the_clock: bool,
+    /// What restore tests may take of the server.
+    pub tests: TestLimits,
     /// What HTTPS is spoken with; without it plain HTTP.
     pub tls: Option<TlsOptions>,
 }

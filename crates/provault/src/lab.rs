@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use provault_cli::{CommandLine, GlobalOptions, ProbeSpec};
 use provault_wire::provault as wire;
 
+use provault_engine::TestLimits;
 use provault_repository::StorageOptions;
 
 use crate::instance::{Instance, InstanceOptions};
@@ -87,6 +88,7 @@ fn play(args: &LabArgs, global: &GlobalOptions, directory: &Path) -> Result<Exit
             tls: None,
             command_subscriptions: false,
             trust_the_clock: false,
+            tests: TestLimits::default(),
         };
         runtime.block_on(Instance::start(options)).map_err(|error| error.to_string())
     })?;

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use provault_catalog::Catalog;
 use provault_cli::{ExportKitArgs, GlobalOptions};
 use provault_driver_filesystem::FilesystemDriver;
-use provault_engine::{Clock as _, Kit, Parts, Restored, VaultPlace};
+use provault_engine::{Clock as _, Kit, Parts, Restored, TestLimits, VaultPlace};
 use provault_proof::HelperCommand;
 use provault_repository::{S3Options, StorageOptions};
 
@@ -143,6 +143,7 @@ fn restore(
         storage: storage.clone(),
         vault_storage: None,
         command_subscriptions: false,
+        tests: TestLimits::default(),
     };
     let restored = runtime
         .block_on(kit.restore(&data_dir.join("catalog.db"), &storage, now, parts))

@@ -2,6 +2,7 @@
 
 use std::io::IsTerminal;
 use std::net::SocketAddr;
+use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::{Arc, OnceLock};
@@ -9,6 +10,7 @@ use std::time::Duration;
 
 use provault_cli::GlobalOptions;
 use provault_domain::AccountId;
+use provault_engine::{DiskReserve, TestLimits};
 use tracing_subscriber::EnvFilter;
 
 use crate::instance::{Instance, InstanceOptions};
@@ -89,10 +91,22 @@ pub struct ServeArgs {
     /// access key
     #[arg(long)]
     pub(crate) allow_command_subscriptions: bool,
+    /// Restore tests that run at a time, 1 to 64
+    #[arg(long, value_name = "N", default_value = "1", value_parser = at_once)]
+    pub(crate) tests_at_once: NonZeroUsize,
+    /// What restore tests leave free of the disk of the data directory, which they restore to: 10%, 500MiB,
+    /// 20GiB, or a number of bytes [default: 10%, but 1GiB at most and 128MiB at least]
+    #[arg(long, value_name = "PERCENT|SIZE")]
+    pub(crate) test_disk_reserve: Option<DiskReserve>,
     /// The time of day is right, though it leapt or the server was off for long: what retention ends may
     /// expire at once instead of after a steady day. For one start; not a setting of the file
     #[arg(long)]
     pub(crate) trust_the_clock: bool,
+}
+
+fn at_once(text: &str) -> Result<NonZeroUsize, String> {
+    let number = text.parse().ok().filter(|number: &NonZeroUsize| number.get() <= 64);
+    number.ok_or_else(|| format!("'{text}' is not a number from 1 to 64"))
 }
 
 impl ServeArgs {
@@ -149,6 +163,10 @@ async fn serve(settings: ServeSettings) -> ExitCode {
         tls: settings.tls.clone(),
         command_subscriptions: args.allow_command_subscriptions,
         trust_the_clock: args.trust_the_clock,
+        tests: TestLimits {
+            at_once: args.tests_at_once,
+            reserve: args.test_disk_reserve.unwrap_or_default(),
+        },
     };
     let mut instance = match Instance::start(options).await {
         Ok(instance) => instance,

@@ -44,6 +44,8 @@ pub(crate) const KEYS: &[(&str, Takes)] = &[
     ("region", Takes::Restart),
     ("site", Takes::Restart),
     ("storage-timeout", Takes::Restart),
+    ("test-disk-reserve", Takes::Restart),
+    ("tests-at-once", Takes::Restart),
     ("tls-certificate", Takes::Reload),
     ("tls-generate", Takes::Restart),
     ("tls-key", Takes::Reload),
@@ -141,6 +143,8 @@ impl ServeSettings {
             ("region", format!("{:?}", self.region)),
             ("site", format!("{:?}", self.sites)),
             ("storage-timeout", args.storage_timeout.to_string()),
+            ("test-disk-reserve", format!("{:?}", args.test_disk_reserve)),
+            ("tests-at-once", args.tests_at_once.to_string()),
             ("tls-certificate", path(&args.tls_certificate)),
             ("tls-generate", args.tls_generate.to_string()),
             ("tls-key", path(&args.tls_key)),
@@ -164,6 +168,8 @@ impl ServeSettings {
             storage_timeout: old.storage_timeout,
             site: old.site,
             catalog: old.catalog,
+            tests_at_once: old.tests_at_once,
+            test_disk_reserve: old.test_disk_reserve,
             tls_generate: old.tls_generate,
             ..new.args
         };

@@ -152,6 +152,7 @@ impl Opened {
             storage: options.storage.clone(),
             vault_storage: self.vault_storage,
             command_subscriptions: options.command_subscriptions,
+            tests: options.tests,
         })
         .map_err(|error| StartError::new("the engine", error))?;
         let account: Option<AccountId> =

@@ -203,7 +203,7 @@ impl Story {
             probes: app.probes.clone(),
             rpo_seconds: Some(24 * 3600),
             rto_seconds: Some(3600),
-            test_after_backup: true,
+            test_after_backup: Some(true),
             shrink_alarm_percent: None,
             keep_at_most: None,
         };

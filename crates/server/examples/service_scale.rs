@@ -93,6 +93,7 @@ impl World {
             storage: StorageOptions::default(),
             vault_storage: None,
             command_subscriptions: false,
+            tests: provault_engine::TestLimits::default(),
         })?;
         let setup = Setup {
             engine,
@@ -125,7 +126,7 @@ impl World {
             probes: Vec::new(),
             rpo_seconds: None,
             rto_seconds: None,
-            test_after_backup: false,
+            testing: None,
             retention: RetentionSettings::default(),
             created_at: self.clock.now(),
             imported: false,
@@ -205,6 +206,7 @@ impl World {
                 rule_name: plan.rules[0].name.clone(),
                 rule_cron: plan.rules[0].schedule.to_string(),
                 rule_timezone: "Etc/UTC".to_owned(),
+                selection_id: None,
             }),
             idempotency_token: None,
             created_at: at,

@@ -22,6 +22,9 @@
 //! | `POST /resources/{name or ARN}/exemption` | `provault:ExemptResource` | [`ExemptResourceInput`] → [`Resource`] |
 //! | `DELETE /resources/{name or ARN}/exemption` | `provault:EndExemption` | → [`Resource`] |
 //! | `POST /resources/{name or ARN}/retention` | `provault:UpdateRetention` | [`UpdateRetentionInput`] → [`Resource`] |
+//! | `GET`, `PUT`, `DELETE /resources/{name or ARN}/testing` | `provault:DescribeResourceTesting`, `Put…`, `Delete…` | [`PutTestingInput`] → [`Testing`] |
+//! | `GET`, `PUT`, `DELETE /backup-plans/{id}/testing` | `provault:DescribePlanTesting`, `Put…`, `Delete…` | [`PutTestingInput`] → [`Testing`] |
+//! | `GET`, `PUT`, `DELETE /backup-plans/{id}/selections/{id}/testing` | `provault:DescribeSelectionTesting`, `Put…`, `Delete…` | [`PutTestingInput`] → [`Testing`] |
 //! | `DELETE /resources/{name or ARN}` | `provault:RemoveResource` | |
 //! | `GET /recovery-points/{ARN}` | `provault:DescribeRecoveryPoint` | → [`PointRetention`] |
 //! | `POST /recovery-points/{ARN}/accept` | `provault:AcceptRecoveryPoint` | → [`PointRetention`] |
@@ -98,6 +101,7 @@ mod openapi;
 mod restore;
 mod retention;
 mod status;
+mod testing;
 mod topic;
 mod user;
 
@@ -107,6 +111,7 @@ pub use evidence::*;
 pub use restore::*;
 pub use retention::*;
 pub use status::*;
+pub use testing::*;
 pub use topic::*;
 pub use user::*;
 
@@ -158,9 +163,10 @@ message! {
         /// Recovery time objective, seconds.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         rto_seconds: Option<u64>,
-        /// Whether a restore test follows every completed backup.
-        #[serde(default)]
-        test_after_backup: bool,
+        /// Whether a restore test follows every completed backup; what the selection and the plan say
+        /// when absent.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        test_after_backup: Option<bool>,
         /// A new recovery point with less than this share of the bytes or files of the newest good
         /// one is marked, in percent; 0 for no such alarm, 50 when absent.
         #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -272,8 +278,14 @@ message! {
         /// Target.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         rto_seconds: Option<u64>,
-        /// Whether a restore test follows every completed backup.
+        /// Whether the resource itself says that a restore test follows every completed backup.
         test_after_backup: bool,
+        /// All that it says about that; absent where it leaves it to the selection and the plan.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        testing: Option<Testing>,
+        /// That its newest recovery point was left out of the tests on purpose, and which stands for it.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        left_out: Option<String>,
         /// The share below which a new recovery point is marked as shrunk, in percent; absent where
         /// the alarm is off.
         #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -448,13 +460,17 @@ message! {
         resource_name: String,
         /// `PENDING` … `FINISHED`.
         state: String,
-        /// `PASSED`, `FAILED` or `INCONCLUSIVE`, at the end.
+        /// `PASSED`, `FAILED` or `INCONCLUSIVE`, at the end; `NOT_TESTED` when it was passed over on
+        /// purpose.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         verdict: Option<String>,
         /// Why.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         reason: Option<String>,
-        /// The point tested.
+        /// Why it has not begun, while it has not.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        waiting: Option<String>,
+        /// The point tested, or to be tested where that is known.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         recovery_point_arn: Option<String>,
         /// The restore job that made the copy.

@@ -10,7 +10,7 @@ use provault_domain::vault::VaultNotifications;
 use provault_domain::verdict::Findings;
 use provault_domain::{
     AccountId, Arn, BackupJob, BackupJobEvent, BackupJobState, BackupPlan, BackupRule,
-    BackupSelection, BackupVault, Key, Kind, Lifecycle, Payload, RecoveryPoint,
+    BackupSelection, BackupTesting, BackupVault, Key, Kind, Lifecycle, Payload, RecoveryPoint,
     RecoveryPointStatus, Region, Resource, RestoreJob, RestoreJobState, RestoreTest,
     RestoreTestState, Role, Subscription, SubscriptionTarget, Tags, Topic,
 };
@@ -128,7 +128,7 @@ pub fn resource(n: u32, name: &str) -> Resource {
         probes: Vec::new(),
         rpo_seconds: Some(93_600),
         rto_seconds: None,
-        test_after_backup: true,
+        testing: Some(BackupTesting::plain(true, at(0))),
         retention: provault_domain::RetentionSettings::default(),
         created_at: at(i64::from(n)),
         imported: false,
@@ -302,6 +302,8 @@ pub fn restore_test(n: u32) -> RestoreTest {
         requested_point: None,
         after_backup_job: None,
         planned: None,
+        budget: None,
+        waiting: None,
         created_at: at(i64::from(n)),
         started_at: None,
         interruptions: 0,

@@ -6,6 +6,7 @@
 // does not reach it.
 #![allow(clippy::unwrap_used)]
 
+mod backup_testing;
 mod care;
 mod death;
 mod disk;
@@ -109,6 +110,8 @@ bodies! {
     time::verdicts_and_backups_are_found_by_their_end,
     time::a_delivery_is_not_held_by_a_clock_that_was_ahead,
     races::expiries_and_deletions_at_once_leave_what_should_stay,
+    backup_testing::a_setting_belongs_to_the_plan_and_goes_with_it,
+    backup_testing::of_four_points_one_is_tested_and_the_others_say_so,
     restore_testing::restore_testing_plans_are_named_once,
     restore_testing::restore_testing_selections_belong_to_a_plan,
     restore_testing::restore_testing_advances_once,

@@ -45,6 +45,7 @@ pub async fn points_are_found_and_removed(w: &World) {
         rule_name: "daily".to_owned(),
         rule_cron: "cron(0 5 ? * * *)".to_owned(),
         rule_timezone: "Etc/UTC".to_owned(),
+        selection_id: None,
     };
     let planned = RecoveryPoint { created_by: Some(by), ..point(2, 2, at(20)) };
     commit(c, 2, planned.clone(), tags(&[("a", "1")])).await;

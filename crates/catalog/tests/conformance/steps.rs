@@ -25,6 +25,7 @@ fn mutant(name: &str) -> MutantResult {
 pub async fn a_step_writes_state_log_and_changes(w: &World) {
     let c = &w.catalog;
     with_vault(c).await;
+    c.insert_resource(&resource(1, "r1"), "/srv/r1").await.unwrap();
     c.insert_job(&backup_job(1, 1, at(0))).await.unwrap();
     let claim = c.claim_job::<BackupJob>("w", at(1), at(60)).await.unwrap().unwrap().claim;
     let step = |event, now, changes| {
@@ -46,7 +47,7 @@ pub async fn a_step_writes_state_log_and_changes(w: &World) {
     let results = vec![mutant("everything-emptied")];
     let changes = vec![
         Change::InsertRecoveryPoint(Box::new(point(1, 1, at(0))), tags(&[("a", "1")])),
-        Change::InsertRestoreTest(Box::new(test.clone())),
+        Change::TestAfterBackup(Box::new(test.clone())),
         Change::InsertRestoreJob(Box::new(restore_job(51, None))),
         Change::InsertResource(Box::new(resource(9, "restored")), "/srv/restored".to_owned()),
         Change::PointRestored(point_arn(1), at(4)),
@@ -97,6 +98,7 @@ pub async fn a_step_that_fails_leaves_nothing(w: &World) {
     let setting = notifications(&t, &["BACKUP_JOB_COMPLETED"]);
     c.set_vault_notifications(&account(), "main", setting).await.unwrap();
     c.insert_resource(&resource(5, "taken"), "/srv/taken").await.unwrap();
+    c.insert_resource(&resource(1, "r1"), "/srv/r1").await.unwrap();
     c.insert_job(&restore_test(60)).await.unwrap();
     c.insert_job(&restore_job(61, None)).await.unwrap();
     c.insert_job(&backup_job(1, 1, at(0))).await.unwrap();
@@ -112,7 +114,7 @@ pub async fn a_step_that_fails_leaves_nothing(w: &World) {
     let failing = [
         Change::InsertRecoveryPoint(Box::new(nowhere), Tags::new()),
         Change::InsertRecoveryPoint(Box::new(point(8, 1, at(0))), too_many),
-        Change::InsertRestoreTest(Box::new(restore_test(60))),
+        Change::TestAfterBackup(Box::new(restore_test(60))),
         Change::InsertRestoreJob(Box::new(restore_job(61, None))),
         Change::InsertResource(Box::new(resource(6, "taken")), "/srv/six".to_owned()),
         Change::StepRestoreJob(uuid(61), validated),
@@ -122,7 +124,7 @@ pub async fn a_step_that_fails_leaves_nothing(w: &World) {
         let changes = vec![
             Change::InsertRecoveryPoint(Box::new(point(1, 1, at(0))), tags(&[("a", "1")])),
             Change::AppendEvidence(account(), serde_json::json!({})),
-            Change::InsertRestoreTest(Box::new(restore_test(70))),
+            Change::TestAfterBackup(Box::new(restore_test(70))),
             bad.clone(),
         ];
         let outcome =

@@ -165,7 +165,7 @@ fn gather(context: &Context<'_>, args: &ListArgs) -> Result<Jobs, CliError> {
             percent: None,
             bytes: None,
             created: Timestamp::from_epoch_seconds(t.creation_date),
-            message: t.reason,
+            message: t.reason.or(t.waiting),
         }));
     }
     rows.sort_by_key(|row| row.created);

@@ -26,6 +26,7 @@ mod restore_testing_selection;
 mod selection;
 mod status;
 mod subscription;
+mod testing;
 mod topic;
 mod user;
 mod vault;

@@ -9,7 +9,9 @@ use provault_wire::types::{
 use serde_json::Value;
 
 use super::plan_rule::{RuleArgs, as_input, kept};
+use super::testing::TestingArgs;
 use super::{Context, gone};
+use crate::client::segment;
 use crate::error::CliError;
 use crate::exit::Exit;
 use crate::input_file;
@@ -67,6 +69,16 @@ pub enum PlanCommand {
         #[arg(long, value_name = "NAME")]
         remove_rule: Vec<String>,
     },
+    /// Say whether restore tests follow the plan's backups, and within which budgets; show what is said
+    ///
+    /// What a resource says goes before what its selection says, and that before the plan. It belongs to
+    /// the plan, not to a version of it
+    Testing {
+        /// Name, id or ARN
+        plan: String,
+        #[command(flatten)]
+        testing: TestingArgs,
+    },
     /// Delete a plan; its selections must be removed first
     Delete {
         /// Name, id or ARN
@@ -85,6 +97,11 @@ impl PlanCommand {
             Self::Versions { plan } => versions(context, &plan),
             Self::Update { plan, file, rule, remove_rule } => {
                 update(context, &plan, file.as_deref(), &rule, &remove_rule)
+            }
+            Self::Testing { plan, testing } => {
+                let id = resolve::plan_id(context.client, &plan)?;
+                let path = format!("/backup-plans/{}/testing", segment(&id));
+                testing.run(context, &format!("plan {plan}"), &path)
             }
             Self::Delete { plan } => {
                 let id = resolve::plan_id(context.client, &plan)?;

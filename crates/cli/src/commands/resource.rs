@@ -8,6 +8,7 @@ use provault_wire::provault::{
 };
 use serde_json::{Value, json};
 
+use super::testing::{self, TestingArgs};
 use super::{Context, absolute, gone};
 use crate::client::{Answer, segment};
 use crate::duration::Seconds;
@@ -66,6 +67,14 @@ pub enum ResourceCommand {
         resource: String,
         #[command(flatten)]
         settings: RetentionArgs,
+    },
+    /// Say whether restore tests follow its backups, and within which budgets; show what is said. It goes
+    /// before what its selection and plan say, and is all that counts for backups on demand
+    Testing {
+        /// Name or ARN
+        resource: String,
+        #[command(flatten)]
+        testing: TestingArgs,
     },
     /// Remove a resource; its recovery points stay
     Remove {
@@ -137,9 +146,10 @@ pub struct FilesystemArgs {
     /// Recovery time objective: how long a recovery may take, such as 15m
     #[arg(long, value_name = "TIME")]
     rto: Option<Seconds>,
-    /// Run a restore test after every completed backup
-    #[arg(long)]
-    test_after_backup: bool,
+    /// Run a restore test after every completed backup; =false for none, whatever selection and plan say
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true,
+          default_missing_value = "true")]
+    test_after_backup: Option<bool>,
     #[command(flatten)]
     retention: RetentionArgs,
 }
@@ -227,6 +237,10 @@ impl ResourceCommand {
                 let path = format!("/resources/{}/retention", segment(&resource));
                 show(context, &client.own("POST", &path, &[], Some(&body(&input)?))?)
             }
+            Self::Testing { resource, testing } => {
+                let path = format!("/resources/{}/testing", segment(&resource));
+                testing.run(context, &format!("resource {resource}"), &path)
+            }
             Self::Remove { resource } => {
                 let path = format!("/resources/{}", segment(&resource));
                 client.own::<Value>("DELETE", &path, &[], None)?;
@@ -282,9 +296,11 @@ fn fields(r: &Resource) -> View {
     for probe in &r.probes {
         view = view.field("Probe", probe_spec::to_text(probe));
     }
-    view.field("RPO", r.rpo_seconds.map(|s| Seconds(s).to_string()))
+    let view = view
+        .field("RPO", r.rpo_seconds.map(|s| Seconds(s).to_string()))
         .field("RTO", r.rto_seconds.map(|s| Seconds(s).to_string()))
-        .field("Test after backup", r.test_after_backup.to_string())
+        .field("Test after backup", testing::word(r.testing.as_ref()));
+    testing::budgets(view, r.testing.as_ref())
         .field(
             "Shrink alarm",
             r.shrink_alarm_percent.map_or_else(|| "off".to_owned(), |p| format!("below {p} %")),
@@ -296,6 +312,7 @@ fn fields(r: &Resource) -> View {
         .field("Last good recovery point", r.last_good_recovery_point_arn.clone())
         .field("Shrunk", r.shrunk.clone())
         .field("Verdict", r.verdict.clone())
+        .field("Left out", r.left_out.clone())
         .field("Protection", (!r.protection.is_empty()).then(|| r.protection.clone()))
         .field(
             "Trouble",

@@ -103,6 +103,7 @@ pub(super) fn seen(test: &RestoreTest) -> Seen {
     let detail = match (&test.verdict, &test.reason) {
         (Some(verdict), Some(reason)) => format!("{verdict}: {reason}"),
         (Some(verdict), None) => verdict.clone(),
+        _ if test.waiting.is_some() => test.waiting.clone().unwrap_or_default(),
         _ => test.steps.last().map_or_else(String::new, |step| {
             format!("after {}, {}", step.name, seconds(step.seconds))
         }),
@@ -124,7 +125,7 @@ fn table(tests: &[RestoreTest]) -> View {
                 dash(t.verdict.clone()),
                 t.resource_name.clone(),
                 dash(t.recovery_seconds.map(seconds)),
-                dash(t.reason.clone()),
+                dash(t.reason.clone().or_else(|| t.waiting.clone())),
             ]
         }),
     )
@@ -144,6 +145,7 @@ fn views(t: &RestoreTest) -> Vec<View> {
             .field("State", t.state.clone())
             .field("Verdict", t.verdict.clone())
             .field("Reason", t.reason.clone())
+            .field("Waiting", t.waiting.clone())
             .field("Recovery point", t.recovery_point_arn.clone())
             .field("Recovery time", t.recovery_seconds.map(|s| target(seconds(s), t.rto_seconds)))
             .field("Age of the point", age.map(|age| target(age, t.rpo_seconds)))

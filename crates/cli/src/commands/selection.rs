@@ -7,8 +7,9 @@ use provault_wire::types::{
     GetBackupSelectionInput, ListBackupSelectionsInput,
 };
 
+use super::testing::TestingArgs;
 use super::{Context, gone};
-use crate::client::Client;
+use crate::client::{Client, segment};
 use crate::error::CliError;
 use crate::exit::Exit;
 use crate::input_file;
@@ -31,6 +32,16 @@ pub enum SelectionCommand {
         plan: String,
         /// Name or id of the selection
         selection: String,
+    },
+    /// Say whether restore tests follow the backups of what it selects, and within which budgets; show
+    /// what is said. It goes before what the plan says
+    Testing {
+        /// Name, id or ARN of the plan
+        plan: String,
+        /// Name or id of the selection
+        selection: String,
+        #[command(flatten)]
+        testing: TestingArgs,
     },
     /// Remove a selection
     Remove {
@@ -87,6 +98,16 @@ impl SelectionCommand {
                     vec![view]
                 })?;
                 Ok(Exit::Done)
+            }
+            Self::Testing { plan, selection, testing } => {
+                let plan_id = resolve::plan_id(client, &plan)?;
+                let id = resolve::selection_id(client, &plan_id, &selection)?;
+                let path = format!(
+                    "/backup-plans/{}/selections/{}/testing",
+                    segment(&plan_id),
+                    segment(&id)
+                );
+                testing.run(context, &format!("selection {selection} of plan {plan}"), &path)
             }
             Self::Remove { plan, selection } => {
                 let plan_id = resolve::plan_id(client, &plan)?;

@@ -80,6 +80,10 @@ fn reasons(resource: &ResourceStatus) -> String {
         return format!("until {until}, {}: {}", exemption.owner, exemption.reason);
     }
     let reasons: Vec<&str> = resource.troubles.iter().map(|t| t.reason.as_str()).collect();
+    // Where nothing is wrong, why the newest point has no verdict.
+    if reasons.is_empty() {
+        return resource.left_out.clone().unwrap_or_default();
+    }
     reasons.join(" ")
 }
 

@@ -11,6 +11,7 @@ mod recovery_points;
 mod retention;
 mod server;
 mod status;
+mod testing;
 
 /// How the vault `v` is looked after, as the server tells it.
 fn vault_care() -> serde_json::Value {

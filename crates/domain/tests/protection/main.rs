@@ -46,7 +46,7 @@ fn resource() -> Resource {
         probes: Vec::new(),
         rpo_seconds: None,
         rto_seconds: None,
-        test_after_backup: false,
+        testing: None,
         retention: RetentionSettings::default(),
         created_at: at("2026-01-01T00:00:00Z"),
         imported: false,
@@ -139,6 +139,7 @@ const NOTHING: Observed<'_> = Observed {
     newest: None,
     future: None,
     backing_up_since: None,
+    tested_since: None,
     testing: false,
     last_test: None,
     untested_since: None,
@@ -295,9 +296,15 @@ fn a_verdict_that_is_bad_or_absent_for_too_long_is_trouble() {
         }),
         ..point(taken)
     };
-    let resource = Resource { test_after_backup: true, ..resource() };
+    let (resource, since) = (resource(), Some(taken));
     let ask = |point: &RecoveryPoint, testing, hours_later| {
-        let observed = Observed { selected: true, newest: Some(point), testing, ..NOTHING };
+        let observed = Observed {
+            selected: true,
+            newest: Some(point),
+            tested_since: since,
+            testing,
+            ..NOTHING
+        };
         assess(&resource, &observed, taken + hours(hours_later))
     };
     let passed = ask(&tested(Verdict::Passed), false, 100);
@@ -315,9 +322,48 @@ fn a_verdict_that_is_bad_or_absent_for_too_long_is_trouble() {
     assert!(ask(&untested, true, 25).troubles.is_empty(), "it is being tested");
     assert_eq!(ask(&untested, false, 25).verdict, Some(Verdict::NotTested));
     // Where no test was asked for, none is missed.
-    let resource = Resource { test_after_backup: false, ..resource.clone() };
-    let observed = Observed { selected: true, newest: Some(&untested), ..NOTHING };
-    assert!(assess(&resource, &observed, taken + hours(1000)).troubles.is_empty());
+    let none = Observed { selected: true, newest: Some(&untested), ..NOTHING };
+    assert!(assess(&resource, &none, taken + hours(1000)).troubles.is_empty());
+    // Nor is one of what was backed up before somebody asked.
+    let later = Observed { tested_since: Some(taken + hours(1)), ..none };
+    assert!(assess(&resource, &later, taken + hours(1000)).troubles.is_empty());
+}
+
+#[test]
+fn a_point_that_is_left_out_of_the_tests_hides_no_bad_verdict() {
+    let taken = at("2026-01-02T05:00:00Z");
+    let newest = RecoveryPoint {
+        last_verdict: Some(PointVerdict {
+            verdict: Verdict::NotTested,
+            restore_test_id: "test".to_owned(),
+            at: taken,
+        }),
+        ..point(taken)
+    };
+    assert!(newest.is_left_out());
+    let ask = |last: Option<Verdict>, untested_since| {
+        let last = last.map(|verdict| PointVerdict {
+            verdict,
+            restore_test_id: "older".to_owned(),
+            at: taken - hours(23),
+        });
+        let observed = Observed {
+            selected: true,
+            newest: Some(&newest),
+            tested_since: Some(taken - hours(500)),
+            last_test: last.as_ref(),
+            untested_since,
+            ..NOTHING
+        };
+        assess(&resource(), &observed, taken + hours(30))
+    };
+    let fine = ask(Some(Verdict::Passed), None);
+    assert!(fine.troubles.is_empty(), "{fine:?}");
+    assert_eq!(fine.verdict, Some(Verdict::NotTested), "and nobody says that it was tested");
+    assert_eq!(kinds(&ask(Some(Verdict::Failed), None)), [ResourceTrouble::TestFailed]);
+    let never = ask(None, Some(taken - hours(24)));
+    assert_eq!(kinds(&never), [ResourceTrouble::NotTested]);
+    assert!(ask(None, None).troubles.is_empty());
 }
 
 #[test]

@@ -115,7 +115,7 @@ fn a_test_that_failed_stays_trouble_until_one_passes() {
 
 #[test]
 fn daily_backups_without_a_test_are_trouble_although_the_newest_is_young() {
-    let resource = Resource { test_after_backup: true, ..resource() };
+    let (resource, tested_since) = (resource(), Some(at("2026-01-01T00:00:00Z")));
     let now = at("2026-01-10T06:00:00Z");
     let newest = point(now - hours(1));
     let last = told(Verdict::Passed, now - hours(49));
@@ -224,7 +224,7 @@ fn a_restore_testing_plan_owes_its_tests() {
 fn an_exemption_hides_what_is_absent_and_not_what_is_wrong() {
     let now = at("2026-02-01T00:00:00Z");
     let exempt = exemption(now + hours(24));
-    let resource = Resource { rpo_seconds: Some(60), test_after_backup: true, ..resource() };
+    let resource = Resource { rpo_seconds: Some(60), ..resource() };
     let condition = PointCondition {
         trouble: PointTrouble::Damaged,
         since: now,

@@ -115,7 +115,14 @@ async fn a_test_that_should_have_come_is_told_to_who_asked_for_tests() {
     assert_eq!(job.state, BackupJobState::Completed, "{:?}", job.status_message);
     // From now on a test is to follow every backup; the one that was made has none.
     let arn = &world.resource.arn;
-    world.engine.catalog().update_resource(arn, |r| r.test_after_backup = true).await.unwrap();
+    world
+        .engine
+        .catalog()
+        .update_resource(arn, |r| {
+            r.testing = Some(BackupTesting::plain(true, jiff::Timestamp::UNIX_EPOCH));
+        })
+        .await
+        .unwrap();
     world.clock.advance(SignedDuration::from_hours(24));
     world.engine.look_for_absence().await.unwrap();
     assert!(told(&world).await.is_empty());

@@ -19,6 +19,7 @@ mod schedule;
 mod simulation;
 mod stopping;
 mod support;
+mod test_budgets;
 mod testing_plans;
 mod tests_of_restores;
 mod verification;

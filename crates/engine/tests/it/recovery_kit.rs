@@ -55,6 +55,7 @@ impl World {
             storage: StorageOptions::default(),
             vault_storage: None,
             command_subscriptions: false,
+            tests: provault_engine::TestLimits::default(),
         };
         let kit = Kit::open(kit, CODE).unwrap();
         kit.restore(&directory.path().join("catalog.db"), &StorageOptions::default(), now, parts)

@@ -11,7 +11,7 @@ use provault_domain::key::KeyWrapper;
 use provault_domain::*;
 use provault_driver::Driver;
 use provault_driver_filesystem::FilesystemDriver;
-use provault_engine::{Clock, Engine, Parts, Running, StorageOptions};
+use provault_engine::{Clock, Engine, Parts, Running, StorageOptions, TestLimits};
 use provault_proof::HelperCommand;
 
 /// A clock that stands until the test moves it.
@@ -60,7 +60,7 @@ impl World {
         });
         let account: AccountId = "123456789012".parse().unwrap();
         let region: Region = "us-east-1".parse().unwrap();
-        let engine = engine(directory.path(), &clock).await;
+        let engine = engine(directory.path(), &clock, TestLimits::default()).await;
         let now = clock.now();
         let key = Key {
             arn: Arn::key(&region, &account, "0"),
@@ -106,7 +106,7 @@ impl World {
             probes: Vec::new(),
             rpo_seconds: None,
             rto_seconds: None,
-            test_after_backup: false,
+            testing: None,
             retention: RetentionSettings::default(),
             created_at: now,
             imported: false,
@@ -120,22 +120,28 @@ impl World {
     }
 
     /// Another process on the same directory, as after a crash.
-    pub async fn restarted(mut self) -> Self {
+    pub async fn restarted(self) -> Self {
+        self.limited(TestLimits::default()).await
+    }
+
+    /// The same, whose restore tests may take so much.
+    pub async fn limited(mut self, tests: TestLimits) -> Self {
         self.engine.catalog().close().await;
-        self.engine = engine(self.directory.path(), &self.clock).await;
+        self.engine = engine(self.directory.path(), &self.clock, tests).await;
         self
     }
 
     /// The same with a driver of the test's own.
     pub async fn restarted_with(mut self, driver: Arc<dyn Driver>) -> Self {
         self.engine.catalog().close().await;
-        self.engine = engine_with(self.directory.path(), &self.clock, driver).await;
+        let tests = TestLimits::default();
+        self.engine = engine_with(self.directory.path(), &self.clock, driver, tests).await;
         self
     }
 
     /// Another server on the same catalog, at the same time.
     pub async fn another(&self) -> Engine {
-        engine(self.directory.path(), &self.clock).await
+        engine(self.directory.path(), &self.clock, TestLimits::default()).await
     }
 
     /// A topic with one receiver, which hears of these events of the vault.
@@ -265,11 +271,16 @@ impl World {
     }
 }
 
-async fn engine(directory: &Path, clock: &Arc<TestClock>) -> Engine {
-    engine_with(directory, clock, Arc::new(FilesystemDriver::new())).await
+async fn engine(directory: &Path, clock: &Arc<TestClock>, tests: TestLimits) -> Engine {
+    engine_with(directory, clock, Arc::new(FilesystemDriver::new()), tests).await
 }
 
-async fn engine_with(directory: &Path, clock: &Arc<TestClock>, driver: Arc<dyn Driver>) -> Engine {
+async fn engine_with(
+    directory: &Path,
+    clock: &Arc<TestClock>,
+    driver: Arc<dyn Driver>,
+    tests: TestLimits,
+) -> Engine {
     let url = format!("sqlite:{}", directory.join("catalog.db").display());
     Engine::new(Parts {
         catalog: Catalog::open(&url).await.unwrap(),
@@ -283,6 +294,7 @@ async fn engine_with(directory: &Path, clock: &Arc<TestClock>, driver: Arc<dyn D
         storage: StorageOptions { retry_for: Duration::from_secs(1), ..StorageOptions::default() },
         vault_storage: None,
         command_subscriptions: false,
+        tests,
     })
     .unwrap()
 }

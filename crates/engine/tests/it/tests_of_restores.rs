@@ -22,7 +22,10 @@ fn copies(world: &World) -> usize {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_whole_point_passes_and_leaves_nothing_but_evidence() {
-    let world = World::with(START, |resource| resource.test_after_backup = true).await;
+    let world = World::with(START, |resource| {
+        resource.testing = Some(BackupTesting::plain(true, resource.created_at));
+    })
+    .await;
     let running = world.start().await;
     let job = world.back_up().await;
     let test = loop {

@@ -216,7 +216,7 @@ fn resource(config: serde_json::Value) -> Result<Resource, Invalid> {
         probes: Vec::new(),
         rpo_seconds: None,
         rto_seconds: None,
-        test_after_backup: false,
+        testing: None,
         retention: RetentionSettings::default(),
         imported: false,
         created_at: jiff::Timestamp::now(),

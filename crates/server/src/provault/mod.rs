@@ -11,12 +11,13 @@ mod restore_preview;
 mod restore_test;
 mod retention;
 mod status;
+mod testing;
 mod topic;
 mod user;
 mod vault;
 
 use percent_encoding::percent_decode_str;
-use provault_app::{App, Caller, Paging};
+use provault_app::{App, Caller, Paging, TestingOf};
 use provault_wire::{ServiceError, errors};
 use serde::de::DeserializeOwned;
 
@@ -75,6 +76,25 @@ pub(crate) async fn answer(
         Operation::ExemptResource(name) => status::exempt(&call, name).await,
         Operation::EndExemption(name) => status::end_exemption(&call, name).await,
         Operation::UpdateRetention(name) => retention::update(&call, name).await,
+        Operation::DescribeResourceTesting(name) => {
+            testing::describe(&call, TestingOf::Resource(name)).await
+        }
+        Operation::PutResourceTesting(name) => testing::put(&call, TestingOf::Resource(name)).await,
+        Operation::DeleteResourceTesting(name) => {
+            testing::delete(&call, TestingOf::Resource(name)).await
+        }
+        Operation::DescribePlanTesting(id) => testing::describe(&call, TestingOf::Plan(id)).await,
+        Operation::PutPlanTesting(id) => testing::put(&call, TestingOf::Plan(id)).await,
+        Operation::DeletePlanTesting(id) => testing::delete(&call, TestingOf::Plan(id)).await,
+        Operation::DescribeSelectionTesting(plan, id) => {
+            testing::describe(&call, TestingOf::Selection { plan, id }).await
+        }
+        Operation::PutSelectionTesting(plan, id) => {
+            testing::put(&call, TestingOf::Selection { plan, id }).await
+        }
+        Operation::DeleteSelectionTesting(plan, id) => {
+            testing::delete(&call, TestingOf::Selection { plan, id }).await
+        }
         Operation::RemoveResource(name) => resource::remove(&call, name).await,
         Operation::DescribeRecoveryPoint(arn) => retention::describe(&call, arn).await,
         Operation::AcceptRecoveryPoint(arn) => retention::accept(&call, arn).await,
@@ -126,17 +146,17 @@ pub(crate) async fn answer(
 }
 
 macro_rules! operations {
-    ($($method:literal $pattern:pat => $name:ident $(($label:ident))?;)*) => {
-        /// An operation of ours with the label of its path.
+    ($($method:literal $pattern:pat => $name:ident $(($($label:ident),+))?;)*) => {
+        /// An operation of ours with the labels of its path.
         #[derive(Debug, Clone, Copy, PartialEq, Eq)]
         enum Operation<'a> {
-            $($name $((label!($label, &'a str)))?,)*
+            $($name $(($(label!($label, &'a str)),+))?,)*
         }
 
         impl Operation<'_> {
             fn name(self) -> &'static str {
                 match self {
-                    $(Self::$name $((label!($label, _)))? => stringify!($name),)*
+                    $(Self::$name $(($(label!($label, _)),+))? => stringify!($name),)*
                 }
             }
         }
@@ -147,7 +167,7 @@ macro_rules! operations {
 
         fn find<'a>(method: &str, segments: &[&'a str]) -> Option<Operation<'a>> {
             match (method, segments) {
-                $(($method, $pattern) => Some(Operation::$name $(($label))?),)*
+                $(($method, $pattern) => Some(Operation::$name $(($($label),+))?),)*
                 _ => None,
             }
         }
@@ -172,6 +192,15 @@ operations! {
     "POST" ["resources", name, "exemption"] => ExemptResource(name);
     "DELETE" ["resources", name, "exemption"] => EndExemption(name);
     "POST" ["resources", name, "retention"] => UpdateRetention(name);
+    "GET" ["resources", name, "testing"] => DescribeResourceTesting(name);
+    "PUT" ["resources", name, "testing"] => PutResourceTesting(name);
+    "DELETE" ["resources", name, "testing"] => DeleteResourceTesting(name);
+    "GET" ["backup-plans", id, "testing"] => DescribePlanTesting(id);
+    "PUT" ["backup-plans", id, "testing"] => PutPlanTesting(id);
+    "DELETE" ["backup-plans", id, "testing"] => DeletePlanTesting(id);
+    "GET" ["backup-plans", plan, "selections", id, "testing"] => DescribeSelectionTesting(plan, id);
+    "PUT" ["backup-plans", plan, "selections", id, "testing"] => PutSelectionTesting(plan, id);
+    "DELETE" ["backup-plans", plan, "selections", id, "testing"] => DeleteSelectionTesting(plan, id);
     "DELETE" ["resources", name] => RemoveResource(name);
     "GET" ["recovery-points", arn] => DescribeRecoveryPoint(arn);
     "POST" ["recovery-points", arn, "accept"] => AcceptRecoveryPoint(arn);
@@ -253,7 +282,7 @@ impl Operation<'_> {
 }
 
 fn unknown(method: &str, segments: &[&str]) -> ServiceError {
-    let allowed: Vec<&str> = ["GET", "POST", "DELETE"]
+    let allowed: Vec<&str> = ["GET", "POST", "PUT", "DELETE"]
         .into_iter()
         .filter(|other| find(other, segments).is_some())
         .collect();

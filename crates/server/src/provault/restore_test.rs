@@ -1,8 +1,8 @@
 //! Restore tests.
 
 use provault_app::TestTarget;
-use provault_domain::RestoreTest;
 use provault_domain::verdict::IsolationLevel;
+use provault_domain::{RestoreTest, RestoreTestState};
 use provault_wire::provault as wire;
 
 use super::job::{seconds, step};
@@ -56,14 +56,18 @@ fn wire_test(test: RestoreTest) -> wire::RestoreTest {
         killed: mutant.killed,
         detail: mutant.detail,
     });
+    let pending = test.state == RestoreTestState::Pending;
+    let waiting = test.waiting.map_or_else(|| "It waits for its turn.".to_owned(), |w| w.reason);
+    let point = test.recovery_point_arn.or(test.requested_point);
     wire::RestoreTest {
+        waiting: pending.then_some(waiting),
         restore_test_id: test.id,
         resource_arn: test.resource_arn.to_string(),
         resource_name: test.resource_name,
         state: test.state.to_string(),
         verdict: test.verdict.map(|verdict| verdict.to_string()),
         reason: test.reason,
-        recovery_point_arn: test.recovery_point_arn.map(|arn| arn.to_string()),
+        recovery_point_arn: point.map(|arn| arn.to_string()),
         restore_job_id: test.restore_job_id,
         backup_job_id: test.after_backup_job,
         recovery_seconds: findings.recovery_millis.map(seconds),

@@ -71,6 +71,7 @@ fn resource(view: ResourceView) -> wire::ResourceStatus {
         last_backup_time: view.last_backup_at.map(epoch),
         troubles: view.troubles.into_iter().map(trouble).collect(),
         exemption: view.exemption.map(exemption),
+        left_out: view.left_out,
     }
 }
 

@@ -5,6 +5,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod auth;
+mod backup_testing;
 mod bad_input;
 mod bootstrap;
 mod discovery;

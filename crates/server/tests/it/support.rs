@@ -59,6 +59,7 @@ async fn engine_that(directory: &Path, command_subscriptions: bool) -> Engine {
         storage: StorageOptions::default(),
         vault_storage: None,
         command_subscriptions,
+        tests: provault_engine::TestLimits::default(),
     })
     .unwrap()
 }

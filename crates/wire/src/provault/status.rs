@@ -39,6 +39,9 @@ message! {
         /// Why it needs no backup; it may have ended.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         exemption: Option<Exemption>,
+        /// As in [`Resource`](super::Resource).
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        left_out: Option<String>,
     }
 }
 

@@ -82,7 +82,7 @@ pub fn resource_with(config: serde_json::Value) -> Resource {
         probes: Vec::new(),
         rpo_seconds: None,
         rto_seconds: None,
-        test_after_backup: false,
+        testing: None,
         retention: RetentionSettings::default(),
         created_at: Timestamp::UNIX_EPOCH,
         imported: false,
