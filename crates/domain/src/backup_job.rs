@@ -391,7 +391,8 @@ pub fn step(
         (_, E::Failed { .. }) => refuse("failed"),
 
         (S::Created, E::PutOff { reason }) => {
-            job.status_message = Some(format!("{NOT_STARTED}{reason}"));
+            let waits = if job.started_at.is_some() { "It cannot go on yet: " } else { NOT_STARTED };
+            job.status_message = Some(format!("{waits}{reason}"));
             Ok((job, Vec::new()))
         }
         (_, E::PutOff { .. }) => refuse("put off"),

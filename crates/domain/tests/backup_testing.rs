@@ -3,8 +3,13 @@
 #![allow(clippy::unwrap_used)] // In a test's helper, too, a panic is the report.
 
 use jiff::Timestamp;
-use provault_domain::backup_testing::{BackupTesting, TestBudget, TestingScope, take_turn};
-use provault_domain::{DailyWindow, Resource};
+use provault_domain::backup_testing::{
+    BackupTesting, Obstacle, TestBudget, TestingScope, take_turn,
+};
+use provault_domain::verdict::Findings;
+use provault_domain::{
+    DailyWindow, Kind, Resource, RestoreTest, RestoreTestEvent, RestoreTestState, restore_test,
+};
 
 fn at(text: &str) -> Timestamp {
     text.parse().unwrap()
@@ -185,4 +190,73 @@ fn what_a_resource_said_before_it_could_say_more_still_holds() {
         let text = serde_json::to_string(&resource).unwrap();
         assert_eq!(serde_json::from_str::<Resource>(&text).unwrap(), resource);
     }
+}
+
+fn second(n: i64) -> Timestamp {
+    Timestamp::from_second(1_800_000_000 + n).unwrap()
+}
+
+/// A test that waits for its turn.
+fn test() -> RestoreTest {
+    let arn = "arn:aws:elasticfilesystem:us-east-1:111122223333:file-system/fs-1";
+    RestoreTest {
+        id: "test".to_owned(),
+        account: "111122223333".parse().unwrap(),
+        region: "us-east-1".parse().unwrap(),
+        token: "token".to_owned(),
+        resource_arn: arn.parse().unwrap(),
+        resource_name: "files".to_owned(),
+        kind: Kind::Filesystem,
+        requested_point: None,
+        after_backup_job: None,
+        planned: None,
+        budget: None,
+        waiting: None,
+        created_at: second(0),
+        started_at: None,
+        completed_at: None,
+        state: RestoreTestState::Pending,
+        recovery_point_arn: None,
+        vault_name: None,
+        restore_job_id: None,
+        created_resource_arn: None,
+        findings: Findings::default(),
+        steps: Vec::new(),
+        verdict: None,
+        reason: None,
+        cleaned_up: None,
+    }
+}
+
+/// A test that follows a backup does not wait for ever, and says what it waited for.
+#[test]
+fn a_test_that_cannot_begin_is_given_up() {
+    use RestoreTestEvent as E;
+    let budget = |start_by: Option<i64>| TestBudget {
+        scope: TestingScope::Plan("p".to_owned()),
+        said_by: "plan nightly".to_owned(),
+        share_percent: 100,
+        window: None,
+        at_once: None,
+        start_by: start_by.map(second),
+    };
+    let waits = |obstacle, reason: &str| E::Waits { obstacle, reason: reason.to_owned() };
+    let day = 24 * 3600;
+    let fresh = RestoreTest { budget: Some(budget(None)), ..test() };
+    assert_eq!(fresh.given_up(second(1000 * day)), None, "its turn comes some day");
+    let full =
+        restore_test::step(&fresh, waits(Obstacle::Room, "No room."), second(100)).unwrap().0;
+    assert_eq!(full.given_up(second(100 + day - 1)), None);
+    assert!(full.given_up(second(100 + day)).unwrap().contains("No room."));
+    let still =
+        restore_test::step(&full, waits(Obstacle::Room, "None yet."), second(200)).unwrap().0;
+    assert_eq!(still.waiting.as_ref().unwrap().since, second(100), "it is the same wait");
+    let other = restore_test::step(&still, waits(Obstacle::Turn, "Later."), second(300)).unwrap().0;
+    assert_eq!(other.given_up(second(1000 * day)), None, "there was room in between");
+    let begun = restore_test::step(&full, E::Started, second(400)).unwrap().0;
+    assert!(begun.waiting.is_none() && begun.given_up(second(1000 * day)).is_none());
+    let windows = RestoreTest { budget: Some(budget(Some(500))), ..test() };
+    assert_eq!(windows.given_up(second(499)), None);
+    assert!(windows.given_up(second(500)).unwrap().contains("plan nightly"));
+    assert_eq!(test().given_up(second(1000 * day)), None, "one by hand waits for nothing of this");
 }

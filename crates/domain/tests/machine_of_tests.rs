@@ -9,7 +9,7 @@ use provault_domain::restore_test;
 use provault_domain::verdict::{Failure, Fault, Findings, decide};
 use provault_domain::{
     Arn, Effect, Kind, NotificationEvent, RestoreTest, RestoreTestEvent, RestoreTestState,
-    StepRecord, TestBudget, TestingScope, Verdict,
+    StepRecord, Verdict,
 };
 
 const POINT: &str = "arn:aws:backup:us-east-1:111122223333:recovery-point:p";
@@ -227,37 +227,6 @@ fn a_test_that_found_damage_is_not_begun_anew() {
     assert!(!current.is_interruptible());
     let event = E::Interrupted { reason: "down".to_owned() };
     restore_test::step(&current, event, at(2)).unwrap_err();
-}
-
-/// A test that follows a backup does not wait for ever, and says what it waited for.
-#[test]
-fn a_test_that_cannot_begin_is_given_up() {
-    use RestoreTestEvent as E;
-    let budget = |start_by: Option<i64>| TestBudget {
-        scope: TestingScope::Plan("p".to_owned()),
-        said_by: "plan nightly".to_owned(),
-        share_percent: 100,
-        window: None,
-        at_once: None,
-        start_by: start_by.map(at),
-    };
-    let waits = |obstacle, reason: &str| E::Waits { obstacle, reason: reason.to_owned() };
-    let day = 24 * 3600;
-    let fresh = RestoreTest { budget: Some(budget(None)), ..test() };
-    assert_eq!(fresh.given_up(at(1000 * day)), None, "its turn comes some day");
-    let full = restore_test::step(&fresh, waits(Obstacle::Room, "No room."), at(100)).unwrap().0;
-    assert_eq!(full.given_up(at(100 + day - 1)), None);
-    assert!(full.given_up(at(100 + day)).unwrap().contains("No room."));
-    let still = restore_test::step(&full, waits(Obstacle::Room, "None yet."), at(200)).unwrap().0;
-    assert_eq!(still.waiting.as_ref().unwrap().since, at(100), "it is the same wait");
-    let other = restore_test::step(&still, waits(Obstacle::Turn, "Later."), at(300)).unwrap().0;
-    assert_eq!(other.given_up(at(1000 * day)), None, "there was room in between");
-    let begun = restore_test::step(&full, E::Started, at(400)).unwrap().0;
-    assert!(begun.waiting.is_none() && begun.given_up(at(1000 * day)).is_none());
-    let windows = RestoreTest { budget: Some(budget(Some(500))), ..test() };
-    assert_eq!(windows.given_up(at(499)), None);
-    assert!(windows.given_up(at(500)).unwrap().contains("plan nightly"));
-    assert_eq!(test().given_up(at(1000 * day)), None, "one by hand waits for nothing of this");
 }
 
 /// The runner's findings know nothing of the targets; the test must not forget them.

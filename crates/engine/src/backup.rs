@@ -101,7 +101,7 @@ pub(crate) async fn run(shared: &Arc<Shared>, claimed: Claimed<BackupJob>) {
         }
         // What failed while everything was going down is tried again before it is believed.
         Err(Failure::Before(_) | Failure::Stopped) if interruption.is_some() => {
-            BackupJobEvent::Interrupted { reason: interruption.unwrap_or_default() }
+            BackupJobEvent::Interrupted { reason: interruption.clone().unwrap_or_default() }
         }
         Err(Failure::Before(message)) => BackupJobEvent::Failed { message },
         Err(Failure::Stopped) => {
@@ -125,8 +125,13 @@ pub(crate) async fn run(shared: &Arc<Shared>, claimed: Claimed<BackupJob>) {
         .catalog
         .step_job::<BackupJob>(&job.account, &job.id, Some(&claim), event, shared.now(), Vec::new())
         .await;
-    if let Err(error) = ended {
-        tracing::error!(job = job.id, %error, "the job's end was not recorded; the reconciler will end it");
+    match ended {
+        // It had not begun when the server was told to stop, and waits for the next start.
+        Err(CatalogError::Illegal(_)) if interruption.is_some() => {}
+        Err(error) => {
+            tracing::error!(job = job.id, %error, "the job's end was not recorded; the reconciler will end it");
+        }
+        Ok(_) => {}
     }
     shared.bell.notify_waiters();
 }
@@ -241,8 +246,9 @@ async fn get_ready(
             job.vault_name, job.vault_name
         ))
     })?;
-    // Of a job that somebody asked for that one hears at once, and asks again.
-    let is_planned = job.created_by.is_some();
+    // Of a job that somebody asked for that one hears at once, and asks again; but one that an
+    // interruption broke off nobody watches any more.
+    let is_planned = job.created_by.is_some() || job.interruptions > 0;
     let failure = |message: String, may_help: bool| {
         if is_planned && may_help { Failure::NotYet(message) } else { Failure::Before(message) }
     };

@@ -408,8 +408,7 @@ impl Asking<'_> {
         let code = match end {
             End::NotStarted(why) => return told(format!("{why}."), output),
             End::Killed => {
-                let detail =
-                    format!("{NOT_DONE}{} s, so it was ended; {wrote}.", limit.as_secs());
+                let detail = format!("{NOT_DONE}{} s, so it was ended; {wrote}.", limit.as_secs());
                 return told(detail, output);
             }
             End::Exited(exit) => match (exit.code, exit.signal) {

@@ -156,17 +156,7 @@ impl Instance {
             server_file: file,
             listen,
         };
-        Ok(Self {
-            data_dir,
-            endpoint,
-            app,
-            sites,
-            changeable,
-            running,
-            stop_http,
-            http,
-            renewals,
-        })
+        Ok(Self { data_dir, endpoint, app, sites, changeable, running, stop_http, http, renewals })
     }
 
     /// Where it answers.

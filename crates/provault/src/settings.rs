@@ -135,7 +135,10 @@ impl ServeSettings {
             ("account-id", format!("{:?}", args.account_id)),
             ("allow-command-subscriptions", args.allow_command_subscriptions.to_string()),
             // It may hold a password, which is no text to keep.
-            ("catalog", provault_repository::Id::hash(format!("{:?}", self.catalog).as_bytes()).to_string()),
+            (
+                "catalog",
+                provault_repository::Id::hash(format!("{:?}", self.catalog).as_bytes()).to_string(),
+            ),
             ("data-dir", format!("{:?}", std::path::absolute(&self.data_dir).ok())),
             ("listen", args.listen.to_string()),
             ("log-level", args.log_level.clone()),

@@ -116,7 +116,10 @@ pub async fn a_delivery_is_not_held_by_a_clock_that_was_ahead(w: &World) {
     let troubles = [(ResourceTrouble::Overdue, "it is late.".to_owned())];
     c.set_resource_alarms(&resource, &troubles, &vaults, at(0) + year).await.unwrap();
     let claim = |now| async move {
-        c.claim_deliveries(&uuid(1), "w", now, now + SignedDuration::from_secs(60), 9).await.unwrap().len()
+        c.claim_deliveries(&uuid(1), "w", now, now + SignedDuration::from_secs(60), 9)
+            .await
+            .unwrap()
+            .len()
     };
     assert_eq!(claim(at(0) + year).await, 1);
     assert_eq!(claim(at(0) + year).await, 0, "it is being tried");

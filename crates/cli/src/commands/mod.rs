@@ -7,8 +7,8 @@
 mod backup;
 mod declared;
 mod delivery;
-pub(crate) mod evidence;
 mod discovery;
+pub(crate) mod evidence;
 mod jobs;
 mod named;
 mod plan;

@@ -124,6 +124,7 @@ fn daily_backups_without_a_test_are_trouble_although_the_newest_is_young() {
             selected: true,
             newest: Some(&newest),
             last_test: Some(&last),
+            tested_since,
             untested_since: Some(untested_since),
             testing,
             ..NOTHING
@@ -236,6 +237,7 @@ fn an_exemption_hides_what_is_absent_and_not_what_is_wrong() {
     let observed = Observed {
         newest: Some(&hurt),
         last_test: Some(&failed),
+        tested_since: Some(at("2026-01-01T00:00:00Z")),
         untested_since: Some(now - hours(98)),
         exemption: Some(&exempt),
         ..NOTHING

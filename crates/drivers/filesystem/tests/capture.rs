@@ -7,10 +7,10 @@
 
 mod common;
 
-use std::sync::LazyLock;
 use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::Path;
+use std::sync::LazyLock;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::thread;

@@ -3,10 +3,10 @@
 
 mod common;
 
-use std::sync::LazyLock;
 use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
+use std::sync::LazyLock;
 use std::time::{Duration, SystemTime};
 
 use common::{Trees, differences, look, mode, populate, request, resource};

@@ -3,10 +3,10 @@
 
 mod common;
 
-use std::sync::LazyLock;
 use std::fs;
 use std::io::{self, Read};
 use std::path::Path;
+use std::sync::LazyLock;
 use std::sync::Mutex;
 
 use common::{Trees, counted, differences, populate, request, resource, with_items};

@@ -3,10 +3,10 @@
 
 mod common;
 
-use std::sync::LazyLock;
 use std::fs;
 use std::os::unix::fs::{MetadataExt, symlink};
 use std::path::Path;
+use std::sync::LazyLock;
 
 use common::{Trees, differences, look, metadata, mode, populate, request, resource, with_items};
 use provault_driver::conformance::{Request, capture, restore, restore_as};

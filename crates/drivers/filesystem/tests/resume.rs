@@ -3,10 +3,10 @@
 
 mod common;
 
-use std::sync::LazyLock;
 use std::fs;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
+use std::sync::LazyLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use common::{Trees, differences, look, populate, request, resource};

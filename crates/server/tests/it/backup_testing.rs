@@ -12,11 +12,11 @@ async fn plan(world: &World) -> (String, String, String) {
     let plan = json!({ "BackupPlan": { "BackupPlanName": "nightly", "Rules": [
         { "RuleName": "daily", "TargetBackupVaultName": "Default" },
     ] } });
-    let id = text(&world.ok("PUT", "/backup/plans", plan).await, "BackupPlanId");
+    let id = text(&world.ok("PUT", "/backup/plans/", plan).await, "BackupPlanId");
     let selection = json!({ "BackupSelection": {
         "SelectionName": "all", "IamRoleArn": ROLE, "Resources": ["*"],
     } });
-    let target = format!("/backup/plans/{id}/selections");
+    let target = format!("/backup/plans/{id}/selections/");
     let selection = text(&world.ok("PUT", &target, selection).await, "SelectionId");
     let own = format!("/provault/v1/backup-plans/{id}");
     (format!("{own}/testing"), format!("{own}/selections/{selection}/testing"), id)
