@@ -214,6 +214,7 @@ fn test() -> RestoreTest {
         waiting: None,
         created_at: second(0),
         started_at: None,
+        interruptions: 0,
         completed_at: None,
         state: RestoreTestState::Pending,
         recovery_point_arn: None,

@@ -299,7 +299,10 @@ async fn point_of(shared: &Shared, test: &RestoreTest) -> Result<Option<Recovery
     Ok(match arn {
         Some(arn) => shared.catalog.recovery_point(&test.account, arn).await?,
         None if test.planned.is_some() => None,
-        None => shared.catalog.newest_recovery_point(&test.account, &test.resource_arn).await?,
+        None => {
+            let (account, arn) = (&test.account, &test.resource_arn);
+            shared.catalog.newest_recovery_point(account, arn, shared.now()).await?
+        }
     })
 }
 

@@ -75,6 +75,7 @@ fn a_plan_or_selection_that_is_replaced_wipes_no_debt() {
         rule_name: "daily".to_owned(),
         rule_cron: String::new(),
         rule_timezone: String::new(),
+        selection_id: None,
     };
     let mut before = point(at("2026-01-20T05:00:10Z"));
     assert_eq!(due(Some(&before), &selection), None, "by somebody else");
