@@ -50,6 +50,11 @@ impl Receiver {
         self.received.lock().unwrap().clone()
     }
 
+    /// From now on these are all that it ever got.
+    pub fn remembers(&self, messages: Vec<Value>) {
+        *self.received.lock().unwrap() = messages;
+    }
+
     /// Waits for a message with this subject whose text holds `about`.
     pub fn wait_for(&self, subject: &str, about: &str) -> Value {
         until(&format!("the message '{subject}' about {about}"), || {

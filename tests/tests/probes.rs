@@ -212,7 +212,7 @@ fn probes_are_written_on_the_command_line() {
     let cli = scene.server.program();
     let path = scene.source.to_str().unwrap();
     let add = ["resource", "add", "filesystem", path, "--name", "app"];
-    let with = |more: &[&'static str]| -> Vec<&str> { [add.as_slice(), more].concat() };
+    let with = |more: &[&'static str]| [add.as_slice(), more].concat();
     let check = "command:./check.sh,json:>=25,timeout=30s";
     for (probe, said) in [
         ("tcp:2525,expect=220", "send=TEXT, contains=TEXT, matches=REGEX"),

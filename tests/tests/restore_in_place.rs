@@ -31,7 +31,7 @@ impl Scene {
     }
 
     fn restore<'a>(&self, more: &[&'a str]) -> Vec<&'a str> {
-        [&["restore", "--resource", "source", "--in-place"], more].concat()
+        [&["restore", "--resource", "source", "--in-place"][..], more].concat()
     }
 
     fn small(&self) -> String {
@@ -65,7 +65,8 @@ fn a_newer_file_stays_until_it_is_said_that_it_need_not() {
     assert_eq!(shown["KeptNewer"]["Entries"], 1, "{shown:#}");
     let changes = shown["Changes"].as_array().unwrap();
     let newer = changes.iter().find(|change| change["Path"] == "small.txt").unwrap();
-    assert_eq!((&newer["Action"], &newer["Newer"]), (&"KEEP_NEWER".into(), &true.into()));
+    assert_eq!(newer["Action"], "KEEP_NEWER", "{newer:#}");
+    assert_eq!(newer["Newer"], true, "{newer:#}");
     let table = scene.cli.run(0, &scene.restore(&["--overwrite", "if-older", "--dry-run"])).stdout;
     assert!(table.contains("KEEP_NEWER") && table.contains("small.txt"), "{table}");
     assert!(!scene.source.join("noise.bin").exists(), "the preview wrote");

@@ -7,10 +7,8 @@ use std::ffi::OsString;
 use std::fs;
 use std::path::Path;
 
-use clap::{ArgAction, Args as _, Command};
+use clap::{Arg, ArgAction, CommandFactory as _};
 use toml::{Table, Value};
-
-use crate::serve::ServeArgs;
 
 /// Keys that would be of no use in the file, or mean something else there.
 pub(crate) const FOREIGN: [&str; 8] =
@@ -42,7 +40,8 @@ pub(crate) fn arguments(path: &Path, given: &[OsString]) -> Result<Vec<OsString>
         if given.iter().any(is_given) {
             continue;
         }
-        if !is_setting(key, value).map_err(|why| wrong(&why))? {
+        // A table is refused below, whatever its name.
+        if !value.is_table() && !is_setting(key, value).map_err(|why| wrong(&why))? {
             // clap refuses it, and says what was probably meant.
             arguments.push(option.into());
             continue;
@@ -72,18 +71,24 @@ pub(crate) fn arguments(path: &Path, given: &[OsString]) -> Result<Vec<OsString>
 /// Whether there is an option of this name, and a value of this kind can be its: what makes no argument,
 /// `false` and `[]`, would be forgotten otherwise.
 fn is_setting(key: &str, value: &Value) -> Result<bool, String> {
-    let serve = ServeArgs::augment_args(Command::new("serve"));
-    let Some(option) = serve.get_arguments().find(|option| option.get_long() == Some(key)) else {
+    let mut program = crate::Args::command();
+    // With the options that every command has.
+    program.build();
+    let serve = program.find_subcommand("serve");
+    let named = |option: &&Arg| option.get_long() == Some(key);
+    let Some(option) = serve.and_then(|serve| serve.get_arguments().find(named)) else {
         return Ok(false);
     };
-    let repeats = matches!(option.get_action(), ArgAction::Append);
-    match (option.get_action(), value) {
-        (ArgAction::SetTrue, Value::Boolean(_)) => Ok(true),
-        (ArgAction::SetTrue, _) => Err(format!("'{key}' is true or false.")),
-        (_, Value::Boolean(_)) => Err(format!("'{key}' has a value; true and false are none.")),
-        (_, Value::Array(_)) if !repeats => Err(format!("'{key}' has one value, and no list.")),
-        _ => Ok(true),
+    let is_flag = matches!(option.get_action(), ArgAction::SetTrue);
+    if is_flag != matches!(value, Value::Boolean(_)) {
+        let wanted =
+            if is_flag { "is true or false" } else { "has a value; true and false are none" };
+        return Err(format!("'{key}' {wanted}."));
     }
+    if value.is_array() && !matches!(option.get_action(), ArgAction::Append) {
+        return Err(format!("'{key}' has one value, and no list."));
+    }
+    Ok(true)
 }
 
 #[cfg(test)]
@@ -112,6 +117,8 @@ mod tests {
             assert!(error.contains(key), "{text}: {error}");
         }
         assert_eq!(read("tls-name = []\ntls-generate = false", &[]).unwrap(), [""; 0]);
+        // An option that every command has.
+        assert_eq!(read("region = \"eu-1\"", &[]).unwrap(), ["--region=eu-1"]);
     }
 
     fn read(text: &str, given: &[&str]) -> Result<Vec<String>, String> {

@@ -237,13 +237,12 @@ pub(crate) struct CertificateInUse {
 
 impl CertificateInUse {
     fn of(options: TlsOptions, data_dir: &Path, listen: IpAddr) -> Result<Self, String> {
-        let (files, names, authority) = match options.files {
-            Some(files) => (files, options.names, None),
-            None => {
-                let names = own_names(options.names, listen);
-                let files = certificate::generated(data_dir, &names, SystemTime::now())?;
-                (files, names, Some(certificate::authority(data_dir)))
-            }
+        let (files, names, authority) = if let Some(files) = options.files {
+            (files, options.names, None)
+        } else {
+            let names = own_names(options.names, listen);
+            let files = certificate::generated(data_dir, &names, SystemTime::now())?;
+            (files, names, Some(certificate::authority(data_dir)))
         };
         let tls = Tls::load(files).map_err(|error| error.to_string())?;
         Ok(Self { tls, names: Mutex::new(names), authority })
@@ -264,12 +263,11 @@ impl CertificateInUse {
     ) -> Result<(), String> {
         // Held to the end: a renewal in between would be for the names before.
         let mut in_use = self.names();
-        let (files, names) = match options.files {
-            Some(files) => (files, options.names),
-            None => {
-                let names = own_names(options.names, listen);
-                (certificate::generated(data_dir, &names, SystemTime::now())?, names)
-            }
+        let (files, names) = if let Some(files) = options.files {
+            (files, options.names)
+        } else {
+            let names = own_names(options.names, listen);
+            (certificate::generated(data_dir, &names, SystemTime::now())?, names)
         };
         self.tls.replace(files).map_err(|error| error.to_string())?;
         *in_use = names;

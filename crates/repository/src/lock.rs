@@ -382,32 +382,51 @@ fn forget_after_a_lapse(inner: &Inner, own: u64) -> Result<()> {
     Ok(())
 }
 
+/// What is done about a storage that has no room for a lock.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum WhenFull {
+    /// The job fails.
+    Fail,
+    /// The reserve lends what the lock takes.
+    Lend,
+    /// The reserve is given up.
+    Release,
+}
+
 /// Begins a job: a shared lock of its own is held until the guard is dropped.
 pub(crate) fn begin_job(inner: &Arc<Inner>) -> Result<JobGuard> {
-    begin(inner, false, false)
+    begin(inner, false, WhenFull::Fail)
+}
+
+/// Begins a job that only reads: what lies on a full storage can be read all the same.
+pub(crate) fn begin_reading_job(inner: &Arc<Inner>) -> Result<JobGuard> {
+    begin(inner, false, WhenFull::Lend)
 }
 
 /// Begins a job that makes room: should the storage be full, the reserve is given up for its lock.
 pub(crate) fn begin_freeing_job(inner: &Arc<Inner>) -> Result<JobGuard> {
-    begin(inner, false, true)
+    begin(inner, false, WhenFull::Release)
 }
 
 /// Begins a prune, or whatever else must not run beside one: no other prune may be running.
 pub(crate) fn begin_prune_job(inner: &Arc<Inner>) -> Result<JobGuard> {
-    begin(inner, true, true)
+    begin(inner, true, WhenFull::Release)
 }
 
-fn begin(inner: &Arc<Inner>, prune: bool, frees: bool) -> Result<JobGuard> {
+fn begin(inner: &Arc<Inner>, prune: bool, when_full: WhenFull) -> Result<JobGuard> {
     let name = Id::random();
     check_others(inner, name, prune)?;
     let lock = LockFile::own(&inner.options, name, *PROCESS, prune);
     live().insert(name);
     let written = SystemTime::now();
     let saved = lock.save(inner).or_else(|error| {
-        if frees && error.is_no_space() && crate::reserve::release(inner)? {
-            return lock.save(inner);
-        }
-        Err(error)
+        let made_room = error.is_no_space()
+            && match when_full {
+                WhenFull::Fail => false,
+                WhenFull::Lend => crate::reserve::lend(inner)?,
+                WhenFull::Release => crate::reserve::release(inner)?,
+            };
+        if made_room { lock.save(inner) } else { Err(error) }
     });
     let file = match saved {
         Ok(file) => file,

@@ -15,7 +15,7 @@ use crate::entries::{Entries, Entry};
 use crate::error::{Error, Result};
 use crate::id::Id;
 use crate::index::Location;
-use crate::lock::{JobGuard, begin_job};
+use crate::lock::{JobGuard, begin_reading_job};
 use crate::opener::BlobOpener;
 use crate::pack::BlobKind;
 use crate::repository::{FileKind, Inner, Repository};
@@ -71,7 +71,7 @@ pub struct Reader {
 impl Repository {
     /// Takes the shared lock and brings the index up to date, for reading.
     pub fn reader(&self) -> Result<Reader> {
-        let job = begin_job(&self.inner)?;
+        let job = begin_reading_job(&self.inner)?;
         self.inner.refresh_index()?;
         Ok(Reader { inner: Arc::clone(&self.inner), job })
     }

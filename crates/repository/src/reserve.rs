@@ -4,7 +4,7 @@
 //! packs that are to go must be written before. `provault/reserve` keeps the room for that. It is
 //! made with the repository (1 MiB) and by every prune, which knows how much the next one may need:
 //! twice the largest index file, and at most 16 MiB. Its content is random, for some file systems
-//! store zeros in no space at all.
+//! store zeros in no space at all. Whoever only reads needs a lock too, and borrows the room for it.
 
 use bytes::Bytes;
 
@@ -54,6 +54,31 @@ fn noise(size: u64) -> Bytes {
     let mut bytes = vec![0; usize::try_from(size).unwrap_or(0)];
     rand::fill(&mut bytes[..]);
     Bytes::from(bytes)
+}
+
+/// What the reserve lends to a job that reads: room for the lock files of many, in bytes.
+const LENT: u64 = 64 << 10;
+
+/// Makes the reserve a little smaller, so that there is room for a lock; returns whether there was
+/// anything to lend. A restore is what the storage is there for, full or not; the next prune makes
+/// the reserve whole again.
+pub(crate) fn lend(inner: &Inner) -> Result<bool> {
+    let storage = inner.storage.as_ref();
+    let size = match storage.size(NAME) {
+        Ok(size) => size,
+        Err(error) if error.is_not_found() => return Ok(false),
+        Err(error) => return Err(error.into()),
+    };
+    let left = size.saturating_sub(LENT);
+    if !release(inner)? {
+        return Ok(false);
+    }
+    if left > 0
+        && let Err(error) = storage.put(NAME, noise(left))
+    {
+        tracing::warn!(%error, "the reserve for a full disk is gone; it is made again by a prune");
+    }
+    Ok(true)
 }
 
 /// Gives up the reserve; returns whether there was one.

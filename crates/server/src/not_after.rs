@@ -44,7 +44,7 @@ fn element(bytes: &[u8]) -> Option<(u8, &[u8], &[u8])> {
             return None;
         }
         let (digits, others) = rest.split_at_checked(count)?;
-        length = digits.iter().fold(0, |length, &digit| length << 8 | usize::from(digit));
+        length = digits.iter().fold(0, |length, &digit| (length << 8) | usize::from(digit));
         rest = others;
     }
     let (content, others) = rest.split_at_checked(length)?;

@@ -19,6 +19,8 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
+use serde_json::Value;
+
 use crate::{Api, Finished, Manifest, PATIENCE, Random, Receiver, Sandbox, Start, TestServer};
 
 pub use seen::Seen;
@@ -41,6 +43,8 @@ pub struct Stage {
     points: BTreeSet<String>,
     /// Whether somebody is told of the ends of jobs.
     tells: bool,
+    /// What was told before.
+    told: Vec<Value>,
 }
 
 /// How a work comes about.
@@ -104,6 +108,7 @@ impl Stage {
         stage.ended = seen.ended();
         stage.points = seen.points.iter().map(|point| point.arn.clone()).collect();
         stage.tells = !seen.deliveries.is_empty();
+        stage.told = stage.receiver.all();
         (stage.before, stage.now) = (Manifest::of(&stage.source), Manifest::of(&stage.source));
         let _ = fs::remove_file(stage.armed());
         fs::rename(stage.data_dir(), stage.template()).unwrap();
@@ -117,7 +122,17 @@ impl Stage {
         let (before, now) = (Manifest::of(&source), Manifest::of(&source));
         let receiver = Receiver::start();
         let (ended, points) = Default::default();
-        Self { sandbox, receiver, source, before, now, ended, points, tells: false }
+        Self {
+            sandbox,
+            receiver,
+            source,
+            before,
+            now,
+            ended,
+            points,
+            tells: false,
+            told: Vec::new(),
+        }
     }
 
     /// Changes the source: what is backed up from now on is another state of it.
@@ -205,6 +220,8 @@ impl Stage {
 
     /// Puts the template back.
     fn reset(&self) {
+        // The same job may end in every case.
+        self.receiver.remembers(self.told.clone());
         for path in [self.data_dir(), self.sandbox.path("restored"), self.sandbox.path("target")] {
             if path.exists() {
                 fs::remove_dir_all(&path).unwrap();

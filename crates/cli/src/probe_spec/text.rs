@@ -96,6 +96,8 @@ fn sent(out: &mut String, byte: u8) {
         b',' => out.push_str("\\,"),
         0x20..=0x7e => out.push(char::from(byte)),
         // Writing to a string cannot fail.
-        byte => drop(write!(out, "\\x{byte:02x}")),
+        byte => {
+            let _ = write!(out, "\\x{byte:02x}");
+        }
     }
 }

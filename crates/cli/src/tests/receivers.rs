@@ -152,6 +152,7 @@ fn dead_deliveries_are_listed_shown_and_sent_again() {
             }
             "GET /provault/v1/deliveries/d-1" => ok(&delivery("DEAD")),
             "POST /provault/v1/deliveries/d-1/send-again" => ok(&delivery("WAITING")),
+            "DELETE /provault/v1/deliveries/d-1" => ok(&json!({})),
             line => error(404, "ResourceNotFoundException", line),
         }
     });
@@ -163,4 +164,6 @@ fn dead_deliveries_are_listed_shown_and_sent_again() {
     assert!(shown.contains("Last error") && shown.contains("HTTP 500"), "{shown}");
     let ran = run(&server, &["delivery", "send-again", "d-1"]);
     assert_eq!((ran.exit, &*ran.out), (Exit::Done, "delivery d-1 is WAITING\n"), "{}", ran.err);
+    assert_eq!(run(&server, &["delivery", "forget", "d-1"]).exit, Exit::Done);
+    assert_eq!(run(&server, &["delivery", "forget", "d-2"]).exit, Exit::Failed);
 }

@@ -413,7 +413,8 @@ impl Survey<'_> {
             }
         }
         let is_file = entry.kind == NodeKind::File;
-        let content = (is_file && entry.metadata.links > 1).then(|| Content::from(&entry.metadata));
+        let several = entry.kind != NodeKind::Directory && entry.metadata.links > 1;
+        let content = several.then(|| Content::from(&entry.metadata));
         if fate == F::Same && content.is_none() {
             self.plan.counts.same.add(entry.metadata.size);
             return Ok(());
@@ -439,13 +440,13 @@ impl Survey<'_> {
 
     /// Something below a directory that is made.
     fn imply(&mut self, entry: &Entry) {
+        let content = Content::from(&entry.metadata);
         if entry.kind == NodeKind::File {
-            let content = Content::from(&entry.metadata);
             self.plan.bytes = self.plan.bytes.saturating_add(self.inodes.add(content));
-            if entry.metadata.links > 1 {
-                let group = self.groups.entry(content).or_default();
-                (group.torn, group.implied) = (true, true);
-            }
+        }
+        if entry.kind != NodeKind::Directory && entry.metadata.links > 1 {
+            let group = self.groups.entry(content).or_default();
+            (group.torn, group.implied) = (true, true);
         }
         let bytes = entry.metadata.size;
         self.plan.counts.created.add(bytes);

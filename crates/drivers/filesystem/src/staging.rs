@@ -76,6 +76,16 @@ pub(crate) fn is_private(name: &[u8]) -> bool {
     name.first() == Some(&b'.') && name.windows(mark.len()).any(|part| part == mark)
 }
 
+/// A default ACL of a directory would be inherited by every file made in it, as a set-group-id bit is
+/// by every directory. Where there are no ACLs there is nothing to remove.
+pub(crate) fn drop_acls(dir: &File) {
+    for acl in ["system.posix_acl_default", "system.posix_acl_access"] {
+        if let Err(error) = dir.remove_xattr(acl) {
+            tracing::trace!(%error, acl, "no such ACL on a private directory");
+        }
+    }
+}
+
 /// Whether a directory can have been made by an earlier run.
 fn is_ours(stat: &Stat) -> bool {
     stat.is_dir() && stat.uid == geteuid().as_raw()
@@ -153,18 +163,12 @@ impl Staging {
                 .map_err(io_error("creating a directory for", &self.target))
         };
         let private = make(&self.holder, &self.name)?;
-        // A default ACL of the directory above would be inherited by every file made here, and a
-        // set-group-id bit by every directory. Where there are no ACLs there is nothing to remove.
-        for acl in ["system.posix_acl_default", "system.posix_acl_access"] {
-            if let Err(error) = private.remove_xattr(acl) {
-                tracing::trace!(%error, acl, "no such ACL on the private directory");
-            }
-        }
+        drop_acls(&private);
         fchmod(&private, at::PRIVATE_DIR)
             .map_err(io_error("creating a directory for", &self.target))?;
         match self.purpose {
             Purpose::Whole { .. } => Ok(private),
-            Purpose::Items(_) | Purpose::InPlace => make(&private, TREE),
+            Purpose::Items(_) | Purpose::InPlace => make(&private, TREE).inspect(drop_acls),
         }
     }
 

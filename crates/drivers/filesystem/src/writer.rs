@@ -21,7 +21,7 @@ use crate::capture::{check, io_error};
 use crate::compare::Reader;
 use crate::guard::split;
 use crate::inodes::{Content, Inodes};
-use crate::staging::remove_tree;
+use crate::staging::{drop_acls, remove_tree};
 
 /// So many files are open at once.
 const BATCH: usize = 256;
@@ -362,7 +362,9 @@ fn make_dir(dir: &File, name: &[u8], resuming: bool) -> nix::Result<()> {
     match mkdirat(dir, name, at::PRIVATE_DIR) {
         Err(Errno::EEXIST) if resuming => {
             if Stat::at(dir, name)?.is_dir() {
-                return fchmodat(dir, name, at::PRIVATE_DIR, FchmodatFlags::FollowSymlink);
+                fchmodat(dir, name, at::PRIVATE_DIR, FchmodatFlags::FollowSymlink)?;
+                drop_acls(&at::open_dir(dir, name)?);
+                return Ok(());
             }
             unlinkat(dir, name, UnlinkatFlags::NoRemoveDir)?;
             mkdirat(dir, name, at::PRIVATE_DIR)

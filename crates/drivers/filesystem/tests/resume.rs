@@ -3,13 +3,14 @@
 
 mod common;
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::LazyLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use common::{Trees, differences, look, populate, request, resource};
+use common::{Seen, Trees, differences, populate, request, resource};
 use provault_driver::conformance::{Request, capture, next_job, restore, restore_as};
 use provault_driver::memory::MemorySource;
 use provault_driver::{
@@ -19,6 +20,15 @@ use provault_driver::{
 use provault_driver_filesystem::FilesystemDriver;
 
 static DRIVER: LazyLock<FilesystemDriver> = LazyLock::new(FilesystemDriver::new);
+
+/// What is there, but for the times of access, which looking renews.
+fn look(root: &Path) -> BTreeMap<PathBuf, Seen> {
+    let mut seen = common::look(root);
+    for one in seen.values_mut() {
+        one.atime = (0, 0);
+    }
+    seen
+}
 
 /// Acts when its entries are asked for the n-th time, dies when the n-th batch of content is, and
 /// counts the bytes that it delivers.
@@ -179,11 +189,11 @@ fn a_merge_that_died_halfway_is_gone_on_with() {
 
 #[test]
 fn what_changes_behind_our_back_is_found_before_it_is_put_in_place() {
+    type Change = fn(&Path);
     let trees = Trees::new();
     let root = trees.source();
     populate(&root);
     let (tree, _) = capture(&*DRIVER, &resource(&root));
-    type Change = fn(&Path);
     let changes: [(&str, &str, Change); 5] = [
         ("big", "other content between bytes", |left| {
             use std::os::unix::fs::FileExt;
@@ -215,7 +225,13 @@ fn what_changes_behind_our_back_is_found_before_it_is_put_in_place() {
     for (path, what, change) in changes {
         let target = trees.fresh("target");
         let place = target.parent().unwrap().to_owned();
-        let act = || change(&private(&place));
+        let act = || {
+            // What is done in the root shows in its time, which is not what this is about.
+            let left = private(&place);
+            let time = fs::metadata(&left).unwrap().modified().unwrap();
+            change(&left);
+            fs::File::open(&left).unwrap().set_modified(time).unwrap();
+        };
         let watched = Watched { act_at: 3, act: &act, ..Watched::new(&tree) };
         match restore(&*DRIVER, &request(&target), &watched, &CancelFlag::new()) {
             Err(DriverError::Unverified { path: found, what: told }) => {
@@ -310,7 +326,7 @@ fn on_a_small_disk(place: &Path, work: impl FnOnce() + Send) -> nix::Result<()> 
     use nix::mount::{MsFlags, mount};
     use nix::sched::{CloneFlags, unshare};
     std::thread::scope(|scope| {
-        let small = scope.spawn(|| {
+        let small = scope.spawn(|| -> nix::Result<()> {
             unshare(CloneFlags::CLONE_NEWNS)?;
             let none: Option<&str> = None;
             mount(none, "/", none, MsFlags::MS_REC | MsFlags::MS_PRIVATE, none)?;

@@ -152,6 +152,7 @@ async fn a_client_that_stalls_is_let_go() {
 /// Whoever says nothing holds up nobody else; whoever has signed is not counted.
 #[tokio::test]
 async fn an_address_holds_few_connections_before_it_signs() {
+    use std::fmt::Write as _;
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     let world = World::new().await;
     let options = ServerOptions { max_strangers: 2, ..ServerOptions::default() };
@@ -185,7 +186,7 @@ async fn an_address_holds_few_connections_before_it_signs() {
     let more = provault_iam::sign(&request, &world.credentials, REGION, now);
     headers.extend(more.unwrap());
     for (name, value) in &headers {
-        signed.push_str(&format!("{name}: {}\r\n", value.to_str().unwrap()));
+        write!(signed, "{name}: {}\r\n", value.to_str().unwrap()).unwrap();
     }
     signed.push_str("\r\n");
     let (known, answered) = ask(&signed).await;

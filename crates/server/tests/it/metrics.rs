@@ -58,8 +58,7 @@ async fn who_bears_the_token_reads_the_status_as_numbers() {
 async fn a_server_that_cannot_work_is_not_ready() {
     const READY: &str = "/provault/v1/ready";
     let world = World::new().await;
-    let none = http::HeaderMap::new();
-    let mut headers = none.clone();
+    let mut headers = http::HeaderMap::new();
     headers.insert("host", world.addr.to_string().parse().unwrap());
     let asked = world.send("GET", READY, &headers, b"").await;
     assert_eq!((asked.status, &asked.body["Status"]), (503, &"not ready".into()), "{asked:?}");

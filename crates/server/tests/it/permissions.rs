@@ -75,7 +75,7 @@ impl Everything {
                 "arn:aws:backup:*:*:restore-testing-plan:next-*".to_owned()
             }
             (_, Scope::Vault) => self.vault.clone(),
-            (_, Scope::Point) => self.point.clone(),
+            (_, Scope::Point | Scope::Named) => self.point.clone(),
             (_, Scope::Plan) => self.plan.clone(),
             (_, Scope::TestingPlan) => self.testing_plan.clone(),
             (_, Scope::Resource) => self.resource.clone(),
@@ -83,7 +83,6 @@ impl Everything {
             (_, Scope::User) => format!("{ACCOUNT}:user/bob"),
             (_, Scope::Key) => self.key.clone(),
             (_, Scope::Topic) => self.topic.clone(),
-            (_, Scope::Named) => self.point.clone(),
             (_, Scope::Account) => "*".to_owned(),
         }
     }
