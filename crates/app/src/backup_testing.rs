@@ -94,7 +94,7 @@ impl App {
         caller: &Caller,
         of: TestingOf<'_>,
     ) -> Result<Option<BackupTesting>> {
-        self.permit(caller, of.actions().describe, "*")?;
+        self.permit_testing(caller, of.actions().describe, of).await?;
         self.testing_said(caller, of).await
     }
 
@@ -107,7 +107,7 @@ impl App {
     ) -> Result<BackupTesting> {
         let action = of.actions().put;
         self.audited(caller, action, &of.to_string(), async {
-            self.permit(caller, action, "*")?;
+            self.permit_testing(caller, action, of).await?;
             let window = document.window.map(|window| {
                 let zone = window.timezone.as_deref().unwrap_or(DEFAULT_TIMEZONE);
                 DailyWindow::parse(&window.from, &window.to, zone)
@@ -130,7 +130,7 @@ impl App {
     pub async fn delete_backup_testing(&self, caller: &Caller, of: TestingOf<'_>) -> Result<()> {
         let action = of.actions().delete;
         self.audited(caller, action, &of.to_string(), async {
-            self.permit(caller, action, "*")?;
+            self.permit_testing(caller, action, of).await?;
             if self.testing_said(caller, of).await?.is_none() {
                 return Err(AppError::not_found(format!(
                     "The {of} says nothing about restore tests after backups; there is nothing to \
@@ -140,6 +140,18 @@ impl App {
             self.say(caller, of, None).await
         })
         .await
+    }
+
+    /// Decided on the resource, or on the plan, also for its selections.
+    async fn permit_testing(&self, caller: &Caller, action: &str, of: TestingOf<'_>) -> Result<()> {
+        match of {
+            TestingOf::Resource(name) => {
+                self.permitted_resource(caller, action, name).await.map(drop)
+            }
+            TestingOf::Plan(plan) | TestingOf::Selection { plan, .. } => {
+                self.permit(caller, action, self.plan_arn(caller, plan))
+            }
+        }
     }
 
     async fn testing_said(

@@ -207,7 +207,6 @@ impl App {
         ask: StartRestore,
     ) -> Result<RestorePreview> {
         const ACTION: &str = "provault:PreviewRestore";
-        self.permit(caller, ACTION, "*")?;
         let point = self.point_to_restore(caller, ACTION, &ask).await?;
         self.check_restore(&point, &ask).await?;
         Ok(self.engine().preview_restore(&point, ask.metadata).await?)

@@ -3,7 +3,7 @@
 
 use proptest::prelude::*;
 use provault_iam::{
-    ACTIONS, Decision, DeniedBecause, Policy, PolicyError, Principal, Scope, authorize_with,
+    ACTIONS, Decision, DeniedBecause, ManagedPolicy, Policy, PolicyError, Principal, Scope, authorize_with,
 };
 
 const VAULT: &str = "arn:aws:backup:us-east-1:123456789012:backup-vault:prod-1";
@@ -240,6 +240,14 @@ fn every_action_stands_once_and_fits_what_it_is_decided_on() {
     }
     assert!(!Scope::Vault.fits("arn:aws:backup:r:1:recovery-point:x"));
     assert!(!Scope::Account.fits(VAULT) && !Scope::Vault.fits("*") && !Scope::Resource.fits("*"));
+}
+
+/// What cannot be attached allows nobody anything.
+#[test]
+fn every_managed_policy_may_be_attached() {
+    for managed in ManagedPolicy::ALL {
+        managed.policy().check().unwrap_or_else(|error| panic!("{managed:?}: {error}"));
+    }
 }
 
 /// The page for people has the table, whole.

@@ -446,6 +446,17 @@ mod tests {
         assert_eq!(error("{}"), "MissingParameterValueException");
     }
 
+    /// What is in no row can be allowed to nobody by name.
+    #[test]
+    fn every_operation_is_in_the_table_of_actions() {
+        for name in NAMES {
+            // The same records, in pieces.
+            let name = if *name == "ListEvidenceRecords" { "ListEvidence" } else { name };
+            let action = format!("provault:{name}");
+            assert!(provault_iam::scopes(&action).is_some(), "{action}");
+        }
+    }
+
     /// What tools are told of is what is answered, all of it.
     #[test]
     fn the_description_for_tools_has_these_operations() {

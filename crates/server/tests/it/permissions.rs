@@ -106,6 +106,12 @@ impl Everything {
             None => (action.strip_prefix("provault:")?, false),
         };
         let role = json!({ "Status": "Inactive" });
+        let planned = format!("backup-plans/{}/testing", self.plan_id);
+        let selected = format!(
+            "backup-plans/{}/selections/00000000-0000-0000-0000-000000000000/testing",
+            self.plan_id
+        );
+        let tested = json!({ "TestAfterBackup": true });
         let request = match (aws, action) {
             (true, "CreateBackupPlan") => ("PUT", "/backup/plans/".to_owned(), plan_document()),
             (true, "GetBackupPlan") => ("GET", plan, none),
@@ -251,6 +257,19 @@ impl Everything {
             (false, "EndExemption") => ("DELETE", own("resources/data/exemption"), none),
             (false, "UpdateRetention") => {
                 ("POST", own("resources/data/retention"), json!({ "KeepAtMost": 1 }))
+            }
+            (false, "DescribeResourceTesting") => ("GET", own("resources/data/testing"), none),
+            (false, "PutResourceTesting") => ("PUT", own("resources/data/testing"), tested),
+            (false, "DeleteResourceTesting") => ("DELETE", own("resources/data/testing"), none),
+            (false, "DescribePlanTesting") => ("GET", own(&planned), none),
+            (false, "PutPlanTesting") => ("PUT", own(&planned), tested),
+            (false, "DeletePlanTesting") => ("DELETE", own(&planned), none),
+            (false, "DescribeSelectionTesting") => ("GET", own(&selected), none),
+            (false, "PutSelectionTesting") => ("PUT", own(&selected), tested),
+            (false, "DeleteSelectionTesting") => ("DELETE", own(&selected), none),
+            (false, "PreviewRestore") => {
+                let what = json!({ "RecoveryPointArn": self.point, "Metadata": {} });
+                ("POST", own("restore-previews"), what)
             }
             (false, "RemoveResource") => ("DELETE", own("resources/data"), none),
             (false, "StartRestoreTest") => {
