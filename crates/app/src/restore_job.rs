@@ -85,6 +85,11 @@ pub struct RestoreJobView {
     pub recovery_point_created_at: Option<Timestamp>,
 }
 
+/// To write over what is there, and delete it: in the source itself, decided on the resource.
+const IN_PLACE: &str = "provault:RestoreInPlace";
+/// The same in any other directory of the host that the server may write to.
+const ELSEWHERE: &str = "provault:RestoreInPlaceElsewhere";
+
 /// The key of AWS's restore metadata that names the source.
 const SOURCE: &str = "file-system-id";
 
@@ -161,6 +166,7 @@ impl App {
         ask: &StartRestore,
     ) -> Result<RecoveryPoint> {
         let point = self.permitted_point(caller, action, &ask.recovery_point_arn).await?;
+        self.permit_in_place(caller, &point, ask).await?;
         if let Some(wanted) = &ask.resource_type
             && wanted != point.kind.resource_type()
         {
@@ -174,6 +180,27 @@ impl App {
             ));
         }
         Ok(point)
+    }
+
+    /// A restore that may write over what exists is decided once more. The source is where the resource
+    /// is registered now: what the request or an imported record calls so may be anything here.
+    async fn permit_in_place(
+        &self,
+        caller: &Caller,
+        point: &RecoveryPoint,
+        ask: &StartRestore,
+    ) -> Result<()> {
+        let driver = self.engine().driver(point.kind)?;
+        let Some(target) = driver.writes_over(&ask.metadata)? else { return Ok(()) };
+        let resource = self.catalog().resource(&point.resource_arn).await?;
+        let into_source = resource.is_some_and(|resource| {
+            !resource.imported && driver.identity(&resource.config) == target
+        });
+        if into_source {
+            self.permit(caller, IN_PLACE, &point.resource_arn)
+        } else {
+            self.permit(caller, ELSEWHERE, "*")
+        }
     }
 
     /// Refuses what could not be restored, before anything is made of it.

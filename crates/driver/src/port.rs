@@ -41,6 +41,10 @@ pub trait Driver: Send + Sync {
     /// impossible key is an error that names the key.
     fn check_restore(&self, metadata: &BTreeMap<String, String>) -> Result<(), Invalid>;
 
+    /// Where a restore of this request goes when it may write over what exists, as [`Driver::identity`]
+    /// words it; nothing when it only makes what is not there. Does not look at the disk.
+    fn writes_over(&self, metadata: &BTreeMap<String, String>) -> Result<Option<String>, Invalid>;
+
     /// Writes a recovery point back. Complete or nothing: on an error the target is as it was. Only
     /// a restore into something that exists, which must have been asked for, may break off between
     /// two files while it puts them in place; it says so then.

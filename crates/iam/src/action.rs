@@ -174,6 +174,8 @@ pub const ACTIONS: &[(&str, &[Scope])] = &[
     ("provault:RemoveRole", &[Role]),
     ("provault:RemoveTopic", &[Topic]),
     ("provault:RemoveUser", &[User]),
+    ("provault:RestoreInPlace", &[Resource]),
+    ("provault:RestoreInPlaceElsewhere", &[Account]),
     ("provault:SendDeliveryAgain", &[Topic]),
     ("provault:StartCareRun", &[Vault]),
     ("provault:StartRestoreTest", &[Resource]),

@@ -65,7 +65,8 @@ const AUDITOR: &str = r#"{"Statement":{"Effect":"Allow","Resource":"*","Action":
 ]}}"#;
 
 /// Not `UpdateRetention`: to keep one recovery point at most deletes all others. Not
-/// `AcceptRecoveryPoint`: a shrunk point that counts as good lets the one before it expire.
+/// `AcceptRecoveryPoint`: a shrunk point that counts as good lets the one before it expire. Not
+/// `RestoreInPlaceElsewhere`: it overwrites and deletes wherever the server's user may.
 const OPERATOR: &str = r#"{"Statement":{"Effect":"Allow","Resource":"*","Action":[
     "backup:Describe*","backup:List*","backup:Get*",
     "backup:StartBackupJob","backup:StopBackupJob","backup:StartRestoreJob",
@@ -86,11 +87,12 @@ const OPERATOR: &str = r#"{"Statement":{"Effect":"Allow","Resource":"*","Action"
     "provault:AddTopic","provault:RemoveTopic","provault:Subscribe","provault:Unsubscribe",
     "provault:TestSubscription","provault:SendDeliveryAgain",
     "provault:StartRestoreTest","provault:StopRestoreTest","provault:StopRestoreJob",
-    "provault:PreviewRestore",
+    "provault:PreviewRestore","provault:RestoreInPlace",
     "provault:StartCareRun","provault:StopCareRun","provault:UpdateVaultCare"
 ]}}"#;
 
-/// Nothing that stops: jobs do not know who began them, and it would be other people's.
+/// Nothing that stops: jobs do not know who began them, and it would be other people's. Nothing that
+/// writes over what is there.
 const RESTORE_ONLY: &str = r#"{"Statement":{"Effect":"Allow","Resource":"*","Action":[
     "backup:ListBackupVaults","backup:DescribeBackupVault",
     "backup:ListRecoveryPointsByBackupVault","backup:ListRecoveryPointsByResource",
@@ -133,6 +135,8 @@ mod tests {
             ("backup:StartBackupJob", vec![Administrator, Operator]),
             ("backup:StartRestoreJob", vec![Administrator, Operator, RestoreOnly]),
             ("provault:StartRestoreTest", vec![Administrator, Operator, RestoreOnly]),
+            ("provault:RestoreInPlace", vec![Administrator, Operator]),
+            ("provault:RestoreInPlaceElsewhere", vec![Administrator]),
             ("provault:StopRestoreTest", vec![Administrator, Operator]),
             ("provault:StopRestoreJob", vec![Administrator, Operator]),
             ("backup:StopBackupJob", vec![Administrator, Operator]),

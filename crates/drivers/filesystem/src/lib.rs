@@ -177,6 +177,14 @@ impl Driver for FilesystemDriver {
         order.check_target()
     }
 
+    fn writes_over(&self, metadata: &BTreeMap<String, String>) -> Result<Option<String>, Invalid> {
+        let order = Order::parse(metadata)?;
+        if !order.in_place {
+            return Ok(None);
+        }
+        Ok(Some(order.target("")?.to_string_lossy().into_owned()))
+    }
+
     fn restore(
         &self,
         request: &RestoreRequest<'_>,

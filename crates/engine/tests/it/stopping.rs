@@ -80,6 +80,9 @@ impl Driver for Held {
     fn check_restore(&self, metadata: &BTreeMap<String, String>) -> Result<(), Invalid> {
         self.below.check_restore(metadata)
     }
+    fn writes_over(&self, metadata: &BTreeMap<String, String>) -> Result<Option<String>, Invalid> {
+        self.below.writes_over(metadata)
+    }
     fn restore(
         &self,
         _: &RestoreRequest<'_>,

@@ -22,6 +22,8 @@ struct Everything {
     test: String,
     run: String,
     bobs_key: String,
+    /// The restore metadata of the point.
+    recorded: Value,
 }
 
 impl Everything {
@@ -49,7 +51,11 @@ impl Everything {
         let key = world.ok("POST", &format!("{OWN}/keys"), json!({ "Name": "mine" })).await;
         world.ok("POST", &format!("{OWN}/users"), json!({ "Name": "bob" })).await;
         let bobs = world.ok("POST", &format!("{OWN}/users/bob/access-keys"), Value::Null).await;
+        let recorded = format!("/backup-vaults/lab/recovery-points/{}", segment(&point));
+        let recorded =
+            world.ok("GET", &format!("{recorded}/restore-metadata"), Value::Null).await;
         Self {
+            recorded: recorded["RestoreMetadata"].clone(),
             vault: "arn:aws:backup:us-east-1:123456789012:backup-vault:lab".to_owned(),
             point,
             plan: text(&plan, "BackupPlanArn"),
@@ -271,6 +277,12 @@ impl Everything {
                 let what = json!({ "RecoveryPointArn": self.point, "Metadata": {} });
                 ("POST", own("restore-previews"), what)
             }
+            (false, "RestoreInPlace") => {
+                let mut into_source = self.recorded.clone();
+                into_source["newFileSystem"] = json!("false");
+                let what = json!({ "RecoveryPointArn": self.point, "Metadata": into_source });
+                ("PUT", "/restore-jobs".to_owned(), what)
+            }
             (false, "RemoveResource") => ("DELETE", own("resources/data"), none),
             (false, "StartRestoreTest") => {
                 ("POST", own("restore-tests"), json!({ "Resource": "data" }))
@@ -355,6 +367,66 @@ async fn every_action_is_decided_on_what_the_table_says() {
         let reply = world.call(method, &target, &body).await;
         world.credentials = root.clone();
         assert_ne!(reply.status, 403, "{action}: {reply:?}");
+    }
+}
+
+/// To write over what is there is decided once more, for the preview as for the restore, and by where
+/// the resource is registered: not by what the request calls the source.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_restore_in_place_needs_a_right_of_its_own() {
+    let mut world = World::new().await;
+    let resource = world.resource("data").await;
+    let running = world.start().await;
+    let point = world.backup(&resource, "Default").await;
+    // What is not registered any more has no source here.
+    let gone = world.resource("gone").await;
+    let gone_point = world.backup(&gone, "Default").await;
+    world.ok("DELETE", "/provault/v1/resources/gone", Value::Null).await;
+    running.stop("The test has what it needs").await;
+    let sources = world.directory.path().join("sources");
+    let elsewhere = world.directory.path().join("elsewhere");
+    std::fs::create_dir(&elsewhere).unwrap();
+    std::fs::write(elsewhere.join("precious"), "kept").unwrap();
+    let file_system = resource.rsplit_once('/').unwrap().1;
+    let ask = |more: Value| {
+        let mut metadata = json!({ "file-system-id": file_system, "newFileSystem": "false",
+            "overwrite": "always", "deleteExtra": "true", "sourcePath": sources.join("data") });
+        metadata.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        json!({ "RecoveryPointArn": point, "Metadata": metadata })
+    };
+    let into_source = ask(json!({}));
+    let mut into_gone = ask(json!({ "sourcePath": sources.join("gone"),
+        "file-system-id": gone.rsplit_once('/').unwrap().1 }));
+    into_gone["RecoveryPointArn"] = json!(gone_point);
+    let into_others = [
+        into_gone,
+        ask(json!({ "targetPath": elsewhere })),
+        ask(json!({ "sourcePath": elsewhere })),
+        ask(json!({ "targetPath": sources })),
+        ask(json!({ "targetPath": sources.join("data/below") })),
+    ];
+    let to_new = json!({ "RecoveryPointArn": point, "Metadata": { "file-system-id": file_system,
+        "targetPath": world.directory.path().join("new") } });
+    let both = [("PUT", "/restore-jobs"), ("POST", "/provault/v1/restore-previews")];
+    let root = world.credentials.clone();
+    for (policy, over_source) in [("RestoreOnly", 403), ("Operator", 200), ("Administrator", 200)] {
+        world.sign_as(policy).await;
+        for (method, target) in both {
+            let reply = world.call(method, target, &to_new).await;
+            assert_eq!(reply.status, 200, "{policy} {target}: {reply:?}");
+            let reply = world.call(method, target, &into_source).await;
+            assert_eq!(reply.status, over_source, "{policy} {target}: {reply:?}");
+            for other in &into_others {
+                let reply = world.call(method, target, other).await;
+                if policy == "Administrator" {
+                    assert_eq!(reply.status, 200, "{other}: {reply:?}");
+                    continue;
+                }
+                assert_eq!(reply.error(), "AccessDeniedException", "{policy} {other}: {reply:?}");
+                assert!(reply.message().contains("RestoreInPlaceElsewhere"), "{reply:?}");
+            }
+        }
+        world.credentials = root.clone();
     }
 }
 
