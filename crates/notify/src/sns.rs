@@ -17,6 +17,8 @@ use crate::{DeliveryContext, DeliveryError, Message, Receipt};
 const LONGEST_TEXT: usize = 240 * 1024;
 /// Characters that a subject may have; it must be printable ASCII.
 const LONGEST_SUBJECT: usize = 100;
+/// Bytes of a code or an id: a UUID has 36.
+const LONGEST_WORD: usize = 64;
 /// Everything but what RFC 3986 leaves as it is.
 const FORM: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'~');
 /// Codes with a status of the client's fault that pass by themselves: too much at once, and a clock
@@ -78,12 +80,13 @@ pub(crate) fn deliver(
     let said = answer.body_mut().with_config().limit(LONGEST_ANSWER).read_to_vec();
     let said = String::from_utf8_lossy(&said.unwrap_or_default()).into_owned();
     if status.is_success() {
-        let id = element(&said, "MessageId").unwrap_or("unknown");
+        let id = word(&said, "MessageId").unwrap_or("unknown");
         return Ok(Receipt { detail: format!("SNS message {id} by {origin}") });
     }
-    let code = element(&said, "Code").unwrap_or_default();
+    let code = word(&said, "Code").unwrap_or_default();
     let why = quote(element(&said, "Message").unwrap_or(&said).as_bytes());
-    let message = format!("{origin} answers HTTP {} {code}{why}.", status.as_u16());
+    let answer = format!("HTTP {} {code}", status.as_u16());
+    let message = format!("{origin} answers {}{why}.", answer.trim_end());
     if status.is_server_error() || status.as_u16() == 429 || PASSING.contains(&code) {
         return Err(DeliveryError::later(format!("{message} The delivery is tried again.")));
     }
@@ -133,6 +136,16 @@ fn shortened(text: &str) -> String {
     }
     let end = text.floor_char_boundary(LONGEST_TEXT);
     format!("{}\n(Shortened: SNS takes 256 KiB. The jobs tell the rest.)", &text[..end])
+}
+
+/// The text of the first element with this name when it is a name as the protocol has them. What else
+/// stands there is the receiver's, and goes unquoted into no message.
+fn word<'a>(xml: &'a str, name: &str) -> Option<&'a str> {
+    let plain = |text: &&str| {
+        (1..=LONGEST_WORD).contains(&text.len())
+            && text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'.' || b == b'-')
+    };
+    element(xml, name).filter(plain)
 }
 
 /// The text of the first element with this name, as it stands.

@@ -196,6 +196,24 @@ fn what_passes_by_itself_is_tried_again_and_a_refusal_is_not() {
     }
 }
 
+/// What listens there may be anything; what it says stands in quotation marks, on one line, or nowhere.
+#[test]
+fn a_code_or_an_id_that_is_none_is_not_repeated() {
+    let long = "a".repeat(65);
+    for word in ["two\nlines", "a <b>", "&quot;", "ünd", "", long.as_str()] {
+        let answer = format!("<E><Code>{word}</Code><Message>No such luck</Message></E>");
+        let (url, handle) = service("403 Forbidden", &answer);
+        let failed = publish(&url, TOPIC, &message()).unwrap_err().message;
+        handle.join().unwrap();
+        assert!(failed.contains("answers HTTP 403 (\"No such luck\")."), "{word:?}: {failed}");
+
+        let (url, handle) = service("200 OK", &format!("<MessageId>{word}</MessageId>"));
+        let receipt = publish(&url, TOPIC, &message()).unwrap();
+        handle.join().unwrap();
+        assert!(receipt.detail.starts_with("SNS message unknown by "), "{}", receipt.detail);
+    }
+}
+
 #[test]
 fn a_service_that_is_not_there_is_tried_again() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
