@@ -9,7 +9,7 @@ use crate::{App, AppError, Caller, ErrorKind, Result};
 
 impl App {
     /// Runs a change and records it: made, in the transaction of its first write, or denied. What was
-    /// refused for another reason changed nothing and leaves no record.
+    /// refused for another reason leaves a record only when something had changed before.
     pub(crate) async fn audited<T>(
         &self,
         caller: &Caller,
@@ -24,8 +24,7 @@ impl App {
         let record = self.audit_record(caller, action, resource, "done");
         let outcome = |result: &Result<T>| match result {
             Ok(_) => Outcome::Made("done"),
-            Err(error) if error.kind.status() == 500 => Outcome::Broke(error.kind.name()),
-            Err(_) => Outcome::Refused,
+            Err(error) => Outcome::Broke(error.kind.name()),
         };
         let (result, mut recorded) = self.catalog().recording(record.clone(), work, outcome).await;
         if let Err(error) = &result

@@ -289,7 +289,7 @@ async fn access_keys(engine: &Engine, account: &AccountId) -> Result<(Vec<Access
         let record = AuditRecord::by_server(account, "provault:CreateAccessKey", &what, at);
         let made = |made: &std::result::Result<(), EngineError>| match made {
             Ok(()) => Outcome::Made("done"),
-            Err(_) => Outcome::Refused,
+            Err(_) => Outcome::Broke("failed"),
         };
         let entering = enter_key(engine, account, &key);
         let (entered, recorded) = engine.catalog().recording(record, entering, made).await;

@@ -15,7 +15,7 @@ use sqlx::{AnyConnection, Row};
 
 use crate::error::Result;
 use crate::page::{Select, body, micros, to_body};
-use crate::pool::{Catalog, transact};
+use crate::pool::{Catalog, Writer, transact};
 
 /// Denials an account keeps.
 pub const MAX_DENIALS: u32 = 10_000;
@@ -94,10 +94,8 @@ impl AuditRecord {
 pub enum Outcome {
     /// It was made; in one word.
     Made(&'static str),
-    /// It broke down; under which name. It is recorded when something was written before.
+    /// It broke down or was refused; under which name. It is recorded when something had changed before.
     Broke(&'static str),
-    /// It was refused, and nothing changed.
-    Refused,
 }
 
 /// The record of the change that the task works on.
@@ -121,20 +119,26 @@ tokio::task_local! {
     static OPEN: RefCell<Open>;
 }
 
-/// Puts the record of the task's change, if it has none yet, into the transaction that ends well.
-pub(crate) async fn with_change<T>(tx: &mut AnyConnection, outcome: Result<T>) -> Result<T> {
+/// Whether the task works on a change that has no record yet.
+pub(crate) fn is_due() -> bool {
+    OPEN.try_with(|open| open.borrow().stage != Stage::Recorded).unwrap_or(false)
+}
+
+/// Puts the record of the task's change, if it has none yet, into the transaction that ends well and
+/// has changed something.
+pub(crate) async fn with_change<T>(writer: &mut Writer, outcome: Result<T>) -> Result<T> {
     let value = outcome?;
+    if !is_due() || !writer.has_changed().await? {
+        return Ok(value);
+    }
     let due = OPEN.try_with(|open| {
         let mut open = open.borrow_mut();
-        if open.stage == Stage::Recorded {
-            return None;
-        }
         open.stage = Stage::InTransaction;
         let record = AuditRecord { outcome: BEGAN.to_owned(), ..open.record.clone() };
-        Some((open.id.clone(), record))
+        (open.id.clone(), record)
     });
-    if let Ok(Some((id, record))) = due {
-        insert_as(tx, &id, &record, None).await?;
+    if let Ok((id, record)) = due {
+        insert_as(writer.connection(), &id, &record, None).await?;
     }
     Ok(value)
 }
@@ -182,7 +186,7 @@ async fn set(tx: &mut AnyConnection, id: &str, record: &AuditRecord) -> Result<(
 }
 
 impl Catalog {
-    /// Does `work`, a change. Its first transaction carries `record`, as `began`; afterwards `outcome`
+    /// Does `work`, a change. Its first transaction that changes a row carries `record`, as `began`; afterwards `outcome`
     /// says what came of it. What the work does in tasks of its own is recorded afterwards alone.
     ///
     /// The second value is whether the trail holds what came of it.
@@ -214,23 +218,13 @@ impl Catalog {
                 self.complete(&id, &named(name)).await
             }
             (Outcome::Made(name), _) => self.audit(&named(name)).await,
-            // A transaction that found that there is nothing to do.
-            (Outcome::Refused, Stage::Recorded) => self.withdraw(&id).await,
-            (Outcome::Broke(_) | Outcome::Refused, _) => Ok(()),
+            (Outcome::Broke(_), _) => Ok(()),
         };
         (result, recorded)
     }
 
     async fn complete(&self, id: &str, record: &AuditRecord) -> Result<()> {
         transact!(self, |tx| { set(tx, id, record).await })
-    }
-
-    async fn withdraw(&self, id: &str) -> Result<()> {
-        transact!(self, |tx| {
-            let gone = sqlx::query("DELETE FROM audit WHERE id = $1").bind(id.to_owned());
-            gone.execute(&mut *tx).await?;
-            Ok(())
-        })
     }
 
     /// Adds a record.

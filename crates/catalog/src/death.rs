@@ -13,10 +13,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use sqlx::{AnyConnection, Row};
+use sqlx::AnyConnection;
 
 use crate::error::Result;
-use crate::pool::{Catalog, SQLITE_BEGIN};
+use crate::pool::{Catalog, SQLITE_BEGIN, changes};
 
 /// When this process is to die.
 #[derive(Debug, PartialEq, Eq)]
@@ -98,12 +98,6 @@ impl Watch {
             die();
         }
     }
-}
-
-/// Rows that this connection has changed since it was opened.
-async fn changes(connection: &mut AnyConnection) -> Result<i64> {
-    let row = sqlx::query("SELECT total_changes() AS n").fetch_one(connection).await?;
-    Ok(row.try_get("n")?)
 }
 
 /// Nothing of this process runs after this.

@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use sqlx::any::AnyPoolOptions;
 use sqlx::pool::PoolConnection;
-use sqlx::{Any, AnyConnection, AnyPool, Connection};
+use sqlx::{Any, AnyConnection, AnyPool, Connection, Row};
 
 use crate::death::Watch;
 use crate::error::{CatalogError, Result};
@@ -236,16 +236,33 @@ pub(crate) struct Writer {
     connection: PoolConnection<Any>,
     clean: bool,
     watch: Watch,
+    /// Rows that the connection had changed before, for a change that is to be recorded; SQLite only.
+    changed_before: Option<i64>,
 }
 
 impl Writer {
     /// Waits for a connection of the catalog's writers and begins a transaction on it.
     pub(crate) async fn begin(catalog: &Catalog) -> Result<Self> {
         let connection = catalog.write.acquire().await?;
-        let mut writer = Self { connection, clean: false, watch: Watch::OFF };
+        let mut writer =
+            Self { connection, clean: false, watch: Watch::OFF, changed_before: None };
         sqlx::raw_sql(catalog.begin).execute(writer.connection()).await?;
         writer.watch = Watch::begin(catalog, writer.connection()).await?;
+        if catalog.begin == SQLITE_BEGIN && crate::audit::is_due() {
+            writer.changed_before = Some(changes(writer.connection()).await?);
+        }
         Ok(writer)
+    }
+
+    /// Whether the transaction has changed a row, of a change that is to be recorded.
+    pub(crate) async fn has_changed(&mut self) -> Result<bool> {
+        if let Some(before) = self.changed_before {
+            return Ok(changes(self.connection()).await? != before);
+        }
+        // PostgreSQL gives a transaction its number with its first change.
+        let number = "SELECT CASE WHEN txid_current_if_assigned() IS NULL THEN 0 ELSE 1 END AS n";
+        let row = sqlx::query(number).fetch_one(self.connection()).await?;
+        Ok(row.try_get::<i32, _>("n")? != 0)
     }
 
     /// For the statements of the transaction.
@@ -284,6 +301,12 @@ impl Writer {
     }
 }
 
+/// Rows that this connection of SQLite has changed since it was opened.
+pub(crate) async fn changes(connection: &mut AnyConnection) -> Result<i64> {
+    let row = sqlx::query("SELECT total_changes() AS n").fetch_one(connection).await?;
+    Ok(row.try_get("n")?)
+}
+
 impl Drop for Writer {
     fn drop(&mut self) {
         if !self.clean {
@@ -310,7 +333,7 @@ macro_rules! transact {
                     let $tx: &mut ::sqlx::AnyConnection = writer.connection();
                     async { $body }.await
                 };
-                let outcome = $crate::audit::with_change(writer.connection(), outcome).await;
+                let outcome = $crate::audit::with_change(&mut writer, outcome).await;
                 writer.finish(outcome).await
             }
             .await;

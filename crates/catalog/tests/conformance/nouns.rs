@@ -441,22 +441,26 @@ pub async fn a_change_is_recorded_with_its_first_write(w: &World) {
         () = written => {}
     }
     assert_eq!(outcomes().await, [is("a", "done"), is("b", "began")]);
-    // Refused, before and after a transaction that changed nothing; broken down; not written here.
+    // Refused or broken down: before anything was written, after a transaction that changed nothing, and
+    // after one that did; made without one, and in one that found it made already.
     for (resource, writes, outcome) in [
-        ("c", false, Outcome::Refused),
-        ("d", true, Outcome::Refused),
-        ("e", true, Outcome::Broke("Broken")),
-        ("f", false, Outcome::Broke("Broken")),
-        ("g", false, Outcome::Made("done")),
+        ("c", None, Outcome::Broke("Refused")),
+        ("d", Some(false), Outcome::Broke("Refused")),
+        ("e", Some(true), Outcome::Broke("Refused")),
+        ("f", None, Outcome::Made("done")),
+        ("g", Some(false), Outcome::Made("done")),
     ] {
         let work = async {
-            if writes {
-                c.put_setting("x", resource).await.unwrap();
+            match writes {
+                Some(true) => c.put_setting("a", resource).await.unwrap(),
+                Some(false) => drop(c.put_setting_if_absent("a", resource).await.unwrap()),
+                None => {}
             }
         };
         c.recording(record(resource), work, |()| outcome).await.1.unwrap();
     }
-    let all = [is("a", "done"), is("b", "began"), is("e", "Broken"), is("g", "done")];
+    let all =
+        [is("a", "done"), is("b", "began"), is("e", "Refused"), is("f", "done"), is("g", "done")];
     assert_eq!(outcomes().await, all);
     // A write that is nobody's change has no record.
     c.put_setting("x", "y").await.unwrap();
