@@ -101,6 +101,9 @@ impl From<CatalogError> for BootstrapError {
     }
 }
 
+/// A start with an option that loosens something; the audit trail names the option.
+const START: &str = "provault:StartServer";
+
 type Result<T> = std::result::Result<T, BootstrapError>;
 
 impl App {
@@ -139,7 +142,7 @@ impl App {
         };
         if engine.runs_commands() {
             let (option, at) = ("--allow-command-subscriptions", engine.now());
-            let record = AuditRecord::by_server(&account, "provault:StartServer", option, at);
+            let record = AuditRecord::by_server(&account, START, option, at);
             engine.catalog().audit(&record).await?;
         }
         let inner = Inner {
@@ -156,6 +159,23 @@ impl App {
             changing_identities: tokio::sync::Mutex::new(()),
         };
         Ok(Self { inner: Arc::new(inner) })
+    }
+}
+
+impl App {
+    /// Whoever starts the server says that the time of day is right: what it ends may expire at once.
+    /// Recorded in the audit trail.
+    pub async fn trust_the_clock(&self) -> Result<()> {
+        let (option, engine) = ("--trust-the-clock", self.engine());
+        let record = AuditRecord::by_server(self.account(), START, option, engine.now());
+        let made = |trusted: &std::result::Result<(), EngineError>| match trusted {
+            Ok(()) => Outcome::Made("done"),
+            Err(_) => Outcome::Broke("failed"),
+        };
+        let trusting = engine.trust_the_clock();
+        let (trusted, recorded) = engine.catalog().recording(record, trusting, made).await;
+        trusted?;
+        Ok(recorded?)
     }
 }
 

@@ -8,6 +8,8 @@ use provault_iam::Principal;
 use crate::{App, AppError, Caller, ErrorKind, Result};
 
 const ACTION: &str = "provault:ReloadSettings";
+/// The setting that lets subscriptions run programs.
+const COMMANDS: &str = "allow-command-subscriptions";
 
 /// What came of settings that were read again.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -80,6 +82,20 @@ impl App {
         self.reloaded_for(&Caller::new(root)?).await
     }
 
+    /// What the audit trail says of a reload: the settings that hold now and did not before, and of the
+    /// one that lets programs run which way it went.
+    fn what_was_changed(&self, reloaded: Option<&Reloaded>) -> String {
+        let changed = reloaded.map(|reloaded| reloaded.changed.as_slice()).unwrap_or_default();
+        let named = changed.iter().map(|key| match key.as_str() {
+            COMMANDS => format!("{key}={}", self.engine().runs_commands()),
+            _ => key.clone(),
+        });
+        match named.collect::<Vec<_>>().join(", ") {
+            none if none.is_empty() => "settings".to_owned(),
+            keys => format!("settings: {keys}"),
+        }
+    }
+
     async fn reloaded_for(&self, caller: &Caller) -> Result<Reloaded> {
         let reloading = &self.inner.reloading;
         let Some(hook) = reloading.hook.get().cloned() else {
@@ -100,7 +116,8 @@ impl App {
             Err(why) => (Some(why.clone()), "failed"),
         };
         *reloading.failure.lock().unwrap_or_else(PoisonError::into_inner) = said;
-        if let Err(error) = self.record(caller, ACTION, "settings", word).await {
+        let what = self.what_was_changed(outcome.as_ref().ok());
+        if let Err(error) = self.record(caller, ACTION, &what, word).await {
             tracing::error!(%error, "a reload could not be recorded in the audit trail");
         }
         match outcome {

@@ -121,7 +121,7 @@ impl Instance {
         let mut running = Vec::new();
         for site in &sites {
             if options.trust_the_clock {
-                let trusted = site.engine.trust_the_clock().await;
+                let trusted = site.app.trust_the_clock().await;
                 trusted.map_err(|error| StartError::new("the clock", error))?;
             }
             running.push(site.start().await?);

@@ -1,5 +1,6 @@
 //! The audit trail: which key, how long, how often, and what the server did by itself.
 
+use provault_app::{Reload, Reloaded};
 use provault_domain::AccountId;
 use serde_json::{Value, json};
 
@@ -27,6 +28,41 @@ async fn a_record_says_which_key_acted_and_the_root_key_has_one_too() {
     let found = records(&commands).await;
     let started = found.iter().find(|record| record["Action"] == "provault:StartServer").unwrap();
     assert_eq!(started["Resource"], "--allow-command-subscriptions");
+}
+
+/// Takes over what it is told to.
+struct Changes(provault_engine::Engine);
+
+impl Reload for Changes {
+    fn reload(&self) -> Result<Reloaded, String> {
+        let commands = !self.0.runs_commands();
+        self.0.let_commands_run(commands);
+        Ok(Reloaded {
+            changed: vec!["allow-command-subscriptions".to_owned(), "log-level".to_owned()],
+            needs_restart: vec!["listen".to_owned()],
+            missing_vault_is_access_denied: true,
+        })
+    }
+}
+
+/// What a start is recorded for when it loosens something, a reload is too, and says which way it went.
+#[tokio::test]
+async fn what_loosens_the_server_is_recorded() {
+    let world = World::new().await;
+    world.app.trust_the_clock().await.unwrap();
+    let found = records(&world).await;
+    assert_eq!(found[0]["Action"], "provault:StartServer", "{found:#?}");
+    assert_eq!(found[0]["Resource"], "--trust-the-clock");
+    assert_eq!((&found[0]["PrincipalArn"], &found[0]["Outcome"]), (&json!("provault"), &json!("done")));
+
+    world.app.reload_with(std::sync::Arc::new(Changes(world.app.engine().clone())));
+    for on in [true, false] {
+        world.ok("POST", "/provault/v1/server/reload", Value::Null).await;
+        let found = records(&world).await;
+        assert_eq!(found[0]["Action"], "provault:ReloadSettings", "{found:#?}");
+        let said = format!("settings: allow-command-subscriptions={on}, log-level");
+        assert_eq!(found[0]["Resource"], said);
+    }
 }
 
 /// Whoever may sign can be refused without end; the trail does not grow by it.
