@@ -35,6 +35,7 @@ pub(crate) async fn tick(shared: &Arc<Shared>) {
         if shared.is_stopping() {
             return;
         }
+        shared.beat("care of vaults");
         if let Err(error) = look_after(shared, &vault).await {
             tracing::error!(vault = vault.name, %error, "a vault could not be looked after; trying again");
             tell(shared, &vault, &error).await;

@@ -16,27 +16,20 @@ use tokio::task::JoinSet;
 use crate::keyring::Keyring;
 use crate::outbox::Outbox;
 use crate::pause::pause;
+use crate::rounds::{absence_loop, care_loop, reconcile_loop, retention_loop, time_loop};
 use crate::shared::{Parts, Shared, blocking};
 use crate::vault_place::VaultPlace;
 use crate::{
-    EngineError, Result, absence, backup, care, care_schedule, catalog_backup, expiry, reconcile,
-    restore, restore_test, schedule, test_queue, testing_schedule, unsettled,
+    EngineError, Result, backup, care, catalog_backup, expiry, reconcile, restore, restore_test,
+    schedule, test_queue, unsettled,
 };
 
 /// How often each loop looks by itself; the bell calls it earlier.
 const POLL: Duration = Duration::from_secs(2);
-const SCHEDULE_EVERY: Duration = Duration::from_secs(15);
-const RECONCILE_EVERY: Duration = Duration::from_mins(1);
 /// Jobs of each kind that run at a time in one process.
 const BACKUPS_AT_ONCE: usize = 2;
 const RESTORES_AT_ONCE: usize = 2;
 const CARE_AT_ONCE: usize = 2;
-/// How often vaults are looked after; what is due then is read, within its rate.
-const CARE_EVERY: Duration = Duration::from_secs(10);
-/// What waits since before the server was started comes first.
-const CARE_AFTER_START: Duration = Duration::from_mins(1);
-/// How often every resource is asked for what it should have by now.
-const ABSENCE_EVERY: Duration = Duration::from_mins(1);
 /// How long a stop waits for running jobs to leave off.
 const STOP_LIMIT: Duration = Duration::from_secs(30);
 
@@ -358,6 +351,7 @@ impl Engine {
             self.shared.catalog.release_leases_of_others(&self.shared.owner).await?;
         }
         reconcile::at_start(&self.shared).await;
+        self.shared.pulse.begin(self.shared.clock.monotonic());
         let mut loops = JoinSet::new();
         let shared = || Arc::clone(&self.shared);
         let (backups, restores, tests) = (shared(), shared(), shared());
@@ -515,61 +509,6 @@ async fn delivery_loop(shared: Arc<Shared>) {
             () = tokio::time::sleep(POLL) => {}
             () = outbox.sender_done() => {}
         }
-    }
-}
-
-async fn time_loop(shared: Arc<Shared>) {
-    loop {
-        shared.beat("time");
-        let rounds: [(&str, Result<()>); 5] = [
-            ("schedule", schedule::tick(&shared).await),
-            ("windows", schedule::close_windows(&shared).await),
-            ("restore testing plans", testing_schedule::tick(&shared).await),
-            ("start windows of restore tests", testing_schedule::close_windows(&shared).await),
-            ("restore tests that wait", test_queue::tidy(&shared).await),
-        ];
-        for (what, outcome) in rounds {
-            if let Err(error) = outcome {
-                tracing::error!(%error, "{what} could not be looked after; trying again");
-            }
-        }
-        tokio::time::sleep(SCHEDULE_EVERY).await;
-    }
-}
-
-async fn absence_loop(shared: Arc<Shared>) {
-    loop {
-        // After a start the schedule comes first: what was missed is made up for before it is complained of.
-        tokio::time::sleep(ABSENCE_EVERY).await;
-        if let Err(error) = absence::tick(&shared).await {
-            tracing::error!(%error, "what is absent could not be looked for; trying again");
-        }
-    }
-}
-
-/// Apart from the schedule: a vault that does not answer holds up what expires in it, and must not
-/// hold up backups.
-async fn retention_loop(shared: Arc<Shared>) {
-    loop {
-        if let Err(error) = expiry::tick(&shared).await {
-            tracing::error!(%error, "retention could not be looked after; trying again");
-        }
-        tokio::time::sleep(SCHEDULE_EVERY).await;
-    }
-}
-
-async fn care_loop(shared: Arc<Shared>) {
-    tokio::time::sleep(CARE_AFTER_START).await;
-    loop {
-        care_schedule::tick(&shared).await;
-        tokio::time::sleep(CARE_EVERY).await;
-    }
-}
-
-async fn reconcile_loop(shared: Arc<Shared>) {
-    loop {
-        tokio::time::sleep(RECONCILE_EVERY).await;
-        reconcile::tick(&shared).await;
     }
 }
 

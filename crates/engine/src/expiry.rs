@@ -30,6 +30,7 @@ pub(crate) async fn tick(shared: &Arc<Shared>) -> Result<()> {
         return Ok(());
     }
     for (account, resource) in shared.catalog.resources_with_due_points(shared.now()).await? {
+        shared.beat("retention");
         if let Err(error) = expire(shared, &account, &resource).await {
             tracing::error!(%resource, %error, "retention was not carried out; it is tried again");
         }

@@ -45,6 +45,7 @@ mod recovery_kit;
 mod restore;
 mod restore_preview;
 mod restore_test;
+mod rounds;
 mod schedule;
 mod shared;
 mod sink;

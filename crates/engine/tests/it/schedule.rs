@@ -340,3 +340,21 @@ async fn a_clock_that_is_set_back_by_less_than_an_hour_repeats_nothing() {
     pass(&world, 10, "2026-03-01T07:00:00Z").await;
     assert_eq!(due(&world).await, hours("2026-03-01T05:00:00Z", "2026-03-01T07:00:00Z"));
 }
+
+/// A loop that never comes round must not pass for one that turns: all of them are known from the start.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_loop_that_does_not_turn_is_named() {
+    let world = World::new("2026-03-01T12:00:00Z").await;
+    assert_eq!(world.engine.stuck(), ["the engine is not started"]);
+    let running = world.start().await;
+    assert_eq!(world.engine.stuck(), Vec::<&str>::new());
+    // These three look for the first time after a minute, and this minute has not passed for them.
+    world.clock.advance(SignedDuration::from_mins(16));
+    assert!(world.engine.stuck().contains(&"absence"));
+    world.clock.advance(SignedDuration::from_hours(6));
+    let stuck = world.engine.stuck();
+    for name in ["absence", "care of vaults", "reconcilers"] {
+        assert!(stuck.contains(&name), "{name}: {stuck:?}");
+    }
+    running.stop("The test is over").await;
+}
