@@ -158,14 +158,17 @@ async fn standing(shared: &Shared, promises: &Promises, resource: &Resource) -> 
 }
 
 /// When the first recovery point of a resource was completed after a moment that no test has said anything
-/// of, not even that it was left out.
+/// of, not even that it was left out. That a newer one took its place says nothing: a test of that one may be
+/// overtaken as well.
 async fn first_untested(
     shared: &Shared,
     resource: &Resource,
     after: Option<Timestamp>,
 ) -> Result<Option<Timestamp>> {
     let points = points_of(shared, resource).await?.into_iter();
-    let untested = points.filter(|point| point.last_verdict.is_none());
+    let owed =
+        |point: &RecoveryPoint| point.last_verdict.as_ref().is_none_or(|last| last.overtaken);
+    let untested = points.filter(owed);
     let completed = untested.map(|point| point.completed_at);
     Ok(completed.filter(|at| after.is_none_or(|after| *at > after)).min())
 }

@@ -536,7 +536,7 @@ fn closing(
         changes.push(Change::StepRestoreJob(id.clone(), deletion));
     }
     if let Some(arn) = &finished.recovery_point_arn {
-        let told = PointVerdict { verdict, restore_test_id: finished.id.clone(), at: now };
+        let told = PointVerdict::of(verdict, &finished.id, now);
         changes.push(Change::PointVerdict(arn.clone(), told));
     }
     let body = serde_json::to_value(finished).map_err(|error| {
