@@ -47,8 +47,8 @@ pub struct RestoreTest {
     pub created_at: Timestamp,
     /// When it first began; an interruption does not change it.
     pub started_at: Option<Timestamp>,
-    /// How often it ran and was broken off by the end of its server. Findings and steps are those
-    /// of the last attempt.
+    /// How often it ran and was broken off by the death of its server; an orderly stop does not count. Findings
+    /// and steps are those of the last attempt.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub interruptions: u32,
     /// When it ended.
@@ -206,10 +206,16 @@ pub enum RestoreTestEvent {
     StepDone(StepRecord),
     /// A step failed, or the test was stopped or interrupted: what exists is reaped next.
     Broken(Failure),
-    /// The server ended while it ran, and everything bearing the token is gone: it is begun anew,
+    /// The server died while it ran, and everything bearing the token is gone: it is begun anew,
     /// as long as there were not too many attempts; then it is broken off.
     Interrupted {
         /// What happened, for people.
+        reason: String,
+    },
+    /// Its server stops in order, and everything bearing the token is gone: it is begun anew, however often
+    /// that happens.
+    Suspended {
+        /// Why, for people.
         reason: String,
     },
     /// Everything bearing the token is gone, or could not be removed.
@@ -413,7 +419,8 @@ pub fn step(
                 test.begin_anew(now);
             }
         }
-        (_, E::Interrupted { .. }) => return refuse("interrupted"),
+        (_, E::Suspended { .. }) if test.is_interruptible() => test.begin_anew(now),
+        (_, E::Interrupted { .. } | E::Suspended { .. }) => return refuse("interrupted"),
         (S::Reaping, E::Reaped { cleaned_up }) => {
             test.state = S::Finished;
             test.cleaned_up = Some(cleaned_up);

@@ -101,7 +101,7 @@ pub(crate) async fn run(shared: &Arc<Shared>, claimed: Claimed<BackupJob>) {
         }
         // What failed while everything was going down is tried again before it is believed.
         Err(Failure::Before(_) | Failure::Stopped) if interruption.is_some() => {
-            BackupJobEvent::Interrupted { reason: interruption.clone().unwrap_or_default() }
+            BackupJobEvent::Suspended { reason: interruption.clone().unwrap_or_default() }
         }
         Err(Failure::Before(message)) => BackupJobEvent::Failed { message },
         Err(Failure::Stopped) => {
