@@ -184,6 +184,34 @@ async fn a_storage_that_does_not_answer_costs_no_stored_backup() {
     running.stop("test over").await;
 }
 
+/// A vault that does not answer is asked again, but not for ever: the job holds its resource meanwhile.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_job_without_a_worker_ends_when_its_vault_is_gone_for_good() {
+    let world = World::new("2026-03-01T12:00:00Z").await;
+    let job = world.backup_job();
+    let catalog = world.engine.catalog();
+    catalog.insert_job(&job).await.unwrap();
+    let now = world.clock.now();
+    let until = now + SignedDuration::from_mins(1);
+    let claimed = catalog.claim_job::<BackupJob>("dead", now, until).await.unwrap().unwrap();
+    let (claim, started) = (Some(&claimed.claim), BackupJobEvent::Started);
+    let step = catalog.step_job::<BackupJob>(&world.account, &job.id, claim, started, now, vec![]);
+    step.await.unwrap();
+    std::fs::remove_dir_all(world.repository()).unwrap();
+    let running = world.start().await;
+    running.stop("restart").await;
+    let waiting: BackupJob = catalog.job(&world.account, &job.id).await.unwrap().unwrap();
+    assert_eq!(waiting.state, BackupJobState::Running, "the vault may come back");
+
+    world.clock.advance(SignedDuration::from_hours(11));
+    let world = world.restarted().await;
+    let running = world.start().await;
+    let ended: BackupJob = world.end_of(&job.id).await;
+    assert_eq!(ended.state, BackupJobState::Failed, "{ended:?}");
+    assert!(ended.status_message.unwrap().contains("cannot be found out"));
+    running.stop("test over").await;
+}
+
 /// The catalog may name a vault through a link, as one does that a recovery kit brought back.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_empty_vault_under_another_spelling_is_not_removed() {
