@@ -75,14 +75,14 @@ async fn promises(shared: &Shared, account: &AccountId) -> Result<Promises> {
     let open =
         JobFilter { account: Some(account.clone()), unfinished_only: true, ..JobFilter::default() };
     let mut backing_up = HashMap::<Arn, Timestamp>::new();
-    for job in catalog.list_jobs::<BackupJob>(&open, Page::all()).await?.items {
+    for job in catalog.readable_jobs::<BackupJob>(&open).await? {
         // One that waits for its turn may wait in vain.
         if job.state != BackupJobState::Created {
             let newest = backing_up.entry(job.resource_arn).or_insert(job.created_at);
             *newest = job.created_at.max(*newest);
         }
     }
-    let tests = catalog.list_jobs::<RestoreTest>(&open, Page::all()).await?.items;
+    let tests = catalog.readable_jobs::<RestoreTest>(&open).await?;
     let now = shared.now();
     let at_work = |test: &RestoreTest| {
         // One that waits for its turn may wait in vain, and so may one that does not come to its end.

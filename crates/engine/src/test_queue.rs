@@ -12,7 +12,7 @@ use std::str::FromStr;
 use std::sync::Arc;
 
 use jiff::Timestamp;
-use provault_catalog::{CatalogError, Change, Claimed, JobFilter, Page};
+use provault_catalog::{CatalogError, Change, Claimed, JobFilter};
 use provault_domain::backup_testing::{Obstacle, Waiting};
 use provault_domain::restore_test::step;
 use provault_domain::{RecoveryPoint, RestoreJob, RestoreTest, RestoreTestEvent, RestoreTestState};
@@ -146,7 +146,7 @@ pub(crate) async fn tidy(shared: &Arc<Shared>) -> Result<()> {
 /// All tests that have not ended, oldest first.
 async fn open(shared: &Shared) -> Result<Vec<RestoreTest>> {
     let filter = JobFilter { unfinished_only: true, ..JobFilter::default() };
-    Ok(shared.catalog.list_jobs::<RestoreTest>(&filter, Page::all()).await?.items)
+    Ok(shared.catalog.readable_jobs(&filter).await?)
 }
 
 fn is_begun(shared: &Shared, test: &RestoreTest) -> bool {
