@@ -150,18 +150,19 @@ pub(crate) async fn follow_backup(
     );
     let (passed_over, _) = restore_test::step(test, RestoreTestEvent::PassedOver { reason }, now)?;
     job_store::insert(tx, &passed_over).await?;
-    record_passed_over(tx, &passed_over, now).await
+    record_passed_over(tx, &passed_over, false, now).await
 }
 
 /// The evidence of a test that was passed over, and the mark on its point, unless the point has a verdict
-/// by another test.
+/// by another test. The mark tells whether the test was overtaken by that of a newer point.
 pub(crate) async fn record_passed_over(
     tx: &mut AnyConnection,
     test: &RestoreTest,
+    overtaken: bool,
     now: Timestamp,
 ) -> Result<()> {
     if let (Some(arn), Some(verdict)) = (&test.requested_point, test.verdict) {
-        let mark = PointVerdict { verdict, restore_test_id: test.id.clone(), at: now };
+        let mark = PointVerdict { overtaken, ..PointVerdict::of(verdict, &test.id, now) };
         recovery_point::alter(tx, arn, |point| {
             point.last_verdict.get_or_insert(mark);
         })

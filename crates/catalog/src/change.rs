@@ -33,7 +33,8 @@ pub enum Change {
     /// The restore test that follows a backup, if it is its recovery point's turn by the share of points
     /// that are tested; else the record that the point was left out.
     TestAfterBackup(Box<RestoreTest>),
-    /// What belongs to a test that the step passed over: its evidence, and the mark on its point.
+    /// What belongs to a test that the step passed over for that of a newer point: its evidence, and the mark
+    /// on its point.
     PassedOver(Box<RestoreTest>),
     /// A new resource and its driver's name for it.
     InsertResource(Box<Resource>, String),
@@ -187,7 +188,7 @@ async fn make(
         }
         Change::InsertRestoreJob(job) => job_store::insert(tx, &**job).await,
         Change::TestAfterBackup(test) => backup_testing::follow_backup(tx, test, now).await,
-        Change::PassedOver(test) => backup_testing::record_passed_over(tx, test, now).await,
+        Change::PassedOver(test) => backup_testing::record_passed_over(tx, test, true, now).await,
         Change::InsertResource(new, identity) => resource::insert(tx, new, identity).await,
         Change::Exempt(exemption) => absence::exempt(tx, exemption).await,
         Change::PointVerdict(arn, verdict) => {

@@ -150,6 +150,7 @@ impl Job for BackupJob {
             )),
             E::Failed { message } => EventNote::text(format!("failed: {message}")),
             E::Interrupted { reason } => EventNote::text(format!("interrupted: {reason}")),
+            E::Suspended { reason } => EventNote::text(format!("suspended: {reason}")),
             E::PutOff { reason } => EventNote::text(format!("not started yet: {reason}")),
             E::StartWindowClosed => EventNote::text("start window closed"),
             E::Missed { occurrences, first, last } => EventNote::text(format!(
@@ -290,6 +291,7 @@ impl Job for RestoreTest {
                 EventNote::text(format!("broken off in {}: {}", failure.step, failure.message))
             }
             E::Interrupted { reason } => EventNote::text(format!("interrupted: {reason}")),
+            E::Suspended { reason } => EventNote::text(format!("suspended: {reason}")),
             E::Reaped { cleaned_up: true } => EventNote::text("reaped: everything is gone"),
             E::Reaped { cleaned_up: false } => EventNote::text("reaped: something is left"),
         })
@@ -339,6 +341,7 @@ impl Job for CareRun {
             E::Failed { message } => EventNote::text(format!("failed: {message}")),
             E::Stopped { message } => EventNote::text(format!("stopped: {message}")),
             E::Interrupted { reason } => EventNote::text(format!("interrupted: {reason}")),
+            E::Suspended { reason } => EventNote::text(format!("suspended: {reason}")),
         })
     }
 }

@@ -6,7 +6,7 @@ use sqlx::AnyConnection;
 
 use crate::error::{CatalogError, Result};
 use crate::job::Job;
-use crate::page::{Listed, Page, Select, micros, to_body};
+use crate::page::{Listed, Page, Select, body, micros, readable, to_body};
 use crate::pool::{Catalog, any, transact};
 
 /// Which jobs are wanted; everything given must hold. Intervals include their ends.
@@ -71,6 +71,12 @@ impl Catalog {
     /// Jobs in the order they were created.
     pub async fn list_jobs<J: Job>(&self, filter: &JobFilter, page: Page) -> Result<Listed<J>> {
         list_query::<J>(filter, &page).listed(&self.read, &page).await
+    }
+
+    /// All of these jobs that can be read, in the order they were created; the others are told of.
+    pub async fn readable_jobs<J: Job>(&self, filter: &JobFilter) -> Result<Vec<J>> {
+        let rows = list_query::<J>(filter, &Page::all()).rows(&self.read).await?;
+        Ok(readable(&rows, J::NAME, body))
     }
 }
 

@@ -34,7 +34,7 @@ impl Catalog {
             .await?;
         Ok(test.and_then(|test| {
             let (verdict, at) = (test.verdict?, test.completed_at?);
-            Some(PointVerdict { verdict, restore_test_id: test.id, at })
+            Some(PointVerdict::of(verdict, &test.id, at))
         }))
     }
 

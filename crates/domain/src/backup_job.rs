@@ -47,7 +47,7 @@ pub struct BackupJob {
     pub completion_window_minutes: i64,
     /// When it first started to run; an interruption does not change it.
     pub started_at: Option<Timestamp>,
-    /// How often it ran and was broken off by the end of its server.
+    /// How often it ran and was broken off by the death of its server; an orderly stop does not count.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub interruptions: u32,
     /// When it ended.
@@ -167,9 +167,14 @@ pub enum BackupJobEvent {
     },
     /// The runner has stopped and cleaned up.
     Stopped,
-    /// The server ended while it ran: it waits for its next attempt, as long as there are not too many.
+    /// The server died while it ran: it waits for its next attempt, as long as there are not too many.
     Interrupted {
         /// What happened, for people.
+        reason: String,
+    },
+    /// Its server stops in order: it waits to be gone on with, however often that happens.
+    Suspended {
+        /// Why, for people.
         reason: String,
     },
     /// The recovery point is committed in the repository.
@@ -258,6 +263,15 @@ impl BackupJob {
         }))]
     }
 
+    fn wait_again(mut self, reason: &str) -> Self {
+        self.state = BackupJobState::Created;
+        self.status_message = Some(format!(
+            "{reason} The job goes on as soon as a server runs, and does not store again what is \
+             in the vault already."
+        ));
+        self
+    }
+
     fn end(mut self, state: BackupJobState, message: Option<String>, now: Timestamp) -> Stepped {
         self.state = state;
         self.completed_at = Some(now);
@@ -342,16 +356,14 @@ pub fn step(
                 );
                 return Ok(job.end(S::Failed, Some(message), now));
             }
-            job.state = S::Created;
-            job.status_message = Some(format!(
-                "{reason} The job goes on as soon as a server runs, and does not store again what is \
-                 in the vault already."
-            ));
-            Ok((job, Vec::new()))
+            Ok((job.wait_again(&reason), Vec::new()))
         }
+        (S::Running, E::Suspended { reason }) => Ok((job.wait_again(&reason), Vec::new())),
         // It was to end anyway.
-        (S::Aborting, E::Interrupted { .. }) => Ok(job.end(S::Aborted, None, now)),
-        (_, E::Interrupted { .. }) => refuse("interrupted"),
+        (S::Aborting, E::Interrupted { .. } | E::Suspended { .. }) => {
+            Ok(job.end(S::Aborted, None, now))
+        }
+        (_, E::Interrupted { .. } | E::Suspended { .. }) => refuse("interrupted"),
 
         // A stop that comes when the recovery point is already committed comes too late: the
         // point exists, and saying otherwise would be untrue.

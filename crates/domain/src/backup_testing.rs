@@ -128,8 +128,8 @@ pub struct TestBudget {
     pub window: Option<DailyWindow>,
     /// See [`BackupTesting::at_once`].
     pub at_once: Option<u32>,
-    /// The moment at which the second window since the backup closes, where there are windows: what has
-    /// not begun by then never does.
+    /// The moment at which the second window closes since the backup, or since the test was interrupted,
+    /// where there are windows: what has not begun by then never does.
     pub start_by: Option<Timestamp>,
 }
 
@@ -141,14 +141,21 @@ impl TestBudget {
         said_by: String,
         now: Timestamp,
     ) -> Self {
-        Self {
+        let mut budget = Self {
             scope,
             said_by,
             share_percent: testing.share_percent,
             window: testing.window.clone(),
             at_once: testing.at_once,
-            start_by: testing.window.as_ref().and_then(|window| window.second_close(now)),
-        }
+            start_by: None,
+        };
+        budget.count_from(now);
+        budget
+    }
+
+    /// Lets it begin within two windows from `now` on.
+    pub(crate) fn count_from(&mut self, now: Timestamp) {
+        self.start_by = self.window.as_ref().and_then(|window| window.second_close(now));
     }
 
     /// When the window opens that the test has to wait for at `now`; `None` where it may begin.

@@ -279,7 +279,7 @@ pub struct CareRun {
     pub created_at: Timestamp,
     /// When it first began; an interruption does not change it.
     pub started_at: Option<Timestamp>,
-    /// How often it ran and was broken off by the end of its server.
+    /// How often it ran and was broken off by the death of its server; an orderly stop does not count.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub interruptions: u32,
     /// When it ended.
@@ -370,9 +370,14 @@ pub enum CareEvent {
         /// Why.
         message: String,
     },
-    /// The server ended while it ran: it waits for its next attempt, as long as there are not too many.
+    /// The server died while it ran: it waits for its next attempt, as long as there are not too many.
     Interrupted {
         /// What happened, for people.
+        reason: String,
+    },
+    /// Its server stops in order: it waits to be gone on with, however often that happens.
+    Suspended {
+        /// Why, for people.
         reason: String,
     },
 }
@@ -462,6 +467,7 @@ pub fn step(
             event,
         })
     };
+    let died = matches!(event, E::Interrupted { .. });
     match (run.state, event) {
         (S::Pending, E::Started) => {
             run.state = S::Running;
@@ -502,13 +508,13 @@ pub fn step(
             Ok((run.end(S::Aborted, message, now), Vec::new()))
         }
         (_, E::StopRequested { .. } | E::Stopped { .. }) => refuse("stopped"),
-        (S::Running, E::Interrupted { reason }) => {
+        (S::Running, E::Interrupted { reason } | E::Suspended { reason }) => {
             // It was to end anyway.
             if let Some(asked) = run.stop_requested.clone() {
                 return Ok((run.end(S::Aborted, asked, now), Vec::new()));
             }
-            run.interruptions += 1;
-            if run.interruptions >= MOST_ATTEMPTS {
+            run.interruptions += u32::from(died);
+            if died && run.interruptions >= MOST_ATTEMPTS {
                 let message = format!(
                     "{reason} That was attempt {MOST_ATTEMPTS}, and it is the last one. What it did is \
                      done, and nothing is left that hurts; find out why the server ends while this runs."
@@ -522,6 +528,6 @@ pub fn step(
                 Some(format!("{reason} It is done again as soon as a server runs."));
             Ok((run, Vec::new()))
         }
-        (_, E::Interrupted { .. }) => refuse("interrupted"),
+        (_, E::Interrupted { .. } | E::Suspended { .. }) => refuse("interrupted"),
     }
 }

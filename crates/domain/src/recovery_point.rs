@@ -116,6 +116,17 @@ pub struct PointVerdict {
     pub restore_test_id: String,
     /// When.
     pub at: Timestamp,
+    /// Of a point that is NOT_TESTED: whether a newer one took its place. A test of that one is owed then, and
+    /// none of a point that was left out by the share of points that are tested.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub overtaken: bool,
+}
+
+impl PointVerdict {
+    /// What a test said of a point at `at`.
+    pub fn of(verdict: Verdict, restore_test_id: &str, at: Timestamp) -> Self {
+        Self { verdict, restore_test_id: restore_test_id.to_owned(), at, overtaken: false }
+    }
 }
 
 /// What a recovery point holds.

@@ -47,8 +47,8 @@ pub struct RestoreTest {
     pub created_at: Timestamp,
     /// When it first began; an interruption does not change it.
     pub started_at: Option<Timestamp>,
-    /// How often it ran and was broken off by the end of its server. Findings and steps are those
-    /// of the last attempt.
+    /// How often it ran and was broken off by the death of its server; an orderly stop does not count. Findings
+    /// and steps are those of the last attempt.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub interruptions: u32,
     /// When it ended.
@@ -206,10 +206,16 @@ pub enum RestoreTestEvent {
     StepDone(StepRecord),
     /// A step failed, or the test was stopped or interrupted: what exists is reaped next.
     Broken(Failure),
-    /// The server ended while it ran, and everything bearing the token is gone: it is begun anew,
+    /// The server died while it ran, and everything bearing the token is gone: it is begun anew,
     /// as long as there were not too many attempts; then it is broken off.
     Interrupted {
         /// What happened, for people.
+        reason: String,
+    },
+    /// Its server stops in order, and everything bearing the token is gone: it is begun anew, however often
+    /// that happens.
+    Suspended {
+        /// Why, for people.
         reason: String,
     },
     /// Everything bearing the token is gone, or could not be removed.
@@ -235,18 +241,23 @@ impl RestoreTest {
             && self.planned.as_ref().is_some_and(|planned| planned.start_by <= now)
     }
 
-    /// Why it is given up at `now`, when it follows a backup and could not begin within its budgets.
+    /// Why it is given up at `now`, when it follows a backup and could not begin within its budgets, or was
+    /// interrupted and could not begin anew within those that an interruption gives.
     pub fn given_up(&self, now: Timestamp) -> Option<String> {
-        let budget = self.budget.as_ref()?;
-        if self.state != RestoreTestState::Pending || self.started_at.is_some() {
+        // The start window of a plan closes on what has not started, and only on that.
+        let goes_on = self.planned.is_some() && self.started_at.is_some();
+        if self.state != RestoreTestState::Pending || !(self.budget.is_some() || goes_on) {
             return None;
         }
+        let begin = if self.started_at.is_some() { "begin anew" } else { "begin" };
         let obstacle = self.waiting.as_ref().map(|waiting| format!(" {}", waiting.reason));
         let obstacle = obstacle.unwrap_or_default();
-        if budget.start_by.is_some_and(|by| by <= now) {
+        if let Some(budget) = &self.budget
+            && budget.start_by.is_some_and(|by| by <= now)
+        {
             let window = budget.window.as_ref().map(ToString::to_string).unwrap_or_default();
             return Some(format!(
-                "it could not begin in two of its daily windows ({window}, set by {}).{obstacle}",
+                "it could not {begin} in two of its daily windows ({window}, set by {}).{obstacle}",
                 budget.said_by
             ));
         }
@@ -273,6 +284,24 @@ impl RestoreTest {
         let same = self.waiting.take().filter(|waiting| waiting.obstacle == obstacle);
         let since = same.map_or(now, |waiting| waiting.since);
         self.waiting = Some(Waiting { since, obstacle, reason });
+    }
+
+    /// Waits for its next attempt. What this one found out says nothing of the one that counts.
+    fn begin_anew(&mut self, now: Timestamp) {
+        self.state = RestoreTestState::Pending;
+        self.waiting = None;
+        if let Some(budget) = &mut self.budget {
+            budget.count_from(now);
+        }
+        self.findings = Findings::default();
+        self.steps.clear();
+        self.recovery_point_arn = None;
+        // Of a certain point the vault is known, whose topic hears of it if it never begins anew.
+        if self.requested_point.is_none() {
+            self.vault_name = None;
+        }
+        self.restore_job_id = None;
+        self.created_resource_arn = None;
     }
 
     /// There is no result to tell of: whoever asks finds the row and its evidence.
@@ -387,17 +416,11 @@ pub fn step(
                 test.findings.failures.push(interrupted(test.state, &why));
                 test.state = S::Reaping;
             } else {
-                // What the attempt found out says nothing of the one that counts.
-                test.state = S::Pending;
-                test.findings = Findings::default();
-                test.steps.clear();
-                test.recovery_point_arn = None;
-                test.vault_name = None;
-                test.restore_job_id = None;
-                test.created_resource_arn = None;
+                test.begin_anew(now);
             }
         }
-        (_, E::Interrupted { .. }) => return refuse("interrupted"),
+        (_, E::Suspended { .. }) if test.is_interruptible() => test.begin_anew(now),
+        (_, E::Interrupted { .. } | E::Suspended { .. }) => return refuse("interrupted"),
         (S::Reaping, E::Reaped { cleaned_up }) => {
             test.state = S::Finished;
             test.cleaned_up = Some(cleaned_up);

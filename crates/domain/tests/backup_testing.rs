@@ -8,7 +8,8 @@ use provault_domain::backup_testing::{
 };
 use provault_domain::verdict::Findings;
 use provault_domain::{
-    DailyWindow, Kind, Resource, RestoreTest, RestoreTestEvent, RestoreTestState, restore_test,
+    DailyWindow, Kind, PlannedTest, Resource, RestoreTest, RestoreTestEvent, RestoreTestState,
+    restore_test,
 };
 
 fn at(text: &str) -> Timestamp {
@@ -260,4 +261,58 @@ fn a_test_that_cannot_begin_is_given_up() {
     assert_eq!(windows.given_up(second(499)), None);
     assert!(windows.given_up(second(500)).unwrap().contains("plan nightly"));
     assert_eq!(test().given_up(second(1000 * day)), None, "one by hand waits for nothing of this");
+}
+
+/// One that an interruption broke off has begun before, and is not to wait for ever all the same; nor does it
+/// lose whom it tells.
+#[test]
+fn an_interrupted_test_that_cannot_begin_anew_is_given_up() {
+    use RestoreTestEvent as E;
+    let day = 24 * 3600;
+    let window = DailyWindow::parse("01:00", "05:00", "Etc/UTC").unwrap();
+    let testing = BackupTesting { window: Some(window), ..plain() };
+    let scope = TestingScope::Plan("p".to_owned());
+    let budget = TestBudget::of(&testing, scope, "plan nightly".to_owned(), second(0));
+    let first = budget.start_by.unwrap();
+    let point = "arn:aws:backup:us-east-1:111122223333:recovery-point:p".parse().unwrap();
+    let asked = RestoreTest {
+        budget: Some(budget),
+        requested_point: Some(point),
+        vault_name: Some("lab".to_owned()),
+        ..test()
+    };
+    let happen = |mut test: RestoreTest, events: Vec<E>, at| {
+        for event in events {
+            test = restore_test::step(&test, event, at).unwrap().0;
+        }
+        test
+    };
+    let down = || E::Interrupted { reason: "down.".to_owned() };
+    let broken = happen(asked, vec![E::Started, down()], first);
+    assert_eq!(broken.vault_name.as_deref(), Some("lab"), "who is told of it");
+    assert_eq!(broken.given_up(first), None, "it has two windows again");
+    let second_time = broken.budget.as_ref().unwrap().start_by.unwrap();
+    assert!(second_time > first);
+    assert!(broken.given_up(second_time).unwrap().contains("begin anew"));
+
+    let room = || E::Waits { obstacle: Obstacle::Room, reason: "No room.".to_owned() };
+    let planned = RestoreTest {
+        planned: Some(PlannedTest {
+            plan_arn: "arn:aws:backup:us-east-1:111122223333:restore-testing-plan:p"
+                .parse()
+                .unwrap(),
+            plan_name: "p".to_owned(),
+            selection_name: "s".to_owned(),
+            start_by: second(60),
+            role_arn: "arn:aws:iam::111122223333:role/r".parse().unwrap(),
+            metadata_overrides: std::collections::BTreeMap::new(),
+            missed: None,
+        }),
+        ..test()
+    };
+    assert_eq!(planned.given_up(second(1000 * day)), None, "its start window closes on it");
+    let broken = happen(planned, vec![room(), E::Started, down(), room()], second(30));
+    assert!(!broken.is_late(second(90)), "it had started in its start window");
+    assert_eq!(broken.given_up(second(29 + day)), None);
+    assert!(broken.given_up(second(30 + day)).unwrap().contains("No room."));
 }

@@ -39,7 +39,7 @@ fn every_event_in_every_state() {
     type Follows = fn(S) -> Option<S>;
     let report = |clean| Box::new(CareReport { clean, ..CareReport::default() });
     let message = || "why".to_owned();
-    let events: [(CareEvent, Follows); 7] = [
+    let events: [(CareEvent, Follows); 8] = [
         (CareEvent::Started, |s| (s == S::Pending).then_some(S::Running)),
         (CareEvent::Progressed { done: 1, total: None }, |s| (s == S::Running).then_some(s)),
         (CareEvent::StopRequested { reason: message() }, |s| match s {
@@ -51,6 +51,7 @@ fn every_event_in_every_state() {
         (CareEvent::Failed { message: message() }, |s| (!s.is_final()).then_some(S::Failed)),
         (CareEvent::Stopped { message: message() }, |s| (!s.is_final()).then_some(S::Aborted)),
         (CareEvent::Interrupted { reason: message() }, |s| (s == S::Running).then_some(S::Pending)),
+        (CareEvent::Suspended { reason: message() }, |s| (s == S::Running).then_some(S::Pending)),
     ];
     for state in S::ALL {
         for (event, expected) in &events {
@@ -92,6 +93,20 @@ fn a_run_is_interrupted_only_so_often_and_not_when_it_was_to_stop() {
     let ended = step(&stopping, interrupted(), at(2)).unwrap().0;
     assert_eq!((ended.state, ended.interruptions), (CareState::Aborted, 0));
     assert_eq!(ended.status_message.as_deref(), Some("enough"));
+    let stop = CareEvent::Suspended { reason: "stop".to_owned() };
+    let ended = step(&stopping, stop, at(2)).unwrap().0;
+    assert_eq!((ended.state, ended.interruptions), (CareState::Aborted, 0));
+}
+
+#[test]
+fn an_orderly_stop_is_no_attempt_of_a_run() {
+    let mut current = run(CareState::Pending);
+    for n in 1..=i64::from(2 * MOST_ATTEMPTS) {
+        current = step(&current, CareEvent::Started, at(n)).unwrap().0;
+        let stop = CareEvent::Suspended { reason: "stop".to_owned() };
+        current = step(&current, stop, at(n)).unwrap().0;
+        assert_eq!((current.state, current.interruptions), (CareState::Pending, 0));
+    }
 }
 
 #[test]

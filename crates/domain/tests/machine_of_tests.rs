@@ -107,6 +107,7 @@ fn test_event() -> impl Strategy<Value = RestoreTestEvent> {
             message: "broken".to_owned(),
         })),
         Just(E::Interrupted { reason: "down".to_owned() }),
+        Just(E::Suspended { reason: "stop".to_owned() }),
         any::<bool>().prop_map(|cleaned_up| E::Reaped { cleaned_up }),
     ]
 }
@@ -125,9 +126,10 @@ fn test_expected(state: RestoreTestState, event: &RestoreTestEvent) -> Option<Re
         (_, E::StepDone(_)) if state != S::Finished => Some(state),
         (_, E::Broken(_)) if state != S::Finished => Some(S::Reaping),
         (S::Controlling, E::Controlled(_)) => Some(S::Reaping),
-        (S::Choosing | S::Restoring | S::Testing | S::Controlling, E::Interrupted { .. }) => {
-            Some(S::Pending)
-        }
+        (
+            S::Choosing | S::Restoring | S::Testing | S::Controlling,
+            E::Interrupted { .. } | E::Suspended { .. },
+        ) => Some(S::Pending),
         _ => None,
     }
 }
@@ -181,7 +183,10 @@ proptest! {
                 prop_assert!(current.state != RestoreTestState::Finished);
                 broken += usize::from(matches!(event, RestoreTestEvent::Broken(_)));
                 steps += usize::from(matches!(event, RestoreTestEvent::StepDone(_)));
-                if matches!(event, RestoreTestEvent::Interrupted { .. }) {
+                if matches!(
+                    event,
+                    RestoreTestEvent::Interrupted { .. } | RestoreTestEvent::Suspended { .. }
+                ) {
                     prop_assert_eq!(broken, 0, "what was found wrong stays found");
                     // The next attempt is told of alone; the last one is broken off.
                     if next.state == RestoreTestState::Pending {
@@ -227,6 +232,20 @@ fn a_test_that_found_damage_is_not_begun_anew() {
     assert!(!current.is_interruptible());
     let event = E::Interrupted { reason: "down".to_owned() };
     restore_test::step(&current, event, at(2)).unwrap_err();
+}
+
+/// A test that takes long outlives any number of planned restarts.
+#[test]
+fn an_orderly_stop_is_no_attempt_of_a_test() {
+    use RestoreTestEvent as E;
+    let mut current = test();
+    for n in 1..=20 {
+        for event in [E::Started, chosen(), E::Suspended { reason: "stop".to_owned() }] {
+            current = restore_test::step(&current, event, at(n)).unwrap().0;
+        }
+        assert_eq!(current.state, RestoreTestState::Pending);
+    }
+    assert_eq!((current.interruptions, current.started_at), (0, Some(at(1))));
 }
 
 /// The runner's findings know nothing of the targets; the test must not forget them.

@@ -101,6 +101,7 @@ fn backup_event() -> impl Strategy<Value = BackupJobEvent> {
         Just(E::StopRequested { reason: "asked".to_owned() }),
         Just(E::Stopped),
         Just(E::Interrupted { reason: "down".to_owned() }),
+        Just(E::Suspended { reason: "stop".to_owned() }),
         (skipped, message, any::<(u64, u64, u64)>()).prop_map(|(skipped, message, n)| {
             E::Completed(Box::new(BackupResult {
                 recovery_point_arn: arn(POINT),
@@ -155,10 +156,12 @@ fn backup_expected(state: BackupJobState, event: &BackupJobEvent) -> Option<Back
         E::Progressed { .. } if working => Some(state),
         E::StopRequested { .. } if working => Some(S::Aborting),
         E::StopRequested { .. } if waiting => Some(S::Aborted),
-        E::Stopped | E::Failed { .. } | E::Interrupted { .. } if state == S::Aborting => {
+        E::Stopped | E::Failed { .. } | E::Interrupted { .. } | E::Suspended { .. }
+            if state == S::Aborting =>
+        {
             Some(S::Aborted)
         }
-        E::Interrupted { .. } if state == S::Running => Some(S::Created),
+        E::Interrupted { .. } | E::Suspended { .. } if state == S::Running => Some(S::Created),
         E::Completed(result) if working => {
             Some(if result.skipped.is_empty() { S::Completed } else { S::Partial })
         }
@@ -287,6 +290,19 @@ fn a_backup_is_interrupted_only_so_often() {
     }
     assert_eq!(job.state, BackupJobState::Failed);
     assert!(job.status_message.unwrap().starts_with("down. That was attempt 5"));
+}
+
+/// A backup that takes days outlives any number of planned restarts.
+#[test]
+fn an_orderly_stop_is_no_attempt_of_a_backup() {
+    let mut job = backup();
+    for n in 1..=i64::from(2 * MOST_ATTEMPTS) {
+        job = backup_job::step(&job, BackupJobEvent::Started, at(n)).unwrap().0;
+        let event = BackupJobEvent::Suspended { reason: "stopped.".to_owned() };
+        job = backup_job::step(&job, event, at(n)).unwrap().0;
+        assert!(job.is_interrupted(), "{job:?}");
+    }
+    assert_eq!((job.interruptions, job.started_at), (0, Some(at(1))));
 }
 
 #[test]

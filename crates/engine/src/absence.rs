@@ -75,14 +75,14 @@ async fn promises(shared: &Shared, account: &AccountId) -> Result<Promises> {
     let open =
         JobFilter { account: Some(account.clone()), unfinished_only: true, ..JobFilter::default() };
     let mut backing_up = HashMap::<Arn, Timestamp>::new();
-    for job in catalog.list_jobs::<BackupJob>(&open, Page::all()).await?.items {
+    for job in catalog.readable_jobs::<BackupJob>(&open).await? {
         // One that waits for its turn may wait in vain.
         if job.state != BackupJobState::Created {
             let newest = backing_up.entry(job.resource_arn).or_insert(job.created_at);
             *newest = job.created_at.max(*newest);
         }
     }
-    let tests = catalog.list_jobs::<RestoreTest>(&open, Page::all()).await?.items;
+    let tests = catalog.readable_jobs::<RestoreTest>(&open).await?;
     let now = shared.now();
     let at_work = |test: &RestoreTest| {
         // One that waits for its turn may wait in vain, and so may one that does not come to its end.
@@ -158,14 +158,17 @@ async fn standing(shared: &Shared, promises: &Promises, resource: &Resource) -> 
 }
 
 /// When the first recovery point of a resource was completed after a moment that no test has said anything
-/// of, not even that it was left out.
+/// of, not even that it was left out. That a newer one took its place says nothing: a test of that one may be
+/// overtaken as well.
 async fn first_untested(
     shared: &Shared,
     resource: &Resource,
     after: Option<Timestamp>,
 ) -> Result<Option<Timestamp>> {
     let points = points_of(shared, resource).await?.into_iter();
-    let untested = points.filter(|point| point.last_verdict.is_none());
+    let owed =
+        |point: &RecoveryPoint| point.last_verdict.as_ref().is_none_or(|last| last.overtaken);
+    let untested = points.filter(owed);
     let completed = untested.map(|point| point.completed_at);
     Ok(completed.filter(|at| after.is_none_or(|after| *at > after)).min())
 }

@@ -101,7 +101,7 @@ pub(crate) async fn run(shared: &Arc<Shared>, claimed: Claimed<BackupJob>) {
         }
         // What failed while everything was going down is tried again before it is believed.
         Err(Failure::Before(_) | Failure::Stopped) if interruption.is_some() => {
-            BackupJobEvent::Interrupted { reason: interruption.clone().unwrap_or_default() }
+            BackupJobEvent::Suspended { reason: interruption.clone().unwrap_or_default() }
         }
         Err(Failure::Before(message)) => BackupJobEvent::Failed { message },
         Err(Failure::Stopped) => {
@@ -152,6 +152,14 @@ async fn attempt(
         return Err(Failure::TooLate);
     }
     let Ready { resource, vault, repository } = ready?;
+    // An earlier attempt may have come further than it was told: no job makes two snapshots. Looked for before
+    // the start, so that a storage that does not answer now is asked again: what it holds may be whole.
+    let earlier = if job.is_interrupted() {
+        let found = reconcile::find_committed(shared, &vault, &job.id).await;
+        found.map_err(|error| Failure::NotYet(error.to_string()))?
+    } else {
+        Committed::Nothing
+    };
     let started = shared
         .catalog
         .step_job::<BackupJob>(
@@ -170,23 +178,20 @@ async fn attempt(
     };
     blocking(|| pause("backup:started")).await?;
 
-    if job.interruptions > 0 {
-        // An earlier attempt may have come further than it was told: no job makes two snapshots.
-        match reconcile::find_committed(shared, &vault, &job.id).await? {
-            Committed::Whole(snapshot_id, record) => {
-                tracing::info!(job = job.id, "stored before the interruption: adopted");
-                return enter(shared, &record, &snapshot_id, &vault, Some(claim))
-                    .await
-                    .map_err(Failure::After);
-            }
-            Committed::Hurt(why) => {
-                return Err(Failure::Before(format!(
-                    "The snapshot of an earlier attempt is not whole: {why}. No recovery point was \
-                     made; start the backup again, and check the vault."
-                )));
-            }
-            Committed::Nothing => {}
+    match earlier {
+        Committed::Whole(snapshot_id, record) => {
+            tracing::info!(job = job.id, "stored before the interruption: adopted");
+            return enter(shared, &record, &snapshot_id, &vault, Some(claim))
+                .await
+                .map_err(Failure::After);
         }
+        Committed::Hurt(why) => {
+            return Err(Failure::Before(format!(
+                "The snapshot of an earlier attempt is not whole: {why}. No recovery point was \
+                 made; start the backup again, and check the vault."
+            )));
+        }
+        Committed::Nothing => {}
     }
     let parent = parent_of(shared, &job).await?;
 
@@ -248,7 +253,7 @@ async fn get_ready(
     })?;
     // Of a job that somebody asked for that one hears at once, and asks again; but one that an
     // interruption broke off nobody watches any more.
-    let is_planned = job.created_by.is_some() || job.interruptions > 0;
+    let is_planned = job.created_by.is_some() || job.is_interrupted();
     let failure = |message: String, may_help: bool| {
         if is_planned && may_help { Failure::NotYet(message) } else { Failure::Before(message) }
     };

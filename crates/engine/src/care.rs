@@ -57,7 +57,7 @@ pub(crate) async fn run(shared: &Arc<Shared>, claimed: Claimed<CareRun>) {
         }
         Err(_) if shared.interruption(&job.id).is_some() => {
             let reason = shared.interruption(&job.id).unwrap_or_default();
-            (CareEvent::Interrupted { reason }, Vec::new())
+            (CareEvent::Suspended { reason }, Vec::new())
         }
         Err(error) if is_cancelled(&error) || entered.cancel.is_raised() => {
             let message =

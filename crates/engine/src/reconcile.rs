@@ -6,6 +6,7 @@
 //! | a backup job without a worker, its snapshot whole in the vault | adopted: COMPLETED or PARTIAL |
 //! | a backup job without a worker, no snapshot | waits for its next attempt; FAILED after the last one, ABORTED when it was being stopped |
 //! | a backup job without a worker, a snapshot that is not whole | FAILED, or ABORTED when it was being stopped |
+//! | a backup job without a worker, a vault that does not answer | asked again; ended like the one above an hour after its completion window |
 //! | a restore job without a worker | left to a worker, who takes it up ([`crate::restore::claim`]) |
 //! | a restore test without a worker | reaped by its token, begun anew; INCONCLUSIVE after the last attempt |
 //! | a care run without a worker | waits for its next attempt; FAILED after the last one, ABORTED when it was being stopped |
@@ -22,10 +23,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use provault_catalog::{Claimed, Job, Page, PointFilter};
+use provault_domain::plan::add_minutes;
 use provault_domain::recovery_point::Payload;
-use provault_domain::{
-    BackupJob, BackupJobEvent, BackupJobState, BackupVault, RecoveryPointStatus, RestoreTest,
-};
+use provault_domain::{BackupJob, BackupJobEvent, BackupVault, RecoveryPointStatus, RestoreTest};
 use provault_repository::CancelFlag;
 use tokio::task::JoinSet;
 
@@ -112,13 +112,13 @@ async fn backup_job(shared: &Arc<Shared>, claimed: Claimed<BackupJob>) -> Result
     let job = &claimed.job;
     let mut event = BackupJobEvent::Interrupted { reason: DIED.to_owned() };
     if let Some(vault) = shared.catalog.vault(&job.account, &job.vault_name).await? {
-        match find_committed(shared, &vault, &job.id).await? {
-            Committed::Whole(snapshot_id, record) => {
+        match find_committed(shared, &vault, &job.id).await {
+            Ok(Committed::Whole(snapshot_id, record)) => {
                 tracing::info!(job = job.id, "stored before the server stopped: adopted");
                 let claim = Some(&claimed.claim);
                 return backup::enter(shared, &record, &snapshot_id, &vault, claim).await;
             }
-            Committed::Hurt(why) => {
+            Ok(Committed::Hurt(why)) => {
                 tracing::error!(
                     job = job.id,
                     why,
@@ -132,11 +132,20 @@ async fn backup_job(shared: &Arc<Shared>, claimed: Claimed<BackupJob>) -> Result
                     ),
                 };
             }
-            Committed::Nothing => {}
+            Ok(Committed::Nothing) => {}
+            // One whose vault is gone for good must not hold its resource for ever.
+            Err(error) if add_minutes(job.complete_by(), ASKED_FOR_MINUTES) <= shared.now() => {
+                event = BackupJobEvent::Failed {
+                    message: format!(
+                        "{DIED} Whether it was stored cannot be found out: {error}. Its completion \
+                         window closed at {}. No recovery point was made, and what was stored goes when \
+                         the vault is back; see to the vault, then start the backup again.",
+                        job.complete_by()
+                    ),
+                };
+            }
+            Err(error) => return Err(error),
         }
-    }
-    if job.state == BackupJobState::Aborting {
-        event = BackupJobEvent::Stopped;
     }
     shared
         .catalog
@@ -160,6 +169,9 @@ pub(crate) enum Committed {
     /// One of which something is missing, and what.
     Hurt(String),
 }
+
+/// How long after its completion window the vault of a job without a worker is asked what it left.
+const ASKED_FOR_MINUTES: i64 = 60;
 
 /// The snapshot that a job committed. Before it counts, what its writer does last is done once more:
 /// a prune that ran beside may have taken out of the index what the snapshot needs.

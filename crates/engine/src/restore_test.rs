@@ -84,7 +84,7 @@ pub(crate) async fn run(shared: &Arc<Shared>, claimed: Claimed<RestoreTest>, ent
             if failure.fault == Fault::Host && shared.interruption(&run.test.id).is_some() =>
         {
             let reason = shared.interruption(&run.test.id).unwrap_or_default();
-            run.give_back(reason).await
+            run.give_back(reason, false).await
         }
         Err(Broken::Failure(mut failure)) => {
             // Damage that was found before the stop stays found.
@@ -394,7 +394,7 @@ impl Run {
 
     /// Removes everything that bears the token, and has the test begun anew when a server runs again;
     /// or ends it, where that is not to be.
-    async fn give_back(&mut self, reason: String) -> Step<()> {
+    async fn give_back(&mut self, reason: String, died: bool) -> Step<()> {
         if self.test.state == RestoreTestState::Pending {
             // It had not begun.
             return Ok(());
@@ -431,7 +431,12 @@ impl Run {
             let deletion = RestoreJobEvent::Deletion { status, message: None };
             changes.push(Change::StepRestoreJob(id.clone(), deletion));
         }
-        self.event(RestoreTestEvent::Interrupted { reason }, changes).await?;
+        let event = if died {
+            RestoreTestEvent::Interrupted { reason }
+        } else {
+            RestoreTestEvent::Suspended { reason }
+        };
+        self.event(event, changes).await?;
         // After the last attempt it is broken off instead.
         if self.test.state == RestoreTestState::Reaping { self.end().await } else { Ok(()) }
     }
@@ -536,7 +541,7 @@ fn closing(
         changes.push(Change::StepRestoreJob(id.clone(), deletion));
     }
     if let Some(arn) = &finished.recovery_point_arn {
-        let told = PointVerdict { verdict, restore_test_id: finished.id.clone(), at: now };
+        let told = PointVerdict::of(verdict, &finished.id, now);
         changes.push(Change::PointVerdict(arn.clone(), told));
     }
     let body = serde_json::to_value(finished).map_err(|error| {
@@ -552,7 +557,7 @@ pub(crate) async fn give_back_abandoned(
     claimed: Claimed<RestoreTest>,
 ) -> Result<()> {
     let mut run = Run::alone(shared, claimed);
-    outcome(run.give_back(DIED.to_owned()).await)
+    outcome(run.give_back(DIED.to_owned(), true).await)
 }
 
 /// Ends a test of a restore testing plan whose turn did not come within the plan's start window:
@@ -562,19 +567,15 @@ pub(crate) async fn end_late(shared: &Arc<Shared>, claimed: Claimed<RestoreTest>
     let why = planned.map_or_else(String::new, PlannedTest::late_message);
     let obstacle = claimed.job.waiting.as_ref().map(|waiting| format!(" {}", waiting.reason));
     let why = why + &obstacle.unwrap_or_default();
-    break_off(shared, claimed, &why).await
+    end_stopped(shared, claimed, &why).await
 }
 
 /// Ends a test that waits for its turn: nothing to reap, INCONCLUSIVE.
 pub(crate) async fn end_stopped(
     shared: &Arc<Shared>,
     claimed: Claimed<RestoreTest>,
-    reason: &str,
+    why: &str,
 ) -> Result<()> {
-    break_off(shared, claimed, reason).await
-}
-
-async fn break_off(shared: &Arc<Shared>, claimed: Claimed<RestoreTest>, why: &str) -> Result<()> {
     let mut run = Run::alone(shared, claimed);
     // One that died between its last step and its verdict keeps what it had found out.
     let reaping = run.test.state == RestoreTestState::Reaping;

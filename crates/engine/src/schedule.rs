@@ -284,7 +284,7 @@ fn vault_arn(region: &Region, plan: &BackupPlan, rule: &BackupRule) -> Arn {
 pub(crate) async fn close_windows(shared: &Arc<Shared>) -> Result<()> {
     let now = shared.now();
     let filter = provault_catalog::JobFilter { unfinished_only: true, ..Default::default() };
-    for job in shared.catalog.list_jobs::<BackupJob>(&filter, Page::all()).await?.items {
+    for job in shared.catalog.readable_jobs::<BackupJob>(&filter).await? {
         let event = match job.state {
             BackupJobState::Created if !job.is_interrupted() && job.start_by <= now => {
                 BackupJobEvent::StartWindowClosed

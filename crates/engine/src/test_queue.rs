@@ -3,15 +3,16 @@
 //! Tests begin in the order they were asked for, except those that may not yet: it is not the time of day
 //! for them, as many of their setting run as may, or the disk has no room beside what is to stay free and
 //! what running tests still need. Such a test says so in its row and is passed by. One whose time is over
-//! ends INCONCLUSIVE; one that waits for its time of day while a newer recovery point of its resource came
-//! up is passed over in favour of that.
+//! ends INCONCLUSIVE; one whose time of day has not come yet when a newer recovery point of its resource comes
+//! up is passed over in favour of that. Once it has come the test stays, so that it is told of if it cannot
+//! begin: passed over again and again, none would ever be missed.
 
 use std::num::NonZeroUsize;
 use std::str::FromStr;
 use std::sync::Arc;
 
 use jiff::Timestamp;
-use provault_catalog::{CatalogError, Change, Claimed, JobFilter, Page};
+use provault_catalog::{CatalogError, Change, Claimed, JobFilter};
 use provault_domain::backup_testing::{Obstacle, Waiting};
 use provault_domain::restore_test::step;
 use provault_domain::{RecoveryPoint, RestoreJob, RestoreTest, RestoreTestEvent, RestoreTestState};
@@ -145,7 +146,7 @@ pub(crate) async fn tidy(shared: &Arc<Shared>) -> Result<()> {
 /// All tests that have not ended, oldest first.
 async fn open(shared: &Shared) -> Result<Vec<RestoreTest>> {
     let filter = JobFilter { unfinished_only: true, ..JobFilter::default() };
-    Ok(shared.catalog.list_jobs::<RestoreTest>(&filter, Page::all()).await?.items)
+    Ok(shared.catalog.readable_jobs(&filter).await?)
 }
 
 fn is_begun(shared: &Shared, test: &RestoreTest) -> bool {
@@ -161,7 +162,7 @@ async fn end_what_is_over(shared: &Arc<Shared>, open: &mut Vec<RestoreTest>, now
                 && !is_begun(shared, other)
                 && is_windowed(other)
         };
-        let outcome = if is_windowed(test) && open[at + 1..].iter().any(newer) {
+        let outcome = if has_still_to_open(test, now) && open[at + 1..].iter().any(newer) {
             pass_over(shared, test, now).await
         } else if let Some(why) = test.given_up(now) {
             give_up(shared, test, &why, now).await
@@ -179,6 +180,12 @@ async fn end_what_is_over(shared: &Arc<Shared>, open: &mut Vec<RestoreTest>, now
 /// Whether it follows a backup and waits for a time of day.
 fn is_windowed(test: &RestoreTest) -> bool {
     test.budget.as_ref().is_some_and(|budget| budget.window.is_some())
+}
+
+/// Whether no window has opened yet since it was made.
+fn has_still_to_open(test: &RestoreTest, now: Timestamp) -> bool {
+    let opens = test.budget.as_ref().and_then(|budget| budget.opens_at(test.created_at));
+    opens.is_some_and(|opens| now < opens)
 }
 
 async fn pass_over(shared: &Shared, test: &RestoreTest, now: Timestamp) -> Result<()> {

@@ -256,7 +256,7 @@ pub(crate) async fn close_windows(shared: &Arc<Shared>) -> Result<()> {
         unfinished_only: true,
         ..JobFilter::default()
     };
-    let waiting = shared.catalog.list_jobs::<RestoreTest>(&filter, Page::all()).await?.items;
+    let waiting = shared.catalog.readable_jobs::<RestoreTest>(&filter).await?;
     for test in waiting.into_iter().filter(|test| test.is_late(now)) {
         let claimed = shared
             .catalog

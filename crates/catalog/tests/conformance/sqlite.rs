@@ -138,3 +138,29 @@ async fn addresses_that_cannot_be_are_refused() {
     assert!(!secret.to_string().contains("hunter2"), "{secret}");
     assert!(matches!(secret, CatalogError::Database { retryable: true, .. }), "{secret:?}");
 }
+
+/// What looks after all jobs as time passes does not stop for one whose row is broken.
+#[tokio::test]
+async fn a_job_that_cannot_be_read_does_not_hide_the_others() {
+    let dir = tempfile::tempdir().unwrap();
+    let url = format!("sqlite:{}", dir.path().join("catalog.db").display());
+    let c = Catalog::open(&url).await.unwrap();
+    for n in 1..=3 {
+        c.insert_job(&backup_job(n, n, at(0))).await.unwrap();
+        let claimed = c.claim_job_by_id::<BackupJob>(&uuid(n), "dead", at(1), at(2)).await.unwrap();
+        let (claim, event) = (claimed.unwrap().claim, BackupJobEvent::Started);
+        c.step_job::<BackupJob>(&account(), &uuid(n), Some(&claim), event, at(1), vec![])
+            .await
+            .unwrap();
+    }
+    let pool = sqlx::AnyPool::connect(&url).await.unwrap();
+    let broken = sqlx::query("UPDATE jobs SET body = '{}' WHERE id = $1").bind(uuid(1));
+    assert_eq!(broken.execute(&pool).await.unwrap().rows_affected(), 1);
+    pool.close().await;
+    let filter = JobFilter { unfinished_only: true, ..JobFilter::default() };
+    assert!(c.list_jobs::<BackupJob>(&filter, Page::all()).await.is_err());
+    let ids = |jobs: Vec<BackupJob>| jobs.into_iter().map(|job| job.id).collect::<Vec<_>>();
+    let others = [uuid(2), uuid(3)];
+    assert_eq!(ids(c.readable_jobs(&filter).await.unwrap()), others);
+    assert_eq!(ids(c.abandoned_jobs(at(3)).await.unwrap()), others);
+}

@@ -372,8 +372,7 @@ pub async fn a_restore_test_carries_its_restore_job_along(w: &World) {
     let failed = RestoreJobEvent::Failed { message: "no room".to_owned() };
     step(RestoreTestEvent::Broken(broken), vec![Change::StepRestoreJob(uuid(11), failed)]).await;
     let gone = RestoreJobEvent::Deletion { status: DeletionStatus::Successful, message: None };
-    let verdict =
-        PointVerdict { verdict: Verdict::Inconclusive, restore_test_id: uuid(10), at: at(21) };
+    let verdict = PointVerdict::of(Verdict::Inconclusive, &uuid(10), at(21));
     let ended = step(
         RestoreTestEvent::Reaped { cleaned_up: true },
         vec![

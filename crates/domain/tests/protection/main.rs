@@ -289,11 +289,7 @@ fn what_nothing_promises_is_unprotected_even_with_a_recovery_point() {
 fn a_verdict_that_is_bad_or_absent_for_too_long_is_trouble() {
     let taken = at("2026-01-02T05:00:00Z");
     let tested = |verdict| RecoveryPoint {
-        last_verdict: Some(PointVerdict {
-            verdict,
-            restore_test_id: "test".to_owned(),
-            at: taken + hours(1),
-        }),
+        last_verdict: Some(PointVerdict::of(verdict, "test", taken + hours(1))),
         ..point(taken)
     };
     let (resource, since) = (resource(), Some(taken));
@@ -333,20 +329,12 @@ fn a_verdict_that_is_bad_or_absent_for_too_long_is_trouble() {
 fn a_point_that_is_left_out_of_the_tests_hides_no_bad_verdict() {
     let taken = at("2026-01-02T05:00:00Z");
     let newest = RecoveryPoint {
-        last_verdict: Some(PointVerdict {
-            verdict: Verdict::NotTested,
-            restore_test_id: "test".to_owned(),
-            at: taken,
-        }),
+        last_verdict: Some(PointVerdict::of(Verdict::NotTested, "test", taken)),
         ..point(taken)
     };
     assert!(newest.is_left_out());
     let ask = |last: Option<Verdict>, untested_since| {
-        let last = last.map(|verdict| PointVerdict {
-            verdict,
-            restore_test_id: "older".to_owned(),
-            at: taken - hours(23),
-        });
+        let last = last.map(|verdict| PointVerdict::of(verdict, "older", taken - hours(23)));
         let observed = Observed {
             selected: true,
             newest: Some(&newest),

@@ -96,7 +96,7 @@ fn a_plan_that_never_comes_again_protects_nothing() {
 }
 
 fn told(verdict: Verdict, when: Timestamp) -> PointVerdict {
-    PointVerdict { verdict, restore_test_id: "test".to_owned(), at: when }
+    PointVerdict::of(verdict, "test", when)
 }
 
 #[test]

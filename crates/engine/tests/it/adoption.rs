@@ -127,6 +127,91 @@ async fn an_adopted_snapshot_is_made_whole_or_is_no_recovery_point() {
     }
 }
 
+/// Whether an interrupted backup is stored already is asked again as long as the vault does not say: a snapshot
+/// that is whole is adopted, however late that is known.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_storage_that_does_not_answer_costs_no_stored_backup() {
+    let world = World::new("2026-03-01T12:00:00Z").await;
+    let job = world.backup_job();
+    let catalog = world.engine.catalog();
+    catalog.insert_job(&job).await.unwrap();
+    let before = world.directory.path().join("before.db");
+    catalog.copy_to(&before).await.unwrap();
+    let running = world.start().await;
+    let done: BackupJob = world.end_of(&job.id).await;
+    assert_eq!(done.state, BackupJobState::Completed, "{done:?}");
+    running.stop("restart").await;
+
+    // As if it had been interrupted before it entered the recovery point.
+    world.engine.catalog().close().await;
+    for end in ["", "-wal", "-shm"] {
+        let _ = std::fs::remove_file(world.directory.path().join(format!("catalog.db{end}")));
+    }
+    std::fs::rename(&before, world.directory.path().join("catalog.db")).unwrap();
+    let world = world.restarted().await;
+    let now = world.clock.now();
+    let until = now + SignedDuration::from_mins(1);
+    let catalog = world.engine.catalog();
+    let claimed = catalog.claim_job::<BackupJob>("dead", now, until).await.unwrap().unwrap();
+    let reason = "down.".to_owned();
+    for event in [BackupJobEvent::Started, BackupJobEvent::Interrupted { reason }] {
+        let claim = Some(&claimed.claim);
+        let step =
+            catalog.step_job::<BackupJob>(&world.account, &job.id, claim, event, now, vec![]);
+        step.await.unwrap();
+    }
+    let (snapshots, away) =
+        (world.repository().join("snapshots"), world.repository().join("snapshots.away"));
+    std::fs::rename(&snapshots, &away).unwrap();
+    // Read as neither there nor gone: a link to itself.
+    std::os::unix::fs::symlink("snapshots", &snapshots).unwrap();
+    let running = world.start().await;
+    loop {
+        let job: BackupJob = catalog.job(&world.account, &job.id).await.unwrap().unwrap();
+        assert_eq!(job.state, BackupJobState::Created, "{job:?}");
+        if job.status_message.is_some_and(|told| told.starts_with("It cannot go on yet")) {
+            break;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+    }
+    std::fs::remove_file(&snapshots).unwrap();
+    std::fs::rename(&away, &snapshots).unwrap();
+    world.clock.advance(SignedDuration::from_mins(11));
+    world.engine.wake();
+    let adopted: BackupJob = world.end_of(&job.id).await;
+    assert_eq!(adopted.state, BackupJobState::Completed, "{adopted:?}");
+    assert_eq!(files_below(&snapshots).len(), 1, "it was not stored a second time");
+    running.stop("test over").await;
+}
+
+/// A vault that does not answer is asked again, but not for ever: the job holds its resource meanwhile.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_job_without_a_worker_ends_when_its_vault_is_gone_for_good() {
+    let world = World::new("2026-03-01T12:00:00Z").await;
+    let job = world.backup_job();
+    let catalog = world.engine.catalog();
+    catalog.insert_job(&job).await.unwrap();
+    let now = world.clock.now();
+    let until = now + SignedDuration::from_mins(1);
+    let claimed = catalog.claim_job::<BackupJob>("dead", now, until).await.unwrap().unwrap();
+    let (claim, started) = (Some(&claimed.claim), BackupJobEvent::Started);
+    let step = catalog.step_job::<BackupJob>(&world.account, &job.id, claim, started, now, vec![]);
+    step.await.unwrap();
+    std::fs::remove_dir_all(world.repository()).unwrap();
+    let running = world.start().await;
+    running.stop("restart").await;
+    let waiting: BackupJob = catalog.job(&world.account, &job.id).await.unwrap().unwrap();
+    assert_eq!(waiting.state, BackupJobState::Running, "the vault may come back");
+
+    world.clock.advance(SignedDuration::from_hours(11));
+    let world = world.restarted().await;
+    let running = world.start().await;
+    let ended: BackupJob = world.end_of(&job.id).await;
+    assert_eq!(ended.state, BackupJobState::Failed, "{ended:?}");
+    assert!(ended.status_message.unwrap().contains("cannot be found out"));
+    running.stop("test over").await;
+}
+
 /// The catalog may name a vault through a link, as one does that a recovery kit brought back.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_empty_vault_under_another_spelling_is_not_removed() {

@@ -229,6 +229,59 @@ async fn a_test_waits_for_room_but_not_for_ever() {
     running.stop("test over").await;
 }
 
+/// A backup every day, and never any room: were each test passed over for the next one, none would ever be
+/// missed.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_test_whose_window_has_opened_is_not_passed_over() {
+    let world = World::new(START).await.limited(full()).await;
+    let running = world.start().await;
+    say(&world, Some(night(&world))).await;
+    let first = world.back_up().await;
+    world.clock.advance(SignedDuration::from_mins(13 * 60 + 30));
+    world.engine.wake();
+    waits(&world, &first, Obstacle::Room).await;
+    world.clock.advance(SignedDuration::from_mins(10 * 60 + 30));
+    let second = world.back_up().await;
+    // The first waits for its second window, and stays.
+    waits(&world, &second, Obstacle::Window).await;
+    waits(&world, &first, Obstacle::Window).await;
+    world.clock.advance(SignedDuration::from_hours(17));
+    world.engine.wake();
+    let test = test_of(&world, &first).await.unwrap();
+    let test: RestoreTest = world.end_of(&test.id).await;
+    assert_eq!(test.verdict, Some(Verdict::Inconclusive), "{:?}", test.reason);
+    assert!(test.reason.unwrap().contains("two of its daily windows"));
+    running.stop("test over").await;
+}
+
+/// What a newer point took the place of is still owed a test, which what the share left out is not.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_point_that_was_passed_over_is_missed_after_a_day() {
+    let world = World::new(START).await;
+    let running = world.start().await;
+    say(&world, Some(night(&world))).await;
+    let first = world.back_up().await;
+    world.clock.advance(SignedDuration::from_hours(10));
+    world.back_up().await;
+    let test = test_of(&world, &first).await.unwrap();
+    let test: RestoreTest = world.end_of(&test.id).await;
+    assert_eq!(test.verdict, Some(Verdict::NotTested));
+    let mark = world.point_of(&first).await.last_verdict.unwrap();
+    assert!(mark.overtaken);
+    let resource = world.engine.catalog().resource(&world.resource.arn).await.unwrap().unwrap();
+    let troubles = async || {
+        let promises = world.engine.promises(&world.account).await.unwrap();
+        let standing = world.engine.standing(&promises, &resource).await.unwrap();
+        let kinds = standing.assessment.troubles.into_iter().map(|(kind, _)| kind);
+        kinds.filter(|kind| *kind == ResourceTrouble::NotTested).count()
+    };
+    assert_eq!(troubles().await, 0);
+    // A day after the first point, but not after the second.
+    world.clock.advance(SignedDuration::from_mins(14 * 60 + 30));
+    assert_eq!(troubles().await, 1);
+    running.stop("test over").await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_test_begins_when_there_is_room_after_all() {
     let world = World::new(START).await.limited(full()).await;
