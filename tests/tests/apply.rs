@@ -52,6 +52,9 @@ Secret = {{ FromFile = "{secret}" }}
 [[Topics.Subscriptions]]
 Smtp = {{ Server = "127.0.0.1", Port = 9, Tls = "none", From = "a@example.org", To = "b@example.org" }}
 Events = ["BACKUP_JOB_FAILED"]
+[[Topics.Subscriptions]]
+Sns = {{ TopicArn = "arn:aws:sns:eu-central-1:123456789012:ops", AccessKeyId = "AKIDEXAMPLEEXAMPLE01", Endpoint = "http://127.0.0.1:9" }}
+Secret = {{ FromFile = "{secret}" }}
 
 [[Resources]]
 Name = "files"
@@ -170,6 +173,7 @@ fn what_aws_clients_change_is_seen_exported_and_taken_back() {
 
     let applied = scene.cli.run(0, &["apply", "-f", &file, "--yes", "--prune"]);
     assert!(applied.stdout.contains("- vault 'byhand'"), "{applied}");
+    assert!(!applied.stdout.contains("- subscription"), "every kind can be declared: {applied}");
     assert!(!applied.stdout.contains("- vault 'Default'"), "{applied}");
     let plan = aws(&scene.server, &["get-backup-plan", "--backup-plan-id", &id]);
     assert!(plan.to_string().contains("\"DeleteAfterDays\":35"), "{plan}");

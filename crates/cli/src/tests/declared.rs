@@ -284,6 +284,7 @@ impl Scene {
         let from_file = format!("{{ FromFile = \"{}\" }}", secret.display());
         EXAMPLE
             .replace("{ FromEnv = \"PROVAULT_OPS_SECRET\" }", &from_file)
+            .replace("{ FromEnv = \"PROVAULT_SNS_SECRET\" }", &from_file)
             .replace("{ FromEnv = \"APP_TOKEN\" }", &from_file)
     }
 
@@ -305,7 +306,7 @@ fn a_document_is_made_once_in_its_order() {
     let ran = scene.apply(&scene.example(), &["--yes"]);
     assert_eq!(ran.exit, Exit::Done, "{}{}", ran.out, ran.err);
     assert!(
-        ran.out.contains("+ vault 'archive'") && ran.out.contains("12 changes made"),
+        ran.out.contains("+ vault 'archive'") && ran.out.contains("13 changes made"),
         "{}",
         ran.out
     );
@@ -335,7 +336,7 @@ fn a_document_is_made_once_in_its_order() {
     }
     let ran = scene.apply(&scene.example(), &["--yes"]);
     assert_eq!(ran.exit, Exit::Done, "{}{}", ran.out, ran.err);
-    assert_eq!(ran.out, "= 12 unchanged\nnothing to change\n");
+    assert_eq!(ran.out, "= 13 unchanged\nnothing to change\n");
     assert_eq!(scene.changes().len(), made.len(), "the second time changes nothing");
 }
 
@@ -348,8 +349,10 @@ fn what_is_exported_is_what_stands_and_holds_no_secret() {
         assert_eq!(exported.exit, Exit::Done, "{}", exported.err);
         assert!(!exported.out.contains("hush"), "{}", exported.out);
         assert!(exported.out.contains("PROVAULT_APP_TOKEN"), "{}", exported.out);
-        assert!(exported.out.contains("PROVAULT_OPS_2_SECRET"), "{}", exported.out);
-        assert!(!exported.out.contains("arn:"), "names fit any server: {}", exported.out);
+        assert!(exported.out.contains("PROVAULT_OPS_3_SECRET"), "{}", exported.out);
+        assert!(exported.out.contains("AKIDEXAMPLEEXAMPLE01"), "{}", exported.out);
+        let ours = exported.out.replace("arn:aws:sns:eu-central-1", "");
+        assert!(!ours.contains("arn:"), "names fit any server: {}", exported.out);
         let ran = scene.apply(&exported.out, &["--dry-run"]);
         assert_eq!(ran.exit, Exit::Done, "{}{}\n{}", ran.out, ran.err, exported.out);
         assert_eq!(run(&scene.server, &[&["export"], options].concat()).out, exported.out);
@@ -369,7 +372,7 @@ fn a_dry_run_and_a_no_change_nothing() {
     assert_eq!(ran.exit, Exit::Differs, "{}", ran.err);
     assert!(ran.out.contains("    Rules[night].Lifecycle.DeleteAfterDays = 35"), "{}", ran.out);
     let ran = scene.apply(&scene.example(), &["--dry-run", "--json"]);
-    assert_eq!((ran.exit, ran.json()["Changes"].as_array().unwrap().len()), (Exit::Differs, 12));
+    assert_eq!((ran.exit, ran.json()["Changes"].as_array().unwrap().len()), (Exit::Differs, 13));
     let ran = scene.apply(&scene.example(), &[]);
     assert_eq!(ran.exit, Exit::Usage);
     assert!(ran.err.contains("no terminal") && ran.err.contains("--yes"), "{}", ran.err);
@@ -400,7 +403,7 @@ fn what_is_missing_is_found_before_the_first_change() {
         (plan.to_owned(), "no vault 'none'"),
         (selection("ops", "*"), "no role 'ops'"),
         (selection("DEFAULT", "files"), "no resource 'files'"),
-        (EXAMPLE.to_owned(), "PROVAULT_OPS_SECRET is not set"),
+        (EXAMPLE.to_owned(), "PROVAULT_SNS_SECRET is not set"),
     ] {
         let ran = scene.apply(&text, &["--yes"]);
         assert_eq!(ran.exit, Exit::Usage, "{word}: {}", ran.err);
@@ -415,7 +418,7 @@ fn a_failure_in_the_middle_says_what_was_done_and_goes_on_later() {
     scene.kept.lock().unwrap().refuses = Some("PUT /backup/plans".to_owned());
     let ran = scene.apply(&scene.example(), &["--yes", "--json"]);
     assert_eq!(ran.exit, Exit::Failed);
-    assert!(ran.err.contains("8 of 12 changes were made; + plan 'daily' failed"), "{}", ran.err);
+    assert!(ran.err.contains("9 of 13 changes were made; + plan 'daily' failed"), "{}", ran.err);
     assert!(ran.err.contains("the schedule is wrong"), "{}", ran.err);
     let done: Vec<bool> = ran.json()["Changes"]
         .as_array()
@@ -423,12 +426,12 @@ fn a_failure_in_the_middle_says_what_was_done_and_goes_on_later() {
         .iter()
         .map(|c| c["Done"].as_bool().unwrap())
         .collect();
-    assert_eq!(done.iter().filter(|done| **done).count(), 8);
+    assert_eq!(done.iter().filter(|done| **done).count(), 9);
     scene.kept.lock().unwrap().refuses = None;
     let ran = scene.apply(&scene.example(), &["--yes"]);
     assert!(ran.out.contains("4 changes made"), "{}{}", ran.out, ran.err);
     let kept = scene.kept.lock().unwrap();
-    assert_eq!((kept.plans.len(), kept.topics["ops"].len(), kept.resources.len()), (1, 2, 2));
+    assert_eq!((kept.plans.len(), kept.topics["ops"].len(), kept.resources.len()), (1, 3, 2));
 }
 
 #[test]
@@ -455,7 +458,7 @@ fn changes_are_made_in_place() {
     );
     {
         let kept = scene.kept.lock().unwrap();
-        assert_eq!((kept.plans.len(), kept.selections.len(), kept.topics["ops"].len()), (1, 1, 2));
+        assert_eq!((kept.plans.len(), kept.selections.len(), kept.topics["ops"].len()), (1, 1, 3));
         assert_eq!(kept.tags[&arn("vault", "archive")], json!({ "tier": "warm" }));
     }
     assert!(scene.apply(&changed, &["--yes"]).out.contains("nothing to change"));

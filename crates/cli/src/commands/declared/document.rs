@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use provault_wire::provault::{AddResourceInput, MailFile, Smtp, UpdateVaultCareInput};
+use provault_wire::provault::{AddResourceInput, MailFile, Smtp, Sns, UpdateVaultCareInput};
 use provault_wire::types::{
     CreateBackupPlanInput, CreateBackupSelectionInput, CreateRestoreTestingPlanInput,
     CreateRestoreTestingSelectionInput,
@@ -17,6 +17,9 @@ use super::stand::{checked, number_subscriptions, object, receiver};
 use super::thing::{Key, Noun, Thing, title};
 use super::tree::{Content, Node, parse};
 use crate::error::CliError;
+
+#[cfg(test)]
+mod tests;
 
 /// The lists at the top of a document.
 const TOP: [&str; 5] = ["Vaults", "Topics", "Resources", "Plans", "RestoreTestingPlans"];
@@ -50,6 +53,7 @@ struct Subscription {
     webhook: Option<String>,
     mail_file: Option<MailFile>,
     smtp: Option<Smtp>,
+    sns: Option<Sns>,
     command: Option<Vec<String>>,
     #[serde(default)]
     events: Vec<String>,
@@ -226,10 +230,17 @@ impl Reader<'_> {
                 typed.webhook.is_some(),
                 typed.mail_file.is_some(),
                 typed.smtp.is_some(),
+                typed.sns.is_some(),
                 typed.command.is_some(),
             ];
             if kinds.iter().filter(|given| **given).count() != 1 {
-                let why = "a subscription has exactly one of Webhook, MailFile, Smtp and Command";
+                let why =
+                    "a subscription has exactly one of Webhook, MailFile, Smtp, Sns and Command";
+                return Err(self.wrong(one.first_line(), why));
+            }
+            if typed.sns.is_some() && typed.secret.is_none() {
+                let why = "an SNS topic needs the secret of its access key: write \
+                           Secret = { FromEnv = \"VARIABLE\" } or { FromFile = \"PATH\" }";
                 return Err(self.wrong(one.first_line(), why));
             }
             if let Some(Err(why)) = body.get("Secret").and_then(Source::of) {
@@ -429,125 +440,4 @@ fn distance(a: &str, b: &str) -> usize {
         }
     }
     row[b.len()]
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn read(text: &str) -> Result<Vec<Thing>, String> {
-        let directory = tempfile::tempdir().unwrap();
-        let path = directory.path().join("all.toml");
-        std::fs::write(&path, text).unwrap();
-        let shown = format!("{}/", directory.path().display());
-        load(&[path]).map_err(|error| error.to_string().replace(&shown, ""))
-    }
-
-    #[test]
-    fn a_whole_document_is_read() {
-        let things = read(include_str!("example.toml")).unwrap();
-        let titles: Vec<String> = things.iter().map(Thing::title).collect();
-        assert_eq!(
-            titles,
-            [
-                "vault 'archive'",
-                "topic 'ops'",
-                "subscription mail to ops@example.org through mail.example.org of topic 'ops'",
-                "subscription webhook https://chat.example.org/hook of topic 'ops'",
-                "notifications of vault 'archive'",
-                "resource 'app'",
-                "resource 'scratch'",
-                "exemption of resource 'scratch'",
-                "plan 'daily'",
-                "selection 'tagged' of plan 'daily'",
-                "restore testing plan 'weekly'",
-                "restore testing selection 'apps' of restore testing plan 'weekly'",
-            ]
-        );
-        assert!(things.iter().all(|thing| thing.at.starts_with("all.toml, line ")), "{things:#?}");
-    }
-
-    #[test]
-    fn what_nobody_knows_is_refused_with_its_line_and_what_was_meant() {
-        for (text, line, meant) in [
-            ("[[Vualts]]\nBackupVaultName = \"v\"\n", 1, "did you mean Vaults?"),
-            ("[[Vaults]]\nBackupVaultName = \"v\"\nTag = {}\n", 3, "did you mean Tags?"),
-            (
-                "[[Vaults]]\nBackupVaultName = \"v\"\nNotification = {}\n",
-                3,
-                "did you mean Notifications?",
-            ),
-            (
-                "[[Vaults]]\nBackupVaultName = \"v\"\n[Vaults.Care]\nPruneEveryDay = 1\n",
-                4,
-                "PruneEveryDays?",
-            ),
-            ("[[Resources]]\nName = \"r\"\nConfig = { path = \"/x\" }\nRpo = 3\n", 4, "there are"),
-            (
-                "[[Resources]]\nName = \"r\"\nConfig = { path = \"/x\" }\nRpoSecond = 3\n",
-                4,
-                "did you mean RpoSeconds?",
-            ),
-            (
-                "[[Resources]]\nName = \"r\"\nConfig = { path = \"/x\" }\n\n[[Resources.Probes]]\nType = \"Http\"\nPrt = 1\n",
-                7,
-                "did you mean Port?",
-            ),
-            (
-                "[[Topics]]\nName = \"t\"\n[[Topics.Subscriptions]]\nWebhok = \"x\"\n",
-                4,
-                "did you mean Webhook?",
-            ),
-            (
-                "[[Plans]]\nBackupPlanName = \"p\"\n[[Plans.Rules]]\nRuleName = \"r\"\nTargetBackupVaultName = \"v\"\nLifecycle = { DeleteAfterDay = 3 }\n",
-                6,
-                "in Rules.Lifecycle; did you mean DeleteAfterDays?",
-            ),
-            ("[[Plans]]\nBackupPlanName = \"p\"\nSelection = []\n", 3, "did you mean Selections?"),
-        ] {
-            let error = read(text).unwrap_err();
-            assert!(error.starts_with(&format!("all.toml, line {line}: ")), "{text}: {error}");
-            assert!(error.contains(meant), "{text}: {error}");
-        }
-    }
-
-    #[test]
-    fn what_cannot_be_is_refused_before_anything_is_asked() {
-        let vault = "[[Vaults]]\nBackupVaultName = \"v\"\n";
-        for (text, word) in [
-            ("[Vaults]\nx = 1\n", "[[Vaults]]"),
-            ("Vaults = [1]\n", "list of tables"),
-            ("[[Vaults]]\nTags = {}\n", "has no BackupVaultName"),
-            (&format!("{vault}{vault}"), "declared twice: all.toml, line 2 and all.toml, line 4"),
-            ("[[Topics]]\nName = \"t\"\n[[Topics.Subscriptions]]\nEvents = []\n", "exactly one of"),
-            (
-                "[[Topics]]\nName = \"t\"\n[[Topics.Subscriptions]]\nWebhook = \"x\"\nSecret = \"open\"\n",
-                "FromEnv",
-            ),
-            ("[[Plans]]\nBackupPlanName = \"p\"\n", "Rules"),
-            (
-                "[[Plans]]\nBackupPlanName = \"p\"\nTags = { a = 1 }\nRules = [{ RuleName = \"r\", TargetBackupVaultName = \"v\" }]\n",
-                "table of texts",
-            ),
-            ("[[Resources]]\nName = \"r\"\n", "Config"),
-            (
-                "[[Resources]]\nName = \"r\"\nConfig = {}\nExemption = { Reason = \"x\", Owner = \"y\", Until = \"soon\" }\n",
-                "a moment",
-            ),
-            ("[[Resources]]\nName = 7\n", "must be a text"),
-        ] {
-            let error = read(text).unwrap_err();
-            assert!(error.contains(word), "{text}: {error}");
-        }
-    }
-
-    #[test]
-    fn near_names_are_meant_and_far_ones_are_not() {
-        assert_eq!(distance("kitten", "sitting"), 3);
-        assert_eq!(
-            nearest("backupvaultnmae", &["Tags", "BackupVaultName"]),
-            Some("BackupVaultName")
-        );
-        assert_eq!(nearest("Colour", &["Tags", "Care"]), None);
-    }
 }

@@ -41,8 +41,8 @@ const RESOURCE: [&str; 10] = [
     "KeepAtMost",
 ];
 /// Members of a subscription that declare it.
-const SUBSCRIPTION: [&str; 6] =
-    ["Webhook", "MailFile", "Smtp", "Command", "Events", "DigestMinutes"];
+const SUBSCRIPTION: [&str; 7] =
+    ["Webhook", "MailFile", "Smtp", "Sns", "Command", "Events", "DigestMinutes"];
 /// Members of a vault's care that declare it.
 const CARE: [&str; 5] = [
     "PruneEveryDays",
@@ -250,9 +250,17 @@ pub(super) fn receiver(members: &Map<String, Value>) -> String {
     if members.contains_key("Smtp") {
         return format!("mail to {} through {}", part("Smtp", "To"), part("Smtp", "Server"));
     }
-    let words = members.get("Command").and_then(Value::as_array).into_iter().flatten();
-    let words: Vec<&str> = words.filter_map(Value::as_str).collect();
-    format!("command {}", words.join(" "))
+    if let Some(sns) = members.get("Sns") {
+        let through = sns.get("Endpoint").and_then(Value::as_str);
+        let through = through.map_or_else(String::new, |endpoint| format!(" through {endpoint}"));
+        return format!("SNS topic {}{through}", part("Sns", "TopicArn"));
+    }
+    if let Some(words) = members.get("Command").and_then(Value::as_array) {
+        let words: Vec<&str> = words.iter().filter_map(Value::as_str).collect();
+        return format!("command {}", words.join(" "));
+    }
+    // A document with this is refused.
+    "nothing".to_owned()
 }
 
 /// Several subscriptions of a topic may have one receiver, for different events: they are told apart
