@@ -63,11 +63,13 @@ Tags = {{ backup = "daily" }}
 RpoSeconds = 86400
 KeepAtMost = 10
 Probes = [{{ Type = "Files" }}]
+TestAfterBackup = false
 Exemption = {{ Reason = "made again", Owner = "ann", Until = "{until}" }}
 
 [[Plans]]
 BackupPlanName = "daily"
 Tags = {{ team = "ops" }}
+Testing = {{ TestAfterBackup = true, SharePercent = 25 }}
 [[Plans.Rules]]
 RuleName = "night"
 TargetBackupVaultName = "archive"
@@ -78,6 +80,7 @@ RuleName = "defaults"
 TargetBackupVaultName = "Default"
 [[Plans.Selections]]
 SelectionName = "tagged"
+Testing = {{ TestAfterBackup = true, TestsAtOnce = 2, Window = {{ From = "01:00", To = "05:00" }} }}
 IamRoleArn = "DEFAULT"
 ListOfTags = [{{ ConditionType = "STRINGEQUALS", ConditionKey = "backup", ConditionValue = "daily" }}]
 [[Plans.Selections]]
@@ -210,4 +213,40 @@ fn a_vault_with_recovery_points_is_never_pruned_and_mistakes_change_nothing() {
     assert!(
         scene.cli.run(0, &["apply", "-f", &file, "--yes"]).stdout.contains("nothing to change")
     );
+}
+
+#[test]
+fn what_is_said_about_tests_outlives_a_changed_selection_and_is_taken_back() {
+    let scene = Scene::new();
+    let document = scene.document();
+    let file = scene.write("all.toml", &document);
+    scene.cli.run(0, &["apply", "-f", &file, "--yes"]);
+    let of_selection = || {
+        let said = scene.cli.json(&["selection", "testing", "daily", "tagged"]);
+        (said["TestAfterBackup"].clone(), said["TestsAtOnce"].clone(), said["Window"]["To"].clone())
+    };
+    let (plan, resource) = (["plan", "testing", "daily"], ["resource", "testing", "files"]);
+    assert_eq!(of_selection(), (true.into(), 2.into(), "05:00".into()));
+    assert_eq!(scene.cli.json(&plan)["SharePercent"], 25);
+    assert_eq!(scene.cli.json(&resource)["TestAfterBackup"], false);
+
+    let changed = document.replace("ConditionValue = \"daily\"", "ConditionValue = \"nightly\"");
+    let file = scene.write("all.toml", &changed);
+    scene.cli.run(0, &["apply", "-f", &file, "--yes"]);
+    let said = of_selection();
+    assert_eq!(said, (true.into(), 2.into(), "05:00".into()), "made anew it says the same");
+
+    // Off is said, nothing is not: what the document leaves out is taken back.
+    let (_, versions) = scene.plan();
+    let shorter = changed
+        .replace("Testing = { TestAfterBackup = true, SharePercent = 25 }\n", "")
+        .replace("TestAfterBackup = false\n", "");
+    let file = scene.write("all.toml", &shorter);
+    let applied = scene.cli.run(0, &["apply", "-f", &file, "--yes"]);
+    assert!(applied.stdout.contains("Testing.SharePercent: 25 -> (not set)"), "{applied}");
+    for args in [plan, resource] {
+        assert_eq!(scene.cli.json(&args), serde_json::json!({}), "{args:?}");
+    }
+    assert_eq!(scene.plan().1, versions, "it is no part of a version");
+    scene.cli.run(0, &["apply", "-f", &file, "--dry-run"]);
 }

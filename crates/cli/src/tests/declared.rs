@@ -1,260 +1,18 @@
 //! Documents: what stands is written into one, and made of one.
 
-use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 
 use serde_json::{Value, json};
 
+use self::kept::{Kept, ROLE, arn};
 use super::commands::{Ran, refused, run, run_answering};
-use super::server::{Reply, Request, Server, error, ok};
+use super::server::{Request, Server};
 use crate::exit::Exit;
 
+mod kept;
+
 const EXAMPLE: &str = include_str!("../commands/declared/example.toml");
-const ROLE: &str = "arn:aws:iam::1:role/service-role/AWSBackupDefaultServiceRole";
-const KEY: &str = "arn:aws:kms:x:1:key/default";
-
-/// What a small server keeps; the names are those of the API.
-#[derive(Debug, Default)]
-struct Kept {
-    vaults: BTreeMap<String, Value>,
-    topics: BTreeMap<String, Vec<Value>>,
-    resources: BTreeMap<String, Value>,
-    plans: BTreeMap<String, Value>,
-    selections: BTreeMap<(String, String), Value>,
-    testing: BTreeMap<String, Value>,
-    testing_selections: BTreeMap<(String, String), Value>,
-    tags: BTreeMap<String, Value>,
-    next: u32,
-    /// The request that is refused.
-    refuses: Option<String>,
-}
-
-fn arn(kind: &str, name: &str) -> String {
-    format!("arn:{kind}:{name}")
-}
-
-fn listed(kind: &str, names: impl Iterator<Item = String>) -> Reply {
-    let item = |name: String| json!({ "Name": name, "Arn": arn(kind, &name), "CreationDate": 0 });
-    ok(&json!({ "Items": names.map(item).collect::<Vec<_>>() }))
-}
-
-fn not_found() -> Reply {
-    error(404, "ResourceNotFoundException", "there is none")
-}
-
-impl Kept {
-    fn number(&mut self) -> String {
-        self.next += 1;
-        format!("id-{}", self.next)
-    }
-
-    #[allow(clippy::too_many_lines)] // One line or two for each operation.
-    fn answer(&mut self, request: &Request) -> Reply {
-        let path = request.path.replace("%3A", ":").replace("%2F", "/");
-        let parts: Vec<&str> = path.split('/').filter(|part| !part.is_empty()).collect();
-        if self.refuses.as_deref() == Some(&format!("{} /{}", request.method, parts.join("/"))) {
-            return error(400, "InvalidParameterValueException", "the schedule is wrong");
-        }
-        let mut body: Value = serde_json::from_str(&request.body).unwrap_or_default();
-        match (request.method.as_str(), &parts[..]) {
-            ("GET", ["provault", "v1", "roles"]) => ok(&json!({ "Items": [
-                { "Name": "service-role/AWSBackupDefaultServiceRole", "Arn": ROLE, "CreationDate": 0 }] })),
-            ("GET", ["provault", "v1", "keys"]) => {
-                ok(&json!({ "Items": [{ "Name": "default", "Arn": KEY, "CreationDate": 0 }] }))
-            }
-            ("GET", ["backup-vaults"]) => {
-                let vault = |name: &String| {
-                    json!({ "BackupVaultName": name, "BackupVaultArn": arn("vault", name),
-                        "EncryptionKeyArn": KEY,
-                        "NumberOfRecoveryPoints": i64::from(name == "full") })
-                };
-                ok(&json!({ "BackupVaultList": self.vaults.keys().map(vault).collect::<Vec<_>>() }))
-            }
-            ("PUT", ["backup-vaults", name]) => {
-                self.vaults.insert((*name).to_owned(), json!({ "Care": {} }));
-                self.tags.insert(arn("vault", name), body["BackupVaultTags"].take());
-                ok(&json!({ "BackupVaultName": name, "BackupVaultArn": arn("vault", name) }))
-            }
-            ("DELETE", ["backup-vaults", name]) => {
-                self.vaults.remove(*name);
-                ok(&json!({}))
-            }
-            (method, ["provault", "v1", "vaults", name, "care"]) => {
-                let mut care = super::vault_care();
-                care["BackupVaultName"] = json!(name);
-                let kept = &mut self.vaults.get_mut(*name).unwrap()["Care"];
-                if method == "POST" {
-                    for (key, value) in body.as_object().unwrap() {
-                        kept[key] = value.clone();
-                    }
-                }
-                for (key, value) in kept.as_object().unwrap() {
-                    care[key] = value.clone();
-                }
-                ok(&care)
-            }
-            (method, ["backup-vaults", name, "notification-configuration"]) => {
-                let vault = self.vaults.get_mut(*name).unwrap();
-                match method {
-                    "PUT" => vault["Notifications"] = body,
-                    "DELETE" => vault["Notifications"] = Value::Null,
-                    _ if vault["Notifications"].is_null() => return not_found(),
-                    _ => return ok(&vault["Notifications"]),
-                }
-                ok(&json!({}))
-            }
-            ("GET", ["tags", arn]) => ok(&json!({ "Tags": self.tags.get(*arn) })),
-            ("POST", ["tags", arn]) => {
-                let tags = self.tags.entry((*arn).to_owned()).or_insert(json!({}));
-                for (key, value) in body["Tags"].as_object().unwrap() {
-                    tags[key] = value.clone();
-                }
-                ok(&json!({}))
-            }
-            ("POST", ["untag", arn]) => {
-                for key in body["TagKeyList"].as_array().unwrap() {
-                    let tags = self.tags.get_mut(*arn).unwrap().as_object_mut().unwrap();
-                    tags.remove(key.as_str().unwrap());
-                }
-                ok(&json!({}))
-            }
-            ("GET", ["provault", "v1", "topics"]) => listed("topic", self.topics.keys().cloned()),
-            ("POST", ["provault", "v1", "topics"]) => {
-                let name = body["Name"].as_str().unwrap();
-                self.topics.insert(name.to_owned(), Vec::new());
-                ok(&json!({ "Name": name, "Arn": arn("topic", name), "CreationDate": 0 }))
-            }
-            (method, ["provault", "v1", "topics", topic, "subscriptions"]) => {
-                let number = self.number();
-                let topic = topic.trim_start_matches("arn:topic:");
-                let list = self.topics.get_mut(topic).unwrap();
-                if method == "GET" {
-                    return ok(&json!({ "Subscriptions": list }));
-                }
-                body["SubscriptionId"] = number.into();
-                body["TopicArn"] = arn("topic", topic).into();
-                body["CreationDate"] = json!(0);
-                let secret = body.as_object_mut().unwrap().remove("Secret");
-                body["HasSecret"] = secret.is_some().into();
-                list.push(body.clone());
-                ok(&body)
-            }
-            ("DELETE", ["provault", "v1", "subscriptions", id]) => {
-                for list in self.topics.values_mut() {
-                    list.retain(|one| one["SubscriptionId"] != **id);
-                }
-                ok(&json!({}))
-            }
-            ("GET", ["provault", "v1", "resources"]) => {
-                ok(&json!({ "Resources": self.resources.values().collect::<Vec<_>>() }))
-            }
-            ("POST", ["provault", "v1", "resources"]) => {
-                let name = body["Name"].as_str().unwrap().to_owned();
-                for (key, value) in [
-                    ("ResourceArn", json!(arn("resource", &name))),
-                    ("ResourceType", json!("EFS")),
-                    ("CreationDate", json!(0)),
-                ] {
-                    body[key] = value;
-                }
-                for (key, value) in
-                    [("Tags", json!({})), ("Probes", json!([])), ("TestAfterBackup", json!(false))]
-                {
-                    if body[key].is_null() {
-                        body[key] = value;
-                    }
-                }
-                self.resources.insert(name, body.clone());
-                ok(&body)
-            }
-            ("POST", ["provault", "v1", "resources", name, "tags"]) => {
-                self.resources.get_mut(*name).unwrap()["Tags"] = body["Set"].take();
-                ok(&json!({}))
-            }
-            ("POST", ["provault", "v1", "resources", name, "exemption"]) => {
-                body["CreationDate"] = json!(0);
-                self.resources.get_mut(*name).unwrap()["Exemption"] = body;
-                ok(&json!({}))
-            }
-            ("DELETE", ["provault", "v1", "resources", arn]) => {
-                self.resources.retain(|_, resource| resource["ResourceArn"] != **arn);
-                ok(&json!({}))
-            }
-            ("GET", ["backup", "plans"]) => {
-                let plan = |(id, plan): (&String, &Value)| {
-                    json!({ "BackupPlanId": id, "BackupPlanArn": arn("plan", id),
-                        "BackupPlanName": plan["BackupPlanName"] })
-                };
-                ok(&json!({ "BackupPlansList": self.plans.iter().map(plan).collect::<Vec<_>>() }))
-            }
-            ("PUT", ["backup", "plans"]) => {
-                let id = self.number();
-                self.tags.insert(arn("plan", &id), body["BackupPlanTags"].take());
-                self.plans.insert(id.clone(), body["BackupPlan"].take());
-                ok(&json!({ "BackupPlanId": id }))
-            }
-            ("GET", ["backup", "plans", id]) => ok(&json!({ "BackupPlan": self.plans[*id],
-                "BackupPlanId": id, "BackupPlanArn": arn("plan", id) })),
-            ("POST", ["backup", "plans", id]) => {
-                self.plans.insert((*id).to_owned(), body["BackupPlan"].take());
-                ok(&json!({}))
-            }
-            ("DELETE", ["backup", "plans", id]) => {
-                self.plans.remove(*id);
-                ok(&json!({}))
-            }
-            ("GET", ["backup", "plans", plan, "selections"]) => {
-                let of_plan = self.selections.iter().filter(|((of, _), _)| of == plan);
-                let one = |((_, id), one): (&(String, String), &Value)| json!({ "SelectionId": id, "SelectionName": one["SelectionName"] });
-                ok(&json!({ "BackupSelectionsList": of_plan.map(one).collect::<Vec<_>>() }))
-            }
-            ("PUT", ["backup", "plans", plan, "selections"]) => {
-                let id = self.number();
-                let selection = body["BackupSelection"].take();
-                self.selections.insert(((*plan).to_owned(), id.clone()), selection);
-                ok(&json!({ "SelectionId": id }))
-            }
-            (method, ["backup", "plans", plan, "selections", id]) => {
-                let key = ((*plan).to_owned(), (*id).to_owned());
-                if method == "DELETE" {
-                    self.selections.remove(&key);
-                    return ok(&json!({}));
-                }
-                ok(&json!({ "BackupSelection": self.selections[&key] }))
-            }
-            ("GET", ["restore-testing", "plans"]) => {
-                ok(&json!({ "RestoreTestingPlans": self.testing.values().collect::<Vec<_>>() }))
-            }
-            ("PUT", ["restore-testing", "plans"]) => {
-                let mut plan = body["RestoreTestingPlan"].take();
-                let name = plan["RestoreTestingPlanName"].as_str().unwrap().to_owned();
-                plan["RestoreTestingPlanArn"] = arn("testing", &name).into();
-                self.testing.insert(name, plan);
-                ok(&json!({}))
-            }
-            ("GET", ["restore-testing", "plans", name]) => {
-                ok(&json!({ "RestoreTestingPlan": self.testing[*name] }))
-            }
-            ("GET", ["restore-testing", "plans", plan, "selections"]) => {
-                let of_plan = self.testing_selections.iter().filter(|((of, _), _)| of == plan);
-                let all: Vec<&Value> = of_plan.map(|(_, one)| one).collect();
-                ok(&json!({ "RestoreTestingSelections": all }))
-            }
-            ("PUT", ["restore-testing", "plans", plan, "selections"]) => {
-                let one = body["RestoreTestingSelection"].take();
-                let name = one["RestoreTestingSelectionName"].as_str().unwrap().to_owned();
-                self.testing_selections.insert(((*plan).to_owned(), name), one);
-                ok(&json!({}))
-            }
-            ("GET", ["restore-testing", "plans", plan, "selections", name]) => {
-                let key = ((*plan).to_owned(), (*name).to_owned());
-                ok(&json!({ "RestoreTestingSelection": self.testing_selections[&key] }))
-            }
-            _ => error(404, "UnknownOperationException", &request.line()),
-        }
-    }
-}
 
 struct Scene {
     server: Server,
@@ -511,4 +269,72 @@ fn two_plans_of_one_name_are_an_error() {
     }
     // What does not concern them goes on.
     assert_eq!(scene.apply("[[Topics]]\nName = \"t\"\n", &["--yes"]).exit, Exit::Done);
+}
+
+/// The example, whose selection says something about restore tests as well.
+fn tested(example: &str) -> String {
+    let selection = "Testing = { TestAfterBackup = false }";
+    let name = |member: &str, name: &str| format!("{member} = \"{name}\"\n");
+    let after = |text: &str, line: &str, more: &str| {
+        assert!(text.contains(line), "{line}");
+        text.replace(line, &format!("{line}{more}\n"))
+    };
+    after(example, &name("SelectionName", "tagged"), selection)
+}
+
+#[test]
+fn what_is_said_about_tests_is_made_kept_and_taken_back() {
+    let scene = Scene::new();
+    let window = "Testing = { TestAfterBackup = true, TestsAtOnce = 2, Window = { From = \"01:00\", To = \"05:00\" } }";
+    let document = tested(&scene.example())
+        .replace("TestAfterBackup = true\n\n[Resources", &format!("{window}\n\n[Resources"));
+    let ran = scene.apply(&document, &["--yes"]);
+    assert_eq!(ran.exit, Exit::Done, "{}{}", ran.out, ran.err);
+    let said = |of: &str| {
+        let kept = scene.kept.lock().unwrap();
+        let of_kind = kept.said.iter().filter(|(path, _)| path.split('/').rev().nth(1) == Some(of));
+        let all: Vec<Value> = of_kind.map(|(_, said)| said.clone()).collect();
+        assert!(all.len() < 2, "what is gone says nothing: {all:?}");
+        all.first().cloned().unwrap_or_default()
+    };
+    assert_eq!(
+        (&said("resources")["TestsAtOnce"], &said("resources")["Window"]["To"]),
+        (&json!(2), &json!("05:00"))
+    );
+    assert_eq!(said("backup-plans")["SharePercent"], 25);
+    assert_eq!(said("selections")["TestAfterBackup"], false);
+    assert!(scene.apply(&document, &["--yes"]).out.contains("nothing to change"));
+    for options in [&[][..], &["--json"]] {
+        let exported = run(&scene.server, &[&["export"], options].concat());
+        let ran = scene.apply(&exported.out, &["--dry-run"]);
+        assert_eq!(ran.exit, Exit::Done, "{}{}\n{}", ran.out, ran.err, exported.out);
+    }
+
+    // A selection that is made anew says the same; one that was put back, too.
+    let nightly = document.replace("ConditionValue = \"daily\"", "ConditionValue = \"nightly\"");
+    assert_eq!(scene.apply(&nightly, &["--yes"]).exit, Exit::Done);
+    assert_eq!(said("selections")["TestAfterBackup"], false);
+    assert!(scene.apply(&nightly, &["--yes"]).out.contains("nothing to change"));
+    let id = scene.kept.lock().unwrap().plans.keys().next().unwrap().clone();
+    scene.kept.lock().unwrap().refuses_once = Some(format!("PUT /backup/plans/{id}/selections"));
+    let ran = scene.apply(&document, &["--yes"]);
+    assert!(ran.err.contains("the schedule is wrong"), "{}{}", ran.out, ran.err);
+    assert_eq!(said("selections")["TestAfterBackup"], false);
+    assert!(scene.apply(&nightly, &["--yes"]).out.contains("nothing to change"));
+
+    // By itself it makes no version of a plan and no other selection.
+    let before = scene.changes().len();
+    let changed = nightly
+        .replace("SharePercent = 25", "SharePercent = 50")
+        .replace("Testing = { TestAfterBackup = false }\n", "")
+        .replace(window, "TestAfterBackup = false");
+    let ran = scene.apply(&changed, &["--yes"]);
+    assert_eq!(ran.exit, Exit::Done, "{}{}", ran.out, ran.err);
+    let made = scene.changes().split_off(before);
+    let verbs: Vec<&str> = made.iter().map(|line| line.split(' ').next().unwrap()).collect();
+    assert_eq!(verbs, ["PUT", "PUT", "DELETE"], "{made:#?}");
+    assert!(made.iter().all(|line| line.ends_with("/testing")), "{made:#?}");
+    assert_eq!(said("resources")["TestAfterBackup"], false);
+    assert_eq!(said("resources").get("Window"), None);
+    assert!(scene.apply(&changed, &["--yes"]).out.contains("nothing to change"));
 }

@@ -106,21 +106,33 @@ impl<'a> Actor<'a> {
             }
             Noun::Resource => {
                 fill(&mut document)?;
+                let testing = document.remove("Testing").unwrap_or_default();
+                // On or off from its first moment on, so that no plan decides in between.
+                if let Some(on) = testing.get("TestAfterBackup") {
+                    document.insert("TestAfterBackup".to_owned(), on.clone());
+                }
                 let body = Value::Object(document);
                 let made: Answer<Resource> =
                     self.client.own("POST", "/resources", &[], Some(&body))?;
                 self.refs.add(Kind::Resource, name, &made.typed.resource_arn);
+                if testing.as_object().is_some_and(|said| said.len() > 1) {
+                    self.say(thing, "")?;
+                }
             }
             Noun::Exemption => self.exempt(thing)?,
             Noun::Plan => {
                 let tags = document.remove("Tags");
+                let testing = document.remove("Testing");
                 let made = self.ask::<CreateBackupPlanInput>(json!({
                     "BackupPlan": document, "BackupPlanTags": tags, "CreatorRequestId": token,
                 }))?;
                 let id = made["BackupPlanId"].as_str().unwrap_or_default();
                 self.plans.push((name.to_owned(), id.to_owned()));
+                if testing.is_some() {
+                    self.say(thing, id)?;
+                }
             }
-            Noun::Selection => self.select(thing)?,
+            Noun::Selection => self.select_and_say(thing)?,
             Noun::TestingPlan => {
                 let tags = document.remove("Tags");
                 self.ask::<CreateRestoreTestingPlanInput>(json!({
@@ -178,11 +190,15 @@ impl<'a> Actor<'a> {
                     let path = format!("{path}/retention");
                     self.client.own::<Value>("POST", &path, &[], Some(&body))?;
                 }
+                if change.touches("Testing") {
+                    self.say(wanted, "")?;
+                }
             }
             Noun::Plan => {
                 document.remove("Tags");
-                // Tags are no part of a version.
-                if change.fields.iter().any(|field| !field.path.starts_with("Tags")) {
+                document.remove("Testing");
+                // Both are no part of a version.
+                if change.touches_other_than(&["Tags", "Testing"]) {
                     self.ask::<UpdateBackupPlanInput>(
                         json!({ "BackupPlanId": standing.id, "BackupPlan": document }),
                     )?;
@@ -190,19 +206,17 @@ impl<'a> Actor<'a> {
                 if change.touches("Tags") {
                     self.tag(&self.plan_arn(&standing.id)?, wanted, standing)?;
                 }
+                if change.touches("Testing") {
+                    self.say(wanted, &standing.id)?;
+                }
             }
             Noun::Selection => {
-                // A selection is never changed, and its name is taken as long as it is there.
-                self.remove(standing)?;
-                if let Err(error) = self.select(wanted) {
-                    // What it selected must not be without a plan for want of a better selection.
-                    return Err(match self.select(standing) {
-                        Ok(()) => error,
-                        Err(second) => CliError::Name(format!(
-                            "{error}\nThe selection as it was could not be put back either: \
-                             {second}\nWhat it selected is in no plan by it until this is applied again"
-                        )),
-                    });
+                if change.touches("Testing") {
+                    // Also where the selection goes: what is refused here changes nothing.
+                    self.say(wanted, &standing.id)?;
+                }
+                if change.touches_other_than(&["Testing"]) {
+                    self.select_instead(wanted, standing)?;
                 }
             }
             Noun::TestingPlan => {
@@ -212,7 +226,7 @@ impl<'a> Actor<'a> {
                 if let Some(Value::Object(points)) = document.get_mut("RecoveryPointSelection") {
                     points.entry("ExcludeVaults").or_insert(json!([]));
                 }
-                if change.fields.iter().any(|field| !field.path.starts_with("Tags")) {
+                if change.touches_other_than(&["Tags"]) {
                     self.ask::<UpdateRestoreTestingPlanInput>(
                         json!({ "RestoreTestingPlanName": name, "RestoreTestingPlan": document }),
                     )?;
@@ -296,12 +310,56 @@ impl<'a> Actor<'a> {
         Ok(self.client.ask(&input)?.typed.backup_plan_arn.unwrap_or_default())
     }
 
-    fn select(&self, thing: &Thing) -> Result<(), CliError> {
-        self.ask::<CreateBackupSelectionInput>(json!({
+    /// Makes a selection, and gives its id.
+    fn select(&self, thing: &Thing) -> Result<String, CliError> {
+        let mut document = self.document(thing)?;
+        document.remove("Testing");
+        let made = self.ask::<CreateBackupSelectionInput>(json!({
             "BackupPlanId": self.plan(&thing.within)?,
-            "BackupSelection": self.document(thing)?,
+            "BackupSelection": document,
             "CreatorRequestId": uuid::Uuid::new_v4().to_string(),
         }))?;
+        Ok(made["SelectionId"].as_str().unwrap_or_default().to_owned())
+    }
+
+    /// Makes a selection, which says about restore tests what it is to say.
+    fn select_and_say(&self, thing: &Thing) -> Result<(), CliError> {
+        let id = self.select(thing)?;
+        if thing.body.contains_key("Testing") { self.say(thing, &id) } else { Ok(()) }
+    }
+
+    /// Makes a selection in place of one: it is never changed, and its name is taken as long as it is
+    /// there.
+    fn select_instead(&self, wanted: &Thing, standing: &Thing) -> Result<(), CliError> {
+        self.remove(standing)?;
+        match self.select(wanted) {
+            Ok(id) if wanted.body.contains_key("Testing") => self.say(wanted, &id),
+            Ok(_) => Ok(()),
+            // What it selected must not be without a plan for want of a better selection.
+            Err(error) => Err(match self.select_and_say(standing) {
+                Ok(()) => error,
+                Err(second) => CliError::Name(format!(
+                    "{error}\nThe selection as it was could not be put back either: {second}\nWhat it \
+                     selected is in no plan by it, or not tested as it was, until this is applied again"
+                )),
+            }),
+        }
+    }
+
+    /// Says what `thing` is to say about restore tests after backups, or takes back what is said where
+    /// that is nothing. `id` is that of the plan or selection; a resource has its name.
+    fn say(&self, thing: &Thing, id: &str) -> Result<(), CliError> {
+        let of = match thing.noun {
+            Noun::Resource => format!("/resources/{}", segment(&thing.name)),
+            Noun::Selection => {
+                let plan = segment(self.plan(&thing.within)?);
+                format!("/backup-plans/{plan}/selections/{}", segment(id))
+            }
+            _ => format!("/backup-plans/{}", segment(id)),
+        };
+        let testing = thing.body.get("Testing");
+        let method = if testing.is_some() { "PUT" } else { "DELETE" };
+        self.client.own::<Value>(method, &format!("{of}/testing"), &[], testing)?;
         Ok(())
     }
 

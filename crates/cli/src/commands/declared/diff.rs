@@ -55,6 +55,11 @@ impl Change {
         self.fields.iter().any(|field| field.top() == top)
     }
 
+    /// Whether a setting at the top differs that is none of these.
+    pub fn touches_other_than(&self, tops: &[&str]) -> bool {
+        self.fields.iter().any(|field| !tops.contains(&field.top()))
+    }
+
     pub fn to_json(&self, done: Option<bool>) -> Value {
         let action = match self.sign() {
             '+' => "CREATE",
@@ -174,7 +179,8 @@ fn bare(thing: &Thing) -> Map<String, Value> {
 }
 
 /// The settings that are wanted of something that stands: what a document may leave to the server is
-/// as it stands.
+/// as it stands. `Testing` is none of that: where it is absent nothing is said about restore tests, and what
+/// stands is taken back.
 fn against(thing: &Thing, standing: &Thing) -> Map<String, Value> {
     let mut body = bare(thing);
     let leave = |body: &mut Map<String, Value>, top: &str, without: &[&str]| {
@@ -231,7 +237,7 @@ fn stuck(thing: &Thing, fields: &[Field]) -> Vec<String> {
             "make another vault, or write the key that it has into the document",
         ),
         Noun::Resource => (
-            |top| !["Tags", "ShrinkAlarmPercent", "KeepAtMost"].contains(&top),
+            |top| !["Tags", "Testing", "ShrinkAlarmPercent", "KeepAtMost"].contains(&top),
             "remove the resource (its recovery points stay) and apply again, which registers it under \
              a new ARN; or write what stands into the document",
         ),
@@ -410,6 +416,28 @@ mod tests {
         assert!(renamed.stuck[0].contains("registered as 'r' already"), "{:?}", renamed.stuck);
         let tagged = compare(&[resource("r", "/a", &json!({ "RpoSeconds": 5 }))], &stands, false);
         assert!(tagged.stuck.is_empty() && tagged.changes[0].touches("Tags"));
+    }
+
+    #[test]
+    fn what_is_said_about_tests_can_be_changed_and_taken_back() {
+        let share = |percent: u32| json!({ "Testing": { "TestAfterBackup": true, "SharePercent": percent } });
+        let stands = standing(vec![resource("r", "/a", &share(25))]);
+        for (wanted, paths) in [
+            (share(25), &[][..]),
+            (share(50), &["Testing.SharePercent"]),
+            (json!({ "TestAfterBackup": true }), &["Testing.SharePercent"]),
+            (
+                json!({ "TestAfterBackup": false }),
+                &["Testing.SharePercent", "Testing.TestAfterBackup"],
+            ),
+            (json!({}), &["Testing.SharePercent", "Testing.TestAfterBackup"]),
+        ] {
+            let difference = compare(&[resource("r", "/a", &wanted)], &stands, false);
+            let fields = difference.changes.iter().flat_map(|change| &change.fields);
+            let found: Vec<&str> = fields.map(|field| field.path.as_str()).collect();
+            assert_eq!(found, paths, "{wanted}");
+            assert_eq!(difference.stuck, [] as [String; 0], "{wanted}");
+        }
     }
 
     #[test]

@@ -2,7 +2,9 @@
 
 use std::path::{Path, PathBuf};
 
-use provault_wire::provault::{AddResourceInput, MailFile, Smtp, Sns, UpdateVaultCareInput};
+use provault_wire::provault::{
+    AddResourceInput, MailFile, PutTestingInput, Smtp, Sns, UpdateVaultCareInput,
+};
 use provault_wire::types::{
     CreateBackupPlanInput, CreateBackupSelectionInput, CreateRestoreTestingPlanInput,
     CreateRestoreTestingSelectionInput,
@@ -253,14 +255,20 @@ impl Reader<'_> {
     }
 
     fn resource(&mut self, entry: &Node) -> Result<(), CliError> {
-        let (name, [exemption], body) = self.entry(entry, Noun::Resource, ["Exemption"])?;
+        let (name, [exemption, testing], mut body) =
+            self.entry(entry, Noun::Resource, ["Exemption", "Testing"])?;
         let key = (Noun::Resource, String::new(), name.clone());
         let mut whole = body.clone();
         whole.insert("Name".to_owned(), name.clone().into());
         whole.entry("Kind").or_insert(json!("filesystem"));
         super::secret::blank(&mut whole)
             .map_err(|why| self.wrong(entry.line_of("Environment"), &why))?;
-        self.typed::<AddResourceInput>(entry, &key, &whole, &["Exemption"])?;
+        self.typed::<AddResourceInput>(entry, &key, &whole, &["Exemption", "Testing"])?;
+        if let (Some(node), true) = (testing, body.contains_key("TestAfterBackup")) {
+            let why = "TestAfterBackup is the short form of Testing; leave one of the two out";
+            return Err(self.wrong(node.first_line(), why));
+        }
+        self.testing(testing, &key, &mut body)?;
         self.push(entry, Noun::Resource, "", &name, body);
         if let Some(node) = exemption {
             let mut body = object(node.to_value());
@@ -278,11 +286,46 @@ impl Reader<'_> {
         Ok(())
     }
 
+    /// What a thing says about restore tests after backups goes into its body.
+    fn testing(
+        &self,
+        node: Option<&Node>,
+        key: &Key,
+        body: &mut Map<String, Value>,
+    ) -> Result<(), CliError> {
+        let Some(node) = node else { return Ok(()) };
+        let wrong = |member: &str, why: &str| {
+            Err(self.wrong(node.line_of(member).or(node.first_line()), &format!("Testing: {why}")))
+        };
+        let testing = object(node.to_value());
+        let said: PutTestingInput = self.typed(node, key, &testing, &[])?;
+        if said.share_percent.is_some_and(|percent| !(1..=100).contains(&percent)) {
+            return wrong("SharePercent", "SharePercent must be 1 to 100");
+        }
+        if said.tests_at_once.is_some_and(|limit| !(1..=64).contains(&limit)) {
+            return wrong("TestsAtOnce", "TestsAtOnce must be 1 to 64");
+        }
+        let budgets = said.window.is_some()
+            || said.tests_at_once.is_some()
+            || said.share_percent.is_some_and(|percent| percent != 100);
+        if budgets && !said.test_after_backup {
+            let why =
+                "where TestAfterBackup is false no test follows, and there is nothing to budget";
+            return wrong("TestAfterBackup", why);
+        }
+        body.insert("Testing".to_owned(), Value::Object(testing));
+        Ok(())
+    }
+
     /// A plan of either kind, with its selections.
     fn plan(&mut self, entry: &Node, plan: Noun, selection: Noun) -> Result<(), CliError> {
-        let (name, [tags, selections], mut body) =
-            self.entry(entry, plan, ["Tags", "Selections"])?;
-        self.aws(entry, (plan, "", &name), &body, &["Tags", "Selections"])?;
+        let (name, [tags, testing, selections], mut body) =
+            self.entry(entry, plan, ["Tags", "Testing", "Selections"])?;
+        // Restore testing plans are tests themselves.
+        let tested = plan == Noun::Plan;
+        let ours = ["Tags", "Selections", "Testing"];
+        self.aws(entry, (plan, "", &name), &body, if tested { &ours } else { &ours[..2] })?;
+        self.testing(testing, &(plan, String::new(), name.clone()), &mut body)?;
         if let Some(tags) = tags {
             let tags = tags.to_value();
             let texts = tags.as_object().is_some_and(|tags| tags.values().all(Value::is_string));
@@ -294,8 +337,10 @@ impl Reader<'_> {
         self.push(entry, plan, "", &name, body);
         let Some(node) = selections else { return Ok(()) };
         for one in self.list("Selections", node.line, node)? {
-            let (selected, [], body) = self.entry(one, selection, [])?;
-            self.aws(one, (selection, &name, &selected), &body, &[])?;
+            let (selected, [testing], mut body) = self.entry(one, selection, ["Testing"])?;
+            let ours = if tested { &["Testing"][..] } else { &[] };
+            self.aws(one, (selection, &name, &selected), &body, ours)?;
+            self.testing(testing, &(selection, name.clone(), selected.clone()), &mut body)?;
             self.push(one, selection, &name, &selected, body);
         }
         Ok(())

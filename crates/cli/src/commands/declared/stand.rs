@@ -1,7 +1,7 @@
 //! What stands on a server.
 
 use provault_wire::OperationInput;
-use provault_wire::provault::{Resource, ResourceList, SubscriptionList};
+use provault_wire::provault::{Resource, ResourceList, SubscriptionList, Testing};
 use provault_wire::types::{
     GetBackupPlanInput, GetBackupSelectionInput, GetBackupVaultNotificationsInput,
     GetRestoreTestingPlanInput, GetRestoreTestingSelectionInput, ListBackupPlansInput,
@@ -36,7 +36,7 @@ const RESOURCE: [&str; 10] = [
     "Probes",
     "RpoSeconds",
     "RtoSeconds",
-    "TestAfterBackup",
+    "Testing",
     "ShrinkAlarmPercent",
     "KeepAtMost",
 ];
@@ -177,6 +177,8 @@ impl Stand {
             let name = take(&mut members, "BackupPlanName");
             let arn = text(&plan, "BackupPlanArn");
             members.insert("Tags".to_owned(), tags(client, &arn)?);
+            let own = format!("/backup-plans/{}", segment(&id));
+            members.insert("Testing".to_owned(), testing(client, &own)?);
             self.things.push(Thing::new(Noun::Plan, "", &name, members).with_id(&id));
             let input = ListBackupSelectionsInput {
                 backup_plan_id: Some(id.clone()),
@@ -190,6 +192,8 @@ impl Stand {
                 };
                 let mut members = object(client.ask(&input)?.json["BackupSelection"].take());
                 let selection = take(&mut members, "SelectionName");
+                let own = format!("{own}/selections/{}", segment(&selection_id));
+                members.insert("Testing".to_owned(), testing(client, &own)?);
                 self.things.push(
                     Thing::new(Noun::Selection, &name, &selection, members).with_id(selection_id),
                 );
@@ -300,6 +304,11 @@ fn tags(client: &Client, arn: &str) -> Result<Value, CliError> {
             return Ok(Value::Object(tags));
         }
     }
+}
+
+/// What is said about restore tests after backups; an empty object where nothing is.
+fn testing(client: &Client, of: &str) -> Result<Value, CliError> {
+    Ok(client.own::<Testing>("GET", &format!("{of}/testing"), &[], None)?.json)
 }
 
 fn items(answer: &Value, key: &str) -> Vec<Value> {

@@ -82,6 +82,9 @@ fn what_nobody_knows_is_refused_with_its_line_and_what_was_meant() {
 #[test]
 fn what_cannot_be_is_refused_before_anything_is_asked() {
     let vault = "[[Vaults]]\nBackupVaultName = \"v\"\n";
+    let plan = "[[Plans]]\nBackupPlanName = \"p\"\nRules = [{ RuleName = \"r\", TargetBackupVaultName = \"v\" }]\n";
+    let testing_plan = "[[RestoreTestingPlans]]\nRestoreTestingPlanName = \"t\"\nScheduleExpression = \"cron(0 9 ? * SUN *)\"\n";
+    let points = "RecoveryPointSelection = { Algorithm = \"LATEST_WITHIN_WINDOW\", IncludeVaults = [\"*\"], RecoveryPointTypes = [\"SNAPSHOT\"] }\n";
     for (text, word) in [
         ("[Vaults]\nx = 1\n", "[[Vaults]]"),
         ("Vaults = [1]\n", "list of tables"),
@@ -111,6 +114,33 @@ fn what_cannot_be_is_refused_before_anything_is_asked() {
             "a moment",
         ),
         ("[[Resources]]\nName = 7\n", "must be a text"),
+        (
+            "[[Resources]]\nName = \"r\"\nConfig = {}\nTestAfterBackup = true\nTesting = { TestAfterBackup = true }\n",
+            "short form",
+        ),
+        ("[[Resources]]\nName = \"r\"\nConfig = {}\nTesting = {}\n", "TestAfterBackup"),
+        (
+            "[[Resources]]\nName = \"r\"\nConfig = {}\nTesting = { TestAfterBackup = true, SharePercent = 0 }\n",
+            "1 to 100",
+        ),
+        (
+            "[[Resources]]\nName = \"r\"\nConfig = {}\nTesting = { TestAfterBackup = false, TestsAtOnce = 1 }\n",
+            "nothing to budget",
+        ),
+        (
+            &format!("{plan}Testing = {{ TestAfterBackup = true, Share = 5 }}\n"),
+            "did you mean SharePercent?",
+        ),
+        (
+            &format!("{testing_plan}Testing = {{ TestAfterBackup = true }}\n{points}"),
+            "there is no member Testing",
+        ),
+        (
+            &format!(
+                "{testing_plan}{points}[[RestoreTestingPlans.Selections]]\nRestoreTestingSelectionName = \"s\"\nTesting = {{ TestAfterBackup = true }}\n"
+            ),
+            "there is no member Testing",
+        ),
     ] {
         let error = read(text).unwrap_err();
         assert!(error.contains(word), "{text}: {error}");
