@@ -200,6 +200,14 @@ fn a_vault_with_recovery_points_is_never_pruned_and_mistakes_change_nothing() {
     assert!(refused.stderr.contains("did you mean RuleName?"), "{refused}");
     assert_eq!(scene.cli.run(0, &["export"]).stdout, before);
 
+    // Nobody listens there, so that the notification of the backup waits.
+    let hook = "Webhook = \"http://127.0.0.1:9/hook\"\n";
+    let digest = document.replace(hook, &format!("{hook}DigestMinutes = 5\n"));
+    let digest = scene.write("digest.toml", &digest);
+    let refused = scene.cli.run(1, &["apply", "-f", &digest, "--yes"]);
+    assert!(refused.stderr.contains("would be given up"), "{refused}");
+    assert_eq!(scene.cli.run(0, &["export"]).stdout, before);
+
     let nothing = scene.write("nothing.toml", "");
     let pruned = scene.cli.run(0, &["apply", "-f", &nothing, "--yes", "--prune"]);
     assert!(

@@ -338,3 +338,36 @@ fn what_is_said_about_tests_is_made_kept_and_taken_back() {
     assert_eq!(said("resources").get("Window"), None);
     assert!(scene.apply(&changed, &["--yes"]).out.contains("nothing to change"));
 }
+
+#[test]
+fn a_subscription_is_not_changed_while_notifications_wait_for_it() {
+    let scene = Scene::new();
+    assert_eq!(scene.apply(&scene.example(), &["--yes"]).exit, Exit::Done);
+    let changed = scene.example().replace("DigestMinutes = 60", "DigestMinutes = 30");
+    let subscription = |what: &str| {
+        let kept = scene.kept.lock().unwrap();
+        let found = kept.topics["ops"].iter().find(|one| !one[what].is_null()).unwrap();
+        found["SubscriptionId"].as_str().unwrap().to_owned()
+    };
+    let (mail, webhook) = (subscription("Smtp"), subscription("Webhook"));
+    scene.kept.lock().unwrap().waiting = vec![mail.clone(), webhook.clone(), mail.clone()];
+    let before = scene.changes().len();
+    let ran = scene.apply(&changed, &["--dry-run"]);
+    assert_eq!(ran.exit, Exit::Differs);
+    assert!(ran.out.contains("2 notifications wait for it and would be given up"), "{}", ran.out);
+    assert!(ran.out.contains(&format!("provault topic unsubscribe {mail}")), "{}", ran.out);
+    let ran = scene.apply(&changed, &["--yes"]);
+    assert!(ran.err.contains("nothing was changed"), "{}{}", ran.out, ran.err);
+    assert_eq!((ran.exit, scene.changes().len()), (Exit::Failed, before));
+
+    // One that comes while the change is made is not lost either.
+    scene.kept.lock().unwrap().waiting = vec![webhook];
+    scene.kept.lock().unwrap().waits_after_subscribe = Some(mail.clone());
+    let ran = scene.apply(&changed, &["--yes"]);
+    assert!(ran.err.contains("1 notification waits for it"), "{}{}", ran.out, ran.err);
+    assert_eq!((subscription("Smtp"), scene.kept.lock().unwrap().topics["ops"].len()), (mail, 3));
+
+    scene.kept.lock().unwrap().waiting.clear();
+    assert_eq!(scene.apply(&changed, &["--yes"]).exit, Exit::Done);
+    assert!(scene.apply(&changed, &["--yes"]).out.contains("nothing to change"));
+}

@@ -17,6 +17,7 @@ use super::refs::{Kind, Refs};
 use super::secret::{Source, fill};
 use super::stand::Stand;
 use super::thing::{Noun, Thing};
+use super::waiting::{waiting, why_not};
 use crate::client::{Answer, Client, segment};
 use crate::commands::resource::body;
 use crate::error::CliError;
@@ -96,7 +97,7 @@ impl<'a> Actor<'a> {
                     self.client.own("POST", "/topics", &[], Some(&json!({ "Name": name })))?;
                 self.refs.add(Kind::Topic, name, &made.typed.arn);
             }
-            Noun::Subscription => self.subscribe(thing)?,
+            Noun::Subscription => drop(self.subscribe(thing)?),
             Noun::Notifications => {
                 self.ask::<PutBackupVaultNotificationsInput>(json!({
                     "BackupVaultName": name,
@@ -169,7 +170,12 @@ impl<'a> Actor<'a> {
             Noun::Topic => {}
             Noun::Subscription => {
                 // The new one first: an event in between is told twice rather than never.
-                self.subscribe(wanted)?;
+                let made = self.subscribe(wanted)?;
+                // What came since it was looked at waits for both; of the old one nothing is given up.
+                if let Some(why) = why_not(standing, &waiting(self.client)?) {
+                    self.unsubscribe(&made)?;
+                    return Err(CliError::Name(why));
+                }
                 self.remove(standing)?;
             }
             Noun::Notifications | Noun::Exemption => self.create(wanted)?,
@@ -260,7 +266,7 @@ impl<'a> Actor<'a> {
                 self.ask::<DeleteBackupVaultInput>(json!({ "BackupVaultName": name }))?;
             }
             Noun::Topic => own(format!("/topics/{}", segment(&thing.id)))?,
-            Noun::Subscription => own(format!("/subscriptions/{}", segment(&thing.id)))?,
+            Noun::Subscription => self.unsubscribe(&thing.id)?,
             Noun::Notifications => {
                 self.ask::<DeleteBackupVaultNotificationsInput>(
                     json!({ "BackupVaultName": name }),
@@ -363,7 +369,8 @@ impl<'a> Actor<'a> {
         Ok(())
     }
 
-    fn subscribe(&self, thing: &Thing) -> Result<(), CliError> {
+    /// Makes a subscription, and gives its id.
+    fn subscribe(&self, thing: &Thing) -> Result<String, CliError> {
         let mut input = thing.body.clone();
         input.remove("HasSecret");
         input.remove("Secret");
@@ -371,8 +378,14 @@ impl<'a> Actor<'a> {
             input.insert("Secret".to_owned(), secret.into());
         }
         let path = format!("/topics/{}/subscriptions", segment(&thing.within));
-        self.client.own::<Subscription>("POST", &path, &[], Some(&Value::Object(input)))?;
-        Ok(())
+        let made: Answer<Subscription> =
+            self.client.own("POST", &path, &[], Some(&Value::Object(input)))?;
+        Ok(made.typed.subscription_id)
+    }
+
+    fn unsubscribe(&self, id: &str) -> Result<(), CliError> {
+        let path = format!("/subscriptions/{}", segment(id));
+        self.client.own::<Value>("DELETE", &path, &[], None).map(drop)
     }
 
     fn care(&self, thing: &Thing) -> Result<(), CliError> {

@@ -10,6 +10,7 @@ mod stand;
 mod thing;
 mod toml_text;
 mod tree;
+mod waiting;
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
@@ -86,7 +87,8 @@ impl ApplyArgs {
         stand.refuse_doubles(&|thing| self.prune || keys.contains(&thing.key()))?;
         let wanted = with_names(wanted, &stand);
         check_references(&wanted, &stand)?;
-        let difference = diff::compare(&wanted, &stand, self.prune);
+        let mut difference = diff::compare(&wanted, &stand, self.prune);
+        waiting::hold_back(context.client, &mut difference)?;
         let out = context.out;
         if difference.is_nothing() {
             show(context, &difference, None)?;

@@ -21,6 +21,10 @@ pub(super) struct Kept {
     pub(super) testing_selections: BTreeMap<(String, String), Value>,
     pub(super) tags: BTreeMap<String, Value>,
     pub(super) next: u32,
+    /// The subscriptions of notifications that wait.
+    pub(super) waiting: Vec<String>,
+    /// The subscription of one that begins to wait when somebody subscribes.
+    pub(super) waits_after_subscribe: Option<String>,
     /// What is said about restore tests, by the path of its setting.
     pub(super) said: BTreeMap<String, Value>,
     /// The request that is refused.
@@ -156,6 +160,9 @@ impl Kept {
                 if method == "GET" {
                     return ok(&json!({ "Subscriptions": list }));
                 }
+                if let Some(id) = self.waits_after_subscribe.take() {
+                    self.waiting.push(id);
+                }
                 body["SubscriptionId"] = number.into();
                 body["TopicArn"] = arn("topic", topic).into();
                 body["CreationDate"] = json!(0);
@@ -163,6 +170,15 @@ impl Kept {
                 body["HasSecret"] = secret.is_some().into();
                 list.push(body.clone());
                 ok(&body)
+            }
+            ("GET", ["provault", "v1", "deliveries"]) => {
+                let one = |subscription: &String| {
+                    json!({ "DeliveryId": "d", "SubscriptionId": subscription, "TopicArn": "t",
+                        "Subject": "", "Message": "", "JobId": "j", "State": "WAITING", "Attempts": 1,
+                        "CreationDate": 0 })
+                };
+                assert_eq!(request.query, "state=WAITING");
+                ok(&json!({ "Deliveries": self.waiting.iter().map(one).collect::<Vec<_>>() }))
             }
             ("DELETE", ["provault", "v1", "subscriptions", id]) => {
                 for list in self.topics.values_mut() {
