@@ -216,6 +216,18 @@ fn a_vault_with_recovery_points_is_never_pruned_and_mistakes_change_nothing() {
     );
     let vaults = aws(&scene.server, &["list-backup-vaults"]);
     assert_eq!(vaults["BackupVaultList"].as_array().unwrap().len(), 2);
+    let notified = &["get-backup-vault-notifications", "--backup-vault-name", "archive"];
+    let topic = aws(&scene.server, notified)["SNSTopicArn"].to_string();
+    assert!(topic.ends_with(":ops\""), "whoever was told of failures still is: {topic}");
+    let receivers = scene.cli.json(&["topic", "subscriptions", "ops"]);
+    assert_eq!(receivers["Subscriptions"].as_array().unwrap().len(), 3, "{receivers}");
+    let named = "[[Vaults]]\nBackupVaultName = \"new\"\n[[Plans]]\nBackupPlanName = \"p\"\nRules = [{ RuleName = \"r\", TargetBackupVaultName = \"gone\" }]\n";
+    let gone = scene.write("gone.toml", &named.replace("\"new\"", "\"gone\""));
+    scene.cli.run(0, &["apply", "-f", &gone, "--yes"]);
+    let dangling = scene.write("dangling.toml", named);
+    let refused = scene.cli.run(2, &["apply", "-f", &dangling, "--yes", "--prune"]);
+    assert!(refused.stderr.contains("the vault 'gone' is not declared"), "{refused}");
+    scene.cli.run(0, &["apply", "-f", &nothing, "--yes", "--prune"]);
     // And all of it comes back, but for the resource's recovery points' ARN.
     scene.cli.run(0, &["apply", "-f", &file, "--yes"]);
     assert!(

@@ -371,3 +371,58 @@ fn a_subscription_is_not_changed_while_notifications_wait_for_it() {
     assert_eq!(scene.apply(&changed, &["--yes"]).exit, Exit::Done);
     assert!(scene.apply(&changed, &["--yes"]).out.contains("nothing to change"));
 }
+
+#[test]
+fn prune_refuses_names_of_what_it_would_remove() {
+    let scene = Scene::new();
+    let more = "\n[[Vaults]]\nBackupVaultName = \"full\"\n[Vaults.Notifications]\nSNSTopicArn = \"ops\"\nBackupVaultEvents = [\"BACKUP_JOB_FAILED\"]\n";
+    assert_eq!(scene.apply(&(scene.example() + more), &["--yes"]).exit, Exit::Done);
+    let before = scene.changes().len();
+    let plan = |vault: &str, resource: &str| {
+        format!(
+            "[[Plans]]\nBackupPlanName = \"daily\"\nRules = [{{ RuleName = \"night\", TargetBackupVaultName = \"{vault}\" }}]\n\
+             [[Plans.Selections]]\nSelectionName = \"s\"\nIamRoleArn = \"DEFAULT\"\nResources = [\"{resource}\"]\n"
+        )
+    };
+    let notified = |topic: &str| {
+        format!(
+            "[[Vaults]]\nBackupVaultName = \"archive\"\nNotifications = {{ SNSTopicArn = \"{topic}\", BackupVaultEvents = [\"BACKUP_JOB_FAILED\"] }}\n"
+        )
+    };
+    let copy = plan("Default", "*").replace(
+        "\"Default\" }",
+        &format!(
+            "\"Default\", CopyActions = [{{ DestinationBackupVaultArn = \"{}\" }}] }}",
+            arn("vault", "archive")
+        ),
+    );
+    for (text, word) in [
+        (
+            plan("archive", "*"),
+            "Rules: the vault 'archive' is not declared and so would be removed",
+        ),
+        (copy, "Rules: the vault 'archive' is not declared"),
+        (plan("Default", "app"), "Resources: the resource 'app' is not declared"),
+        (plan("Default", &arn("resource", "app")), "the resource 'app' is not declared"),
+    ] {
+        let ran = scene.apply(&text, &["--yes", "--prune"]);
+        assert_eq!(ran.exit, Exit::Usage, "{word}: {}{}", ran.out, ran.err);
+        assert!(
+            ran.err.contains(word) && ran.err.contains("without --prune"),
+            "{word}: {}",
+            ran.err
+        );
+        assert_eq!(scene.apply(&text, &["--dry-run"]).exit, Exit::Differs, "{word}");
+    }
+    assert_eq!(scene.changes().len(), before);
+    // The topic stays, since the vault 'full' does and sends there; the vault by itself.
+    for text in [notified("ops"), plan("full", "*")] {
+        let ran = scene.apply(&text, &["--dry-run", "--prune"]);
+        assert_eq!(ran.exit, Exit::Differs, "{}{}", ran.out, ran.err);
+        assert!(
+            !ran.out.contains("- topic 'ops'") && !ran.out.contains("- subscription"),
+            "{}",
+            ran.out
+        );
+    }
+}
