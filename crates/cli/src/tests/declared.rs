@@ -426,3 +426,38 @@ fn prune_refuses_names_of_what_it_would_remove() {
         );
     }
 }
+
+#[test]
+fn what_the_server_hides_is_not_written_as_what_stands() {
+    let scene = Scene::new();
+    assert_eq!(scene.apply(&scene.example(), &["--yes"]).exit, Exit::Done);
+    let before = scene.changes().len();
+    scene.kept.lock().unwrap().resources.get_mut("app").unwrap()["Service"]["Environment"] =
+        json!({ "MODE": "(hidden)", "TOKEN": "(hidden)" });
+    let ran = run(&scene.server, &["export", "--with-environment"]);
+    assert_eq!((ran.exit, ran.out.as_str()), (Exit::Failed, ""));
+    assert!(ran.err.contains("resource 'app'") && ran.err.contains("AddResource"), "{}", ran.err);
+    let ran = run(&scene.server, &["export"]);
+    assert!(ran.exit == Exit::Done && !ran.out.contains("(hidden)"), "{}{}", ran.out, ran.err);
+    let ran = scene.apply(&scene.example(), &["--dry-run"]);
+    assert!(ran.out.contains("nothing to change"), "nobody can tell: {}{}", ran.out, ran.err);
+
+    for (kind, cut) in
+        [("Webhook", json!("https://h/…")), ("Command", json!(["/usr/bin/tell", "…"]))]
+    {
+        let subscription = json!({ "SubscriptionId": "s", "TopicArn": arn("topic", "ops"),
+            "CreationDate": 0, "Events": [], "HasSecret": false, kind: cut });
+        scene.kept.lock().unwrap().topics.get_mut("ops").unwrap()[0] = subscription;
+        for ran in [
+            run(&scene.server, &["export"]),
+            scene.apply(&scene.example(), &["--yes"]),
+            scene.apply("", &["--yes", "--prune"]),
+        ] {
+            assert_eq!((ran.exit, ran.out.as_str()), (Exit::Failed, ""), "{kind}");
+            assert!(ran.err.contains(&format!("hides its {kind}")), "{}", ran.err);
+        }
+        let ran = scene.apply("[[Topics]]\nName = \"other\"\n", &["--dry-run"]);
+        assert_eq!(ran.exit, Exit::Differs, "what does not concern them goes on: {}", ran.err);
+    }
+    assert_eq!(scene.changes().len(), before);
+}

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use serde_json::{Map, Value, json};
 
+use super::secret::HIDDEN;
 use super::stand::Stand;
 use super::thing::{Key, Noun, Thing, member};
 
@@ -245,8 +246,9 @@ fn against(thing: &Thing, standing: &Thing) -> Map<String, Value> {
         let stands = standing.body.get("Service").and_then(|service| service.get("Environment"));
         if let Some(Value::Object(environment)) = member(&mut body, "Service.Environment") {
             for (name, value) in environment {
-                // Taken from elsewhere: whether it is the same is not looked at.
-                if let (true, Some(stands)) = (value.is_object(), stands.and_then(|e| e.get(name)))
+                // Taken from elsewhere, or hidden: whether it is the same is not looked at.
+                if let Some(stands) = stands.and_then(|environment| environment.get(name))
+                    && (value.is_object() || stands == HIDDEN)
                 {
                     *value = stands.clone();
                 }

@@ -14,7 +14,7 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value, json};
 
-use super::secret::Source;
+use super::secret::{Source, placeholder};
 use super::stand::{checked, number_subscriptions, object, receiver};
 use super::thing::{Key, Noun, Thing, title};
 use super::tree::{Content, Node, parse};
@@ -179,10 +179,17 @@ impl Reader<'_> {
         within: &str,
         name: &str,
         body: Map<String, Value>,
-    ) {
+    ) -> Result<(), CliError> {
         let mut thing = Thing::new(noun, within, name, body);
         thing.at = self.at(entry.first_line());
+        if let Some(member) = placeholder(&thing) {
+            let why = format!(
+                "{member} has what a server shows in place of a value that it hides; write the value"
+            );
+            return Err(self.wrong(entry.line_of(member), &why));
+        }
         self.things.push(thing);
+        Ok(())
     }
 
     fn vault(&mut self, entry: &Node) -> Result<(), CliError> {
@@ -193,7 +200,7 @@ impl Reader<'_> {
             &body,
             &["BackupVaultName", "Notifications"],
         )?;
-        self.push(entry, Noun::Vault, "", &name, body);
+        self.push(entry, Noun::Vault, "", &name, body)?;
         if let Some(node) = notifications {
             let body = object(node.to_value());
             self.typed::<Notifications>(
@@ -202,7 +209,7 @@ impl Reader<'_> {
                 &body,
                 &[],
             )?;
-            self.push(node, Noun::Notifications, "", &name, body);
+            self.push(node, Noun::Notifications, "", &name, body)?;
         }
         Ok(())
     }
@@ -215,7 +222,7 @@ impl Reader<'_> {
             &body,
             &["Name", "Subscriptions"],
         )?;
-        self.push(entry, Noun::Topic, "", &name, body);
+        self.push(entry, Noun::Topic, "", &name, body)?;
         let Some(node) = subscriptions else { return Ok(()) };
         for one in self.list("Subscriptions", node.line, node)? {
             let mut body = object(one.to_value());
@@ -249,7 +256,7 @@ impl Reader<'_> {
                 return Err(self.wrong(one.line_of("Secret"), &format!("Secret: {why}")));
             }
             body.insert("HasSecret".to_owned(), typed.secret.is_some().into());
-            self.push(one, Noun::Subscription, &name, &receiver, body);
+            self.push(one, Noun::Subscription, &name, &receiver, body)?;
         }
         Ok(())
     }
@@ -269,7 +276,7 @@ impl Reader<'_> {
             return Err(self.wrong(node.first_line(), why));
         }
         self.testing(testing, &key, &mut body)?;
-        self.push(entry, Noun::Resource, "", &name, body);
+        self.push(entry, Noun::Resource, "", &name, body)?;
         if let Some(node) = exemption {
             let mut body = object(node.to_value());
             let key = (Noun::Exemption, String::new(), name.clone());
@@ -281,7 +288,7 @@ impl Reader<'_> {
             #[allow(clippy::cast_precision_loss)] // Seconds of some thousand years.
             let seconds = until.as_second() as f64;
             body.insert("Until".to_owned(), crate::output::epoch(seconds).into());
-            self.push(node, Noun::Exemption, "", &name, body);
+            self.push(node, Noun::Exemption, "", &name, body)?;
         }
         Ok(())
     }
@@ -334,14 +341,14 @@ impl Reader<'_> {
             }
             body.insert("Tags".to_owned(), tags);
         }
-        self.push(entry, plan, "", &name, body);
+        self.push(entry, plan, "", &name, body)?;
         let Some(node) = selections else { return Ok(()) };
         for one in self.list("Selections", node.line, node)? {
             let (selected, [testing], mut body) = self.entry(one, selection, ["Testing"])?;
             let ours = if tested { &["Testing"][..] } else { &[] };
             self.aws(one, (selection, &name, &selected), &body, ours)?;
             self.testing(testing, &(selection, name.clone(), selected.clone()), &mut body)?;
-            self.push(one, selection, &name, &selected, body);
+            self.push(one, selection, &name, &selected, body)?;
         }
         Ok(())
     }

@@ -21,7 +21,7 @@ use self::act::Actor;
 use self::diff::{Change, Difference};
 use self::refs::{Kind, leaving, missing};
 use self::stand::Stand;
-use self::thing::{Key, Thing};
+use self::thing::{Key, Noun, Thing};
 use super::Context;
 use crate::error::CliError;
 use crate::exit::Exit;
@@ -64,6 +64,7 @@ impl ExportArgs {
     pub(crate) fn run(self, context: &Context<'_>) -> Result<Exit, CliError> {
         let stand = Stand::read(context.client)?;
         stand.refuse_doubles(&|_| true)?;
+        stand.refuse_hidden(&|thing| self.with_environment || thing.noun != Noun::Resource)?;
         let document = export::document(&stand, self.with_environment, jiff::Timestamp::now());
         let toml = format!("{HEADER}{}", toml_text::write(&document));
         let json = Value::Object(document);
@@ -86,6 +87,10 @@ impl ApplyArgs {
         let stand = Stand::read(context.client)?;
         let keys: BTreeSet<Key> = wanted.iter().map(Thing::key).collect();
         stand.refuse_doubles(&|thing| self.prune || keys.contains(&thing.key()))?;
+        let topic = |thing: &Thing| (Noun::Topic, String::new(), thing.within.clone());
+        stand.refuse_hidden(&|thing| {
+            thing.noun == Noun::Subscription && (self.prune || keys.contains(&topic(thing)))
+        })?;
         let wanted = with_names(wanted, &stand);
         check_references(&wanted, &stand, self.prune)?;
         let mut difference = diff::compare(&wanted, &stand, self.prune);

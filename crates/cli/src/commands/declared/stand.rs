@@ -11,6 +11,7 @@ use provault_wire::types::{
 use serde_json::{Map, Value, json};
 
 use super::refs::{Kind, Refs};
+use super::secret::placeholder;
 use super::thing::{Noun, Thing};
 use crate::client::{Answer, Client, segment};
 use crate::commands::resource::body;
@@ -81,6 +82,25 @@ impl Stand {
                     pair[1].id
                 )));
             }
+        }
+        Ok(())
+    }
+
+    /// Refuses what the server hides from whoever asks: a placeholder is not what stands.
+    pub fn refuse_hidden(&self, concerns: &dyn Fn(&Thing) -> bool) -> Result<(), CliError> {
+        for thing in self.things.iter().filter(|thing| concerns(thing)) {
+            let Some(member) = placeholder(thing) else { continue };
+            let remedy = match thing.noun {
+                Noun::Resource => {
+                    "leave --with-environment out, or use a key that may provault:AddResource"
+                }
+                _ => "use a key that may provault:Subscribe",
+            };
+            return Err(CliError::Name(format!(
+                "{}: the server hides its {member} from this key, and what it shows instead is not what \
+                 stands; {remedy}",
+                thing.title()
+            )));
         }
         Ok(())
     }

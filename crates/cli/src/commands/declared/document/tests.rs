@@ -115,6 +115,18 @@ fn what_cannot_be_is_refused_before_anything_is_asked() {
         ),
         ("[[Resources]]\nName = 7\n", "must be a text"),
         (
+            "[[Topics]]\nName = \"t\"\n[[Topics.Subscriptions]]\nWebhook = \"https://h/…\"\n",
+            "line 4: Webhook has what a server shows in place",
+        ),
+        (
+            "[[Topics]]\nName = \"t\"\n[[Topics.Subscriptions]]\nCommand = [\"/bin/x\", \"…\"]\n",
+            "line 4: Command has what a server shows",
+        ),
+        (
+            "[[Resources]]\nName = \"r\"\nConfig = {}\nService = { Command = [\"x\"], Environment = { A = \"(hidden)\" } }\n",
+            "Environment has what a server shows",
+        ),
+        (
             "[[Resources]]\nName = \"r\"\nConfig = {}\nTestAfterBackup = true\nTesting = { TestAfterBackup = true }\n",
             "short form",
         ),
