@@ -52,6 +52,9 @@ Secret = {{ FromFile = "{secret}" }}
 [[Topics.Subscriptions]]
 Smtp = {{ Server = "127.0.0.1", Port = 9, Tls = "none", From = "a@example.org", To = "b@example.org" }}
 Events = ["BACKUP_JOB_FAILED"]
+[[Topics.Subscriptions]]
+Sns = {{ TopicArn = "arn:aws:sns:eu-central-1:123456789012:ops", AccessKeyId = "AKIDEXAMPLEEXAMPLE01", Endpoint = "http://127.0.0.1:9" }}
+Secret = {{ FromFile = "{secret}" }}
 
 [[Resources]]
 Name = "files"
@@ -60,11 +63,13 @@ Tags = {{ backup = "daily" }}
 RpoSeconds = 86400
 KeepAtMost = 10
 Probes = [{{ Type = "Files" }}]
+TestAfterBackup = false
 Exemption = {{ Reason = "made again", Owner = "ann", Until = "{until}" }}
 
 [[Plans]]
 BackupPlanName = "daily"
 Tags = {{ team = "ops" }}
+Testing = {{ TestAfterBackup = true, SharePercent = 25 }}
 [[Plans.Rules]]
 RuleName = "night"
 TargetBackupVaultName = "archive"
@@ -75,6 +80,7 @@ RuleName = "defaults"
 TargetBackupVaultName = "Default"
 [[Plans.Selections]]
 SelectionName = "tagged"
+Testing = {{ TestAfterBackup = true, TestsAtOnce = 2, Window = {{ From = "01:00", To = "05:00" }} }}
 IamRoleArn = "DEFAULT"
 ListOfTags = [{{ ConditionType = "STRINGEQUALS", ConditionKey = "backup", ConditionValue = "daily" }}]
 [[Plans.Selections]]
@@ -170,6 +176,7 @@ fn what_aws_clients_change_is_seen_exported_and_taken_back() {
 
     let applied = scene.cli.run(0, &["apply", "-f", &file, "--yes", "--prune"]);
     assert!(applied.stdout.contains("- vault 'byhand'"), "{applied}");
+    assert!(!applied.stdout.contains("- subscription"), "every kind can be declared: {applied}");
     assert!(!applied.stdout.contains("- vault 'Default'"), "{applied}");
     let plan = aws(&scene.server, &["get-backup-plan", "--backup-plan-id", &id]);
     assert!(plan.to_string().contains("\"DeleteAfterDays\":35"), "{plan}");
@@ -193,6 +200,14 @@ fn a_vault_with_recovery_points_is_never_pruned_and_mistakes_change_nothing() {
     assert!(refused.stderr.contains("did you mean RuleName?"), "{refused}");
     assert_eq!(scene.cli.run(0, &["export"]).stdout, before);
 
+    // Nobody listens there, so that the notification of the backup waits.
+    let hook = "Webhook = \"http://127.0.0.1:9/hook\"\n";
+    let digest = document.replace(hook, &format!("{hook}DigestMinutes = 5\n"));
+    let digest = scene.write("digest.toml", &digest);
+    let refused = scene.cli.run(1, &["apply", "-f", &digest, "--yes"]);
+    assert!(refused.stderr.contains("would be given up"), "{refused}");
+    assert_eq!(scene.cli.run(0, &["export"]).stdout, before);
+
     let nothing = scene.write("nothing.toml", "");
     let pruned = scene.cli.run(0, &["apply", "-f", &nothing, "--yes", "--prune"]);
     assert!(
@@ -201,9 +216,57 @@ fn a_vault_with_recovery_points_is_never_pruned_and_mistakes_change_nothing() {
     );
     let vaults = aws(&scene.server, &["list-backup-vaults"]);
     assert_eq!(vaults["BackupVaultList"].as_array().unwrap().len(), 2);
+    let notified = &["get-backup-vault-notifications", "--backup-vault-name", "archive"];
+    let topic = aws(&scene.server, notified)["SNSTopicArn"].to_string();
+    assert!(topic.ends_with(":ops\""), "whoever was told of failures still is: {topic}");
+    let receivers = scene.cli.json(&["topic", "subscriptions", "ops"]);
+    assert_eq!(receivers["Subscriptions"].as_array().unwrap().len(), 3, "{receivers}");
+    let named = "[[Vaults]]\nBackupVaultName = \"new\"\n[[Plans]]\nBackupPlanName = \"p\"\nRules = [{ RuleName = \"r\", TargetBackupVaultName = \"gone\" }]\n";
+    let gone = scene.write("gone.toml", &named.replace("\"new\"", "\"gone\""));
+    scene.cli.run(0, &["apply", "-f", &gone, "--yes"]);
+    let dangling = scene.write("dangling.toml", named);
+    let refused = scene.cli.run(2, &["apply", "-f", &dangling, "--yes", "--prune"]);
+    assert!(refused.stderr.contains("the vault 'gone' is not declared"), "{refused}");
+    scene.cli.run(0, &["apply", "-f", &nothing, "--yes", "--prune"]);
     // And all of it comes back, but for the resource's recovery points' ARN.
     scene.cli.run(0, &["apply", "-f", &file, "--yes"]);
     assert!(
         scene.cli.run(0, &["apply", "-f", &file, "--yes"]).stdout.contains("nothing to change")
     );
+}
+
+#[test]
+fn what_is_said_about_tests_outlives_a_changed_selection_and_is_taken_back() {
+    let scene = Scene::new();
+    let document = scene.document();
+    let file = scene.write("all.toml", &document);
+    scene.cli.run(0, &["apply", "-f", &file, "--yes"]);
+    let of_selection = || {
+        let said = scene.cli.json(&["selection", "testing", "daily", "tagged"]);
+        (said["TestAfterBackup"].clone(), said["TestsAtOnce"].clone(), said["Window"]["To"].clone())
+    };
+    let (plan, resource) = (["plan", "testing", "daily"], ["resource", "testing", "files"]);
+    assert_eq!(of_selection(), (true.into(), 2.into(), "05:00".into()));
+    assert_eq!(scene.cli.json(&plan)["SharePercent"], 25);
+    assert_eq!(scene.cli.json(&resource)["TestAfterBackup"], false);
+
+    let changed = document.replace("ConditionValue = \"daily\"", "ConditionValue = \"nightly\"");
+    let file = scene.write("all.toml", &changed);
+    scene.cli.run(0, &["apply", "-f", &file, "--yes"]);
+    let said = of_selection();
+    assert_eq!(said, (true.into(), 2.into(), "05:00".into()), "made anew it says the same");
+
+    // Off is said, nothing is not: what the document leaves out is taken back.
+    let (_, versions) = scene.plan();
+    let shorter = changed
+        .replace("Testing = { TestAfterBackup = true, SharePercent = 25 }\n", "")
+        .replace("TestAfterBackup = false\n", "");
+    let file = scene.write("all.toml", &shorter);
+    let applied = scene.cli.run(0, &["apply", "-f", &file, "--yes"]);
+    assert!(applied.stdout.contains("Testing.SharePercent: 25 -> (not set)"), "{applied}");
+    for args in [plan, resource] {
+        assert_eq!(scene.cli.json(&args), serde_json::json!({}), "{args:?}");
+    }
+    assert_eq!(scene.plan().1, versions, "it is no part of a version");
+    scene.cli.run(0, &["apply", "-f", &file, "--dry-run"]);
 }

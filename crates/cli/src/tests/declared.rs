@@ -1,260 +1,18 @@
 //! Documents: what stands is written into one, and made of one.
 
-use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 
 use serde_json::{Value, json};
 
+use self::kept::{Kept, ROLE, arn};
 use super::commands::{Ran, refused, run, run_answering};
-use super::server::{Reply, Request, Server, error, ok};
+use super::server::{Request, Server};
 use crate::exit::Exit;
 
+mod kept;
+
 const EXAMPLE: &str = include_str!("../commands/declared/example.toml");
-const ROLE: &str = "arn:aws:iam::1:role/service-role/AWSBackupDefaultServiceRole";
-const KEY: &str = "arn:aws:kms:x:1:key/default";
-
-/// What a small server keeps; the names are those of the API.
-#[derive(Debug, Default)]
-struct Kept {
-    vaults: BTreeMap<String, Value>,
-    topics: BTreeMap<String, Vec<Value>>,
-    resources: BTreeMap<String, Value>,
-    plans: BTreeMap<String, Value>,
-    selections: BTreeMap<(String, String), Value>,
-    testing: BTreeMap<String, Value>,
-    testing_selections: BTreeMap<(String, String), Value>,
-    tags: BTreeMap<String, Value>,
-    next: u32,
-    /// The request that is refused.
-    refuses: Option<String>,
-}
-
-fn arn(kind: &str, name: &str) -> String {
-    format!("arn:{kind}:{name}")
-}
-
-fn listed(kind: &str, names: impl Iterator<Item = String>) -> Reply {
-    let item = |name: String| json!({ "Name": name, "Arn": arn(kind, &name), "CreationDate": 0 });
-    ok(&json!({ "Items": names.map(item).collect::<Vec<_>>() }))
-}
-
-fn not_found() -> Reply {
-    error(404, "ResourceNotFoundException", "there is none")
-}
-
-impl Kept {
-    fn number(&mut self) -> String {
-        self.next += 1;
-        format!("id-{}", self.next)
-    }
-
-    #[allow(clippy::too_many_lines)] // One line or two for each operation.
-    fn answer(&mut self, request: &Request) -> Reply {
-        let path = request.path.replace("%3A", ":").replace("%2F", "/");
-        let parts: Vec<&str> = path.split('/').filter(|part| !part.is_empty()).collect();
-        if self.refuses.as_deref() == Some(&format!("{} /{}", request.method, parts.join("/"))) {
-            return error(400, "InvalidParameterValueException", "the schedule is wrong");
-        }
-        let mut body: Value = serde_json::from_str(&request.body).unwrap_or_default();
-        match (request.method.as_str(), &parts[..]) {
-            ("GET", ["provault", "v1", "roles"]) => ok(&json!({ "Items": [
-                { "Name": "service-role/AWSBackupDefaultServiceRole", "Arn": ROLE, "CreationDate": 0 }] })),
-            ("GET", ["provault", "v1", "keys"]) => {
-                ok(&json!({ "Items": [{ "Name": "default", "Arn": KEY, "CreationDate": 0 }] }))
-            }
-            ("GET", ["backup-vaults"]) => {
-                let vault = |name: &String| {
-                    json!({ "BackupVaultName": name, "BackupVaultArn": arn("vault", name),
-                        "EncryptionKeyArn": KEY,
-                        "NumberOfRecoveryPoints": i64::from(name == "full") })
-                };
-                ok(&json!({ "BackupVaultList": self.vaults.keys().map(vault).collect::<Vec<_>>() }))
-            }
-            ("PUT", ["backup-vaults", name]) => {
-                self.vaults.insert((*name).to_owned(), json!({ "Care": {} }));
-                self.tags.insert(arn("vault", name), body["BackupVaultTags"].take());
-                ok(&json!({ "BackupVaultName": name, "BackupVaultArn": arn("vault", name) }))
-            }
-            ("DELETE", ["backup-vaults", name]) => {
-                self.vaults.remove(*name);
-                ok(&json!({}))
-            }
-            (method, ["provault", "v1", "vaults", name, "care"]) => {
-                let mut care = super::vault_care();
-                care["BackupVaultName"] = json!(name);
-                let kept = &mut self.vaults.get_mut(*name).unwrap()["Care"];
-                if method == "POST" {
-                    for (key, value) in body.as_object().unwrap() {
-                        kept[key] = value.clone();
-                    }
-                }
-                for (key, value) in kept.as_object().unwrap() {
-                    care[key] = value.clone();
-                }
-                ok(&care)
-            }
-            (method, ["backup-vaults", name, "notification-configuration"]) => {
-                let vault = self.vaults.get_mut(*name).unwrap();
-                match method {
-                    "PUT" => vault["Notifications"] = body,
-                    "DELETE" => vault["Notifications"] = Value::Null,
-                    _ if vault["Notifications"].is_null() => return not_found(),
-                    _ => return ok(&vault["Notifications"]),
-                }
-                ok(&json!({}))
-            }
-            ("GET", ["tags", arn]) => ok(&json!({ "Tags": self.tags.get(*arn) })),
-            ("POST", ["tags", arn]) => {
-                let tags = self.tags.entry((*arn).to_owned()).or_insert(json!({}));
-                for (key, value) in body["Tags"].as_object().unwrap() {
-                    tags[key] = value.clone();
-                }
-                ok(&json!({}))
-            }
-            ("POST", ["untag", arn]) => {
-                for key in body["TagKeyList"].as_array().unwrap() {
-                    let tags = self.tags.get_mut(*arn).unwrap().as_object_mut().unwrap();
-                    tags.remove(key.as_str().unwrap());
-                }
-                ok(&json!({}))
-            }
-            ("GET", ["provault", "v1", "topics"]) => listed("topic", self.topics.keys().cloned()),
-            ("POST", ["provault", "v1", "topics"]) => {
-                let name = body["Name"].as_str().unwrap();
-                self.topics.insert(name.to_owned(), Vec::new());
-                ok(&json!({ "Name": name, "Arn": arn("topic", name), "CreationDate": 0 }))
-            }
-            (method, ["provault", "v1", "topics", topic, "subscriptions"]) => {
-                let number = self.number();
-                let topic = topic.trim_start_matches("arn:topic:");
-                let list = self.topics.get_mut(topic).unwrap();
-                if method == "GET" {
-                    return ok(&json!({ "Subscriptions": list }));
-                }
-                body["SubscriptionId"] = number.into();
-                body["TopicArn"] = arn("topic", topic).into();
-                body["CreationDate"] = json!(0);
-                let secret = body.as_object_mut().unwrap().remove("Secret");
-                body["HasSecret"] = secret.is_some().into();
-                list.push(body.clone());
-                ok(&body)
-            }
-            ("DELETE", ["provault", "v1", "subscriptions", id]) => {
-                for list in self.topics.values_mut() {
-                    list.retain(|one| one["SubscriptionId"] != **id);
-                }
-                ok(&json!({}))
-            }
-            ("GET", ["provault", "v1", "resources"]) => {
-                ok(&json!({ "Resources": self.resources.values().collect::<Vec<_>>() }))
-            }
-            ("POST", ["provault", "v1", "resources"]) => {
-                let name = body["Name"].as_str().unwrap().to_owned();
-                for (key, value) in [
-                    ("ResourceArn", json!(arn("resource", &name))),
-                    ("ResourceType", json!("EFS")),
-                    ("CreationDate", json!(0)),
-                ] {
-                    body[key] = value;
-                }
-                for (key, value) in
-                    [("Tags", json!({})), ("Probes", json!([])), ("TestAfterBackup", json!(false))]
-                {
-                    if body[key].is_null() {
-                        body[key] = value;
-                    }
-                }
-                self.resources.insert(name, body.clone());
-                ok(&body)
-            }
-            ("POST", ["provault", "v1", "resources", name, "tags"]) => {
-                self.resources.get_mut(*name).unwrap()["Tags"] = body["Set"].take();
-                ok(&json!({}))
-            }
-            ("POST", ["provault", "v1", "resources", name, "exemption"]) => {
-                body["CreationDate"] = json!(0);
-                self.resources.get_mut(*name).unwrap()["Exemption"] = body;
-                ok(&json!({}))
-            }
-            ("DELETE", ["provault", "v1", "resources", arn]) => {
-                self.resources.retain(|_, resource| resource["ResourceArn"] != **arn);
-                ok(&json!({}))
-            }
-            ("GET", ["backup", "plans"]) => {
-                let plan = |(id, plan): (&String, &Value)| {
-                    json!({ "BackupPlanId": id, "BackupPlanArn": arn("plan", id),
-                        "BackupPlanName": plan["BackupPlanName"] })
-                };
-                ok(&json!({ "BackupPlansList": self.plans.iter().map(plan).collect::<Vec<_>>() }))
-            }
-            ("PUT", ["backup", "plans"]) => {
-                let id = self.number();
-                self.tags.insert(arn("plan", &id), body["BackupPlanTags"].take());
-                self.plans.insert(id.clone(), body["BackupPlan"].take());
-                ok(&json!({ "BackupPlanId": id }))
-            }
-            ("GET", ["backup", "plans", id]) => ok(&json!({ "BackupPlan": self.plans[*id],
-                "BackupPlanId": id, "BackupPlanArn": arn("plan", id) })),
-            ("POST", ["backup", "plans", id]) => {
-                self.plans.insert((*id).to_owned(), body["BackupPlan"].take());
-                ok(&json!({}))
-            }
-            ("DELETE", ["backup", "plans", id]) => {
-                self.plans.remove(*id);
-                ok(&json!({}))
-            }
-            ("GET", ["backup", "plans", plan, "selections"]) => {
-                let of_plan = self.selections.iter().filter(|((of, _), _)| of == plan);
-                let one = |((_, id), one): (&(String, String), &Value)| json!({ "SelectionId": id, "SelectionName": one["SelectionName"] });
-                ok(&json!({ "BackupSelectionsList": of_plan.map(one).collect::<Vec<_>>() }))
-            }
-            ("PUT", ["backup", "plans", plan, "selections"]) => {
-                let id = self.number();
-                let selection = body["BackupSelection"].take();
-                self.selections.insert(((*plan).to_owned(), id.clone()), selection);
-                ok(&json!({ "SelectionId": id }))
-            }
-            (method, ["backup", "plans", plan, "selections", id]) => {
-                let key = ((*plan).to_owned(), (*id).to_owned());
-                if method == "DELETE" {
-                    self.selections.remove(&key);
-                    return ok(&json!({}));
-                }
-                ok(&json!({ "BackupSelection": self.selections[&key] }))
-            }
-            ("GET", ["restore-testing", "plans"]) => {
-                ok(&json!({ "RestoreTestingPlans": self.testing.values().collect::<Vec<_>>() }))
-            }
-            ("PUT", ["restore-testing", "plans"]) => {
-                let mut plan = body["RestoreTestingPlan"].take();
-                let name = plan["RestoreTestingPlanName"].as_str().unwrap().to_owned();
-                plan["RestoreTestingPlanArn"] = arn("testing", &name).into();
-                self.testing.insert(name, plan);
-                ok(&json!({}))
-            }
-            ("GET", ["restore-testing", "plans", name]) => {
-                ok(&json!({ "RestoreTestingPlan": self.testing[*name] }))
-            }
-            ("GET", ["restore-testing", "plans", plan, "selections"]) => {
-                let of_plan = self.testing_selections.iter().filter(|((of, _), _)| of == plan);
-                let all: Vec<&Value> = of_plan.map(|(_, one)| one).collect();
-                ok(&json!({ "RestoreTestingSelections": all }))
-            }
-            ("PUT", ["restore-testing", "plans", plan, "selections"]) => {
-                let one = body["RestoreTestingSelection"].take();
-                let name = one["RestoreTestingSelectionName"].as_str().unwrap().to_owned();
-                self.testing_selections.insert(((*plan).to_owned(), name), one);
-                ok(&json!({}))
-            }
-            ("GET", ["restore-testing", "plans", plan, "selections", name]) => {
-                let key = ((*plan).to_owned(), (*name).to_owned());
-                ok(&json!({ "RestoreTestingSelection": self.testing_selections[&key] }))
-            }
-            _ => error(404, "UnknownOperationException", &request.line()),
-        }
-    }
-}
 
 struct Scene {
     server: Server,
@@ -284,6 +42,7 @@ impl Scene {
         let from_file = format!("{{ FromFile = \"{}\" }}", secret.display());
         EXAMPLE
             .replace("{ FromEnv = \"PROVAULT_OPS_SECRET\" }", &from_file)
+            .replace("{ FromEnv = \"PROVAULT_SNS_SECRET\" }", &from_file)
             .replace("{ FromEnv = \"APP_TOKEN\" }", &from_file)
     }
 
@@ -305,7 +64,7 @@ fn a_document_is_made_once_in_its_order() {
     let ran = scene.apply(&scene.example(), &["--yes"]);
     assert_eq!(ran.exit, Exit::Done, "{}{}", ran.out, ran.err);
     assert!(
-        ran.out.contains("+ vault 'archive'") && ran.out.contains("12 changes made"),
+        ran.out.contains("+ vault 'archive'") && ran.out.contains("13 changes made"),
         "{}",
         ran.out
     );
@@ -335,7 +94,7 @@ fn a_document_is_made_once_in_its_order() {
     }
     let ran = scene.apply(&scene.example(), &["--yes"]);
     assert_eq!(ran.exit, Exit::Done, "{}{}", ran.out, ran.err);
-    assert_eq!(ran.out, "= 12 unchanged\nnothing to change\n");
+    assert_eq!(ran.out, "= 13 unchanged\nnothing to change\n");
     assert_eq!(scene.changes().len(), made.len(), "the second time changes nothing");
 }
 
@@ -348,8 +107,10 @@ fn what_is_exported_is_what_stands_and_holds_no_secret() {
         assert_eq!(exported.exit, Exit::Done, "{}", exported.err);
         assert!(!exported.out.contains("hush"), "{}", exported.out);
         assert!(exported.out.contains("PROVAULT_APP_TOKEN"), "{}", exported.out);
-        assert!(exported.out.contains("PROVAULT_OPS_2_SECRET"), "{}", exported.out);
-        assert!(!exported.out.contains("arn:"), "names fit any server: {}", exported.out);
+        assert!(exported.out.contains("PROVAULT_OPS_3_SECRET"), "{}", exported.out);
+        assert!(exported.out.contains("AKIDEXAMPLEEXAMPLE01"), "{}", exported.out);
+        let ours = exported.out.replace("arn:aws:sns:eu-central-1", "");
+        assert!(!ours.contains("arn:"), "names fit any server: {}", exported.out);
         let ran = scene.apply(&exported.out, &["--dry-run"]);
         assert_eq!(ran.exit, Exit::Done, "{}{}\n{}", ran.out, ran.err, exported.out);
         assert_eq!(run(&scene.server, &[&["export"], options].concat()).out, exported.out);
@@ -369,7 +130,7 @@ fn a_dry_run_and_a_no_change_nothing() {
     assert_eq!(ran.exit, Exit::Differs, "{}", ran.err);
     assert!(ran.out.contains("    Rules[night].Lifecycle.DeleteAfterDays = 35"), "{}", ran.out);
     let ran = scene.apply(&scene.example(), &["--dry-run", "--json"]);
-    assert_eq!((ran.exit, ran.json()["Changes"].as_array().unwrap().len()), (Exit::Differs, 12));
+    assert_eq!((ran.exit, ran.json()["Changes"].as_array().unwrap().len()), (Exit::Differs, 13));
     let ran = scene.apply(&scene.example(), &[]);
     assert_eq!(ran.exit, Exit::Usage);
     assert!(ran.err.contains("no terminal") && ran.err.contains("--yes"), "{}", ran.err);
@@ -400,7 +161,7 @@ fn what_is_missing_is_found_before_the_first_change() {
         (plan.to_owned(), "no vault 'none'"),
         (selection("ops", "*"), "no role 'ops'"),
         (selection("DEFAULT", "files"), "no resource 'files'"),
-        (EXAMPLE.to_owned(), "PROVAULT_OPS_SECRET is not set"),
+        (EXAMPLE.to_owned(), "PROVAULT_SNS_SECRET is not set"),
     ] {
         let ran = scene.apply(&text, &["--yes"]);
         assert_eq!(ran.exit, Exit::Usage, "{word}: {}", ran.err);
@@ -415,7 +176,7 @@ fn a_failure_in_the_middle_says_what_was_done_and_goes_on_later() {
     scene.kept.lock().unwrap().refuses = Some("PUT /backup/plans".to_owned());
     let ran = scene.apply(&scene.example(), &["--yes", "--json"]);
     assert_eq!(ran.exit, Exit::Failed);
-    assert!(ran.err.contains("8 of 12 changes were made; + plan 'daily' failed"), "{}", ran.err);
+    assert!(ran.err.contains("9 of 13 changes were made; + plan 'daily' failed"), "{}", ran.err);
     assert!(ran.err.contains("the schedule is wrong"), "{}", ran.err);
     let done: Vec<bool> = ran.json()["Changes"]
         .as_array()
@@ -423,12 +184,12 @@ fn a_failure_in_the_middle_says_what_was_done_and_goes_on_later() {
         .iter()
         .map(|c| c["Done"].as_bool().unwrap())
         .collect();
-    assert_eq!(done.iter().filter(|done| **done).count(), 8);
+    assert_eq!(done.iter().filter(|done| **done).count(), 9);
     scene.kept.lock().unwrap().refuses = None;
     let ran = scene.apply(&scene.example(), &["--yes"]);
     assert!(ran.out.contains("4 changes made"), "{}{}", ran.out, ran.err);
     let kept = scene.kept.lock().unwrap();
-    assert_eq!((kept.plans.len(), kept.topics["ops"].len(), kept.resources.len()), (1, 2, 2));
+    assert_eq!((kept.plans.len(), kept.topics["ops"].len(), kept.resources.len()), (1, 3, 2));
 }
 
 #[test]
@@ -455,7 +216,7 @@ fn changes_are_made_in_place() {
     );
     {
         let kept = scene.kept.lock().unwrap();
-        assert_eq!((kept.plans.len(), kept.selections.len(), kept.topics["ops"].len()), (1, 1, 2));
+        assert_eq!((kept.plans.len(), kept.selections.len(), kept.topics["ops"].len()), (1, 1, 3));
         assert_eq!(kept.tags[&arn("vault", "archive")], json!({ "tier": "warm" }));
     }
     assert!(scene.apply(&changed, &["--yes"]).out.contains("nothing to change"));
@@ -508,4 +269,195 @@ fn two_plans_of_one_name_are_an_error() {
     }
     // What does not concern them goes on.
     assert_eq!(scene.apply("[[Topics]]\nName = \"t\"\n", &["--yes"]).exit, Exit::Done);
+}
+
+/// The example, whose selection says something about restore tests as well.
+fn tested(example: &str) -> String {
+    let selection = "Testing = { TestAfterBackup = false }";
+    let name = |member: &str, name: &str| format!("{member} = \"{name}\"\n");
+    let after = |text: &str, line: &str, more: &str| {
+        assert!(text.contains(line), "{line}");
+        text.replace(line, &format!("{line}{more}\n"))
+    };
+    after(example, &name("SelectionName", "tagged"), selection)
+}
+
+#[test]
+fn what_is_said_about_tests_is_made_kept_and_taken_back() {
+    let scene = Scene::new();
+    let window = "Testing = { TestAfterBackup = true, TestsAtOnce = 2, Window = { From = \"01:00\", To = \"05:00\" } }";
+    let document = tested(&scene.example())
+        .replace("TestAfterBackup = true\n\n[Resources", &format!("{window}\n\n[Resources"));
+    let ran = scene.apply(&document, &["--yes"]);
+    assert_eq!(ran.exit, Exit::Done, "{}{}", ran.out, ran.err);
+    let said = |of: &str| {
+        let kept = scene.kept.lock().unwrap();
+        let of_kind = kept.said.iter().filter(|(path, _)| path.split('/').rev().nth(1) == Some(of));
+        let all: Vec<Value> = of_kind.map(|(_, said)| said.clone()).collect();
+        assert!(all.len() < 2, "what is gone says nothing: {all:?}");
+        all.first().cloned().unwrap_or_default()
+    };
+    assert_eq!(
+        (&said("resources")["TestsAtOnce"], &said("resources")["Window"]["To"]),
+        (&json!(2), &json!("05:00"))
+    );
+    assert_eq!(said("backup-plans")["SharePercent"], 25);
+    assert_eq!(said("selections")["TestAfterBackup"], false);
+    assert!(scene.apply(&document, &["--yes"]).out.contains("nothing to change"));
+    for options in [&[][..], &["--json"]] {
+        let exported = run(&scene.server, &[&["export"], options].concat());
+        let ran = scene.apply(&exported.out, &["--dry-run"]);
+        assert_eq!(ran.exit, Exit::Done, "{}{}\n{}", ran.out, ran.err, exported.out);
+    }
+
+    // A selection that is made anew says the same; one that was put back, too.
+    let nightly = document.replace("ConditionValue = \"daily\"", "ConditionValue = \"nightly\"");
+    assert_eq!(scene.apply(&nightly, &["--yes"]).exit, Exit::Done);
+    assert_eq!(said("selections")["TestAfterBackup"], false);
+    assert!(scene.apply(&nightly, &["--yes"]).out.contains("nothing to change"));
+    let id = scene.kept.lock().unwrap().plans.keys().next().unwrap().clone();
+    scene.kept.lock().unwrap().refuses_once = Some(format!("PUT /backup/plans/{id}/selections"));
+    let ran = scene.apply(&document, &["--yes"]);
+    assert!(ran.err.contains("the schedule is wrong"), "{}{}", ran.out, ran.err);
+    assert_eq!(said("selections")["TestAfterBackup"], false);
+    assert!(scene.apply(&nightly, &["--yes"]).out.contains("nothing to change"));
+
+    // By itself it makes no version of a plan and no other selection.
+    let before = scene.changes().len();
+    let changed = nightly
+        .replace("SharePercent = 25", "SharePercent = 50")
+        .replace("Testing = { TestAfterBackup = false }\n", "")
+        .replace(window, "TestAfterBackup = false");
+    let ran = scene.apply(&changed, &["--yes"]);
+    assert_eq!(ran.exit, Exit::Done, "{}{}", ran.out, ran.err);
+    let made = scene.changes().split_off(before);
+    let verbs: Vec<&str> = made.iter().map(|line| line.split(' ').next().unwrap()).collect();
+    assert_eq!(verbs, ["PUT", "PUT", "DELETE"], "{made:#?}");
+    assert!(made.iter().all(|line| line.ends_with("/testing")), "{made:#?}");
+    assert_eq!(said("resources")["TestAfterBackup"], false);
+    assert_eq!(said("resources").get("Window"), None);
+    assert!(scene.apply(&changed, &["--yes"]).out.contains("nothing to change"));
+}
+
+#[test]
+fn a_subscription_is_not_changed_while_notifications_wait_for_it() {
+    let scene = Scene::new();
+    assert_eq!(scene.apply(&scene.example(), &["--yes"]).exit, Exit::Done);
+    let changed = scene.example().replace("DigestMinutes = 60", "DigestMinutes = 30");
+    let subscription = |what: &str| {
+        let kept = scene.kept.lock().unwrap();
+        let found = kept.topics["ops"].iter().find(|one| !one[what].is_null()).unwrap();
+        found["SubscriptionId"].as_str().unwrap().to_owned()
+    };
+    let (mail, webhook) = (subscription("Smtp"), subscription("Webhook"));
+    scene.kept.lock().unwrap().waiting = vec![mail.clone(), webhook.clone(), mail.clone()];
+    let before = scene.changes().len();
+    let ran = scene.apply(&changed, &["--dry-run"]);
+    assert_eq!(ran.exit, Exit::Differs);
+    assert!(ran.out.contains("2 notifications wait for it and would be given up"), "{}", ran.out);
+    assert!(ran.out.contains(&format!("provault topic unsubscribe {mail}")), "{}", ran.out);
+    let ran = scene.apply(&changed, &["--yes"]);
+    assert!(ran.err.contains("nothing was changed"), "{}{}", ran.out, ran.err);
+    assert_eq!((ran.exit, scene.changes().len()), (Exit::Failed, before));
+
+    // One that comes while the change is made is not lost either.
+    scene.kept.lock().unwrap().waiting = vec![webhook];
+    scene.kept.lock().unwrap().waits_after_subscribe = Some(mail.clone());
+    let ran = scene.apply(&changed, &["--yes"]);
+    assert!(ran.err.contains("1 notification waits for it"), "{}{}", ran.out, ran.err);
+    assert_eq!((subscription("Smtp"), scene.kept.lock().unwrap().topics["ops"].len()), (mail, 3));
+
+    scene.kept.lock().unwrap().waiting.clear();
+    assert_eq!(scene.apply(&changed, &["--yes"]).exit, Exit::Done);
+    assert!(scene.apply(&changed, &["--yes"]).out.contains("nothing to change"));
+}
+
+#[test]
+fn prune_refuses_names_of_what_it_would_remove() {
+    let scene = Scene::new();
+    let more = "\n[[Vaults]]\nBackupVaultName = \"full\"\n[Vaults.Notifications]\nSNSTopicArn = \"ops\"\nBackupVaultEvents = [\"BACKUP_JOB_FAILED\"]\n";
+    assert_eq!(scene.apply(&(scene.example() + more), &["--yes"]).exit, Exit::Done);
+    let before = scene.changes().len();
+    let plan = |vault: &str, resource: &str| {
+        format!(
+            "[[Plans]]\nBackupPlanName = \"daily\"\nRules = [{{ RuleName = \"night\", TargetBackupVaultName = \"{vault}\" }}]\n\
+             [[Plans.Selections]]\nSelectionName = \"s\"\nIamRoleArn = \"DEFAULT\"\nResources = [\"{resource}\"]\n"
+        )
+    };
+    let notified = |topic: &str| {
+        format!(
+            "[[Vaults]]\nBackupVaultName = \"archive\"\nNotifications = {{ SNSTopicArn = \"{topic}\", BackupVaultEvents = [\"BACKUP_JOB_FAILED\"] }}\n"
+        )
+    };
+    let copy = plan("Default", "*").replace(
+        "\"Default\" }",
+        &format!(
+            "\"Default\", CopyActions = [{{ DestinationBackupVaultArn = \"{}\" }}] }}",
+            arn("vault", "archive")
+        ),
+    );
+    for (text, word) in [
+        (
+            plan("archive", "*"),
+            "Rules: the vault 'archive' is not declared and so would be removed",
+        ),
+        (copy, "Rules: the vault 'archive' is not declared"),
+        (plan("Default", "app"), "Resources: the resource 'app' is not declared"),
+        (plan("Default", &arn("resource", "app")), "the resource 'app' is not declared"),
+    ] {
+        let ran = scene.apply(&text, &["--yes", "--prune"]);
+        assert_eq!(ran.exit, Exit::Usage, "{word}: {}{}", ran.out, ran.err);
+        assert!(
+            ran.err.contains(word) && ran.err.contains("without --prune"),
+            "{word}: {}",
+            ran.err
+        );
+        assert_eq!(scene.apply(&text, &["--dry-run"]).exit, Exit::Differs, "{word}");
+    }
+    assert_eq!(scene.changes().len(), before);
+    // The topic stays, since the vault 'full' does and sends there; the vault by itself.
+    for text in [notified("ops"), plan("full", "*")] {
+        let ran = scene.apply(&text, &["--dry-run", "--prune"]);
+        assert_eq!(ran.exit, Exit::Differs, "{}{}", ran.out, ran.err);
+        assert!(
+            !ran.out.contains("- topic 'ops'") && !ran.out.contains("- subscription"),
+            "{}",
+            ran.out
+        );
+    }
+}
+
+#[test]
+fn what_the_server_hides_is_not_written_as_what_stands() {
+    let scene = Scene::new();
+    assert_eq!(scene.apply(&scene.example(), &["--yes"]).exit, Exit::Done);
+    let before = scene.changes().len();
+    scene.kept.lock().unwrap().resources.get_mut("app").unwrap()["Service"]["Environment"] =
+        json!({ "MODE": "(hidden)", "TOKEN": "(hidden)" });
+    let ran = run(&scene.server, &["export", "--with-environment"]);
+    assert_eq!((ran.exit, ran.out.as_str()), (Exit::Failed, ""));
+    assert!(ran.err.contains("resource 'app'") && ran.err.contains("AddResource"), "{}", ran.err);
+    let ran = run(&scene.server, &["export"]);
+    assert!(ran.exit == Exit::Done && !ran.out.contains("(hidden)"), "{}{}", ran.out, ran.err);
+    let ran = scene.apply(&scene.example(), &["--dry-run"]);
+    assert!(ran.out.contains("nothing to change"), "nobody can tell: {}{}", ran.out, ran.err);
+
+    for (kind, cut) in
+        [("Webhook", json!("https://h/…")), ("Command", json!(["/usr/bin/tell", "…"]))]
+    {
+        let subscription = json!({ "SubscriptionId": "s", "TopicArn": arn("topic", "ops"),
+            "CreationDate": 0, "Events": [], "HasSecret": false, kind: cut });
+        scene.kept.lock().unwrap().topics.get_mut("ops").unwrap()[0] = subscription;
+        for ran in [
+            run(&scene.server, &["export"]),
+            scene.apply(&scene.example(), &["--yes"]),
+            scene.apply("", &["--yes", "--prune"]),
+        ] {
+            assert_eq!((ran.exit, ran.out.as_str()), (Exit::Failed, ""), "{kind}");
+            assert!(ran.err.contains(&format!("hides its {kind}")), "{}", ran.err);
+        }
+        let ran = scene.apply("[[Topics]]\nName = \"other\"\n", &["--dry-run"]);
+        assert_eq!(ran.exit, Exit::Differs, "what does not concern them goes on: {}", ran.err);
+    }
+    assert_eq!(scene.changes().len(), before);
 }

@@ -17,6 +17,7 @@ use super::refs::{Kind, Refs};
 use super::secret::{Source, fill};
 use super::stand::Stand;
 use super::thing::{Noun, Thing};
+use super::waiting::{waiting, why_not};
 use crate::client::{Answer, Client, segment};
 use crate::commands::resource::body;
 use crate::error::CliError;
@@ -96,7 +97,7 @@ impl<'a> Actor<'a> {
                     self.client.own("POST", "/topics", &[], Some(&json!({ "Name": name })))?;
                 self.refs.add(Kind::Topic, name, &made.typed.arn);
             }
-            Noun::Subscription => self.subscribe(thing)?,
+            Noun::Subscription => drop(self.subscribe(thing)?),
             Noun::Notifications => {
                 self.ask::<PutBackupVaultNotificationsInput>(json!({
                     "BackupVaultName": name,
@@ -106,21 +107,33 @@ impl<'a> Actor<'a> {
             }
             Noun::Resource => {
                 fill(&mut document)?;
+                let testing = document.remove("Testing").unwrap_or_default();
+                // On or off from its first moment on, so that no plan decides in between.
+                if let Some(on) = testing.get("TestAfterBackup") {
+                    document.insert("TestAfterBackup".to_owned(), on.clone());
+                }
                 let body = Value::Object(document);
                 let made: Answer<Resource> =
                     self.client.own("POST", "/resources", &[], Some(&body))?;
                 self.refs.add(Kind::Resource, name, &made.typed.resource_arn);
+                if testing.as_object().is_some_and(|said| said.len() > 1) {
+                    self.say(thing, "")?;
+                }
             }
             Noun::Exemption => self.exempt(thing)?,
             Noun::Plan => {
                 let tags = document.remove("Tags");
+                let testing = document.remove("Testing");
                 let made = self.ask::<CreateBackupPlanInput>(json!({
                     "BackupPlan": document, "BackupPlanTags": tags, "CreatorRequestId": token,
                 }))?;
                 let id = made["BackupPlanId"].as_str().unwrap_or_default();
                 self.plans.push((name.to_owned(), id.to_owned()));
+                if testing.is_some() {
+                    self.say(thing, id)?;
+                }
             }
-            Noun::Selection => self.select(thing)?,
+            Noun::Selection => self.select_and_say(thing)?,
             Noun::TestingPlan => {
                 let tags = document.remove("Tags");
                 self.ask::<CreateRestoreTestingPlanInput>(json!({
@@ -157,7 +170,12 @@ impl<'a> Actor<'a> {
             Noun::Topic => {}
             Noun::Subscription => {
                 // The new one first: an event in between is told twice rather than never.
-                self.subscribe(wanted)?;
+                let made = self.subscribe(wanted)?;
+                // What came since it was looked at waits for both; of the old one nothing is given up.
+                if let Some(why) = why_not(standing, &waiting(self.client)?) {
+                    self.unsubscribe(&made)?;
+                    return Err(CliError::Name(why));
+                }
                 self.remove(standing)?;
             }
             Noun::Notifications | Noun::Exemption => self.create(wanted)?,
@@ -178,11 +196,15 @@ impl<'a> Actor<'a> {
                     let path = format!("{path}/retention");
                     self.client.own::<Value>("POST", &path, &[], Some(&body))?;
                 }
+                if change.touches("Testing") {
+                    self.say(wanted, "")?;
+                }
             }
             Noun::Plan => {
                 document.remove("Tags");
-                // Tags are no part of a version.
-                if change.fields.iter().any(|field| !field.path.starts_with("Tags")) {
+                document.remove("Testing");
+                // Both are no part of a version.
+                if change.touches_other_than(&["Tags", "Testing"]) {
                     self.ask::<UpdateBackupPlanInput>(
                         json!({ "BackupPlanId": standing.id, "BackupPlan": document }),
                     )?;
@@ -190,19 +212,17 @@ impl<'a> Actor<'a> {
                 if change.touches("Tags") {
                     self.tag(&self.plan_arn(&standing.id)?, wanted, standing)?;
                 }
+                if change.touches("Testing") {
+                    self.say(wanted, &standing.id)?;
+                }
             }
             Noun::Selection => {
-                // A selection is never changed, and its name is taken as long as it is there.
-                self.remove(standing)?;
-                if let Err(error) = self.select(wanted) {
-                    // What it selected must not be without a plan for want of a better selection.
-                    return Err(match self.select(standing) {
-                        Ok(()) => error,
-                        Err(second) => CliError::Name(format!(
-                            "{error}\nThe selection as it was could not be put back either: \
-                             {second}\nWhat it selected is in no plan by it until this is applied again"
-                        )),
-                    });
+                if change.touches("Testing") {
+                    // Also where the selection goes: what is refused here changes nothing.
+                    self.say(wanted, &standing.id)?;
+                }
+                if change.touches_other_than(&["Testing"]) {
+                    self.select_instead(wanted, standing)?;
                 }
             }
             Noun::TestingPlan => {
@@ -212,7 +232,7 @@ impl<'a> Actor<'a> {
                 if let Some(Value::Object(points)) = document.get_mut("RecoveryPointSelection") {
                     points.entry("ExcludeVaults").or_insert(json!([]));
                 }
-                if change.fields.iter().any(|field| !field.path.starts_with("Tags")) {
+                if change.touches_other_than(&["Tags"]) {
                     self.ask::<UpdateRestoreTestingPlanInput>(
                         json!({ "RestoreTestingPlanName": name, "RestoreTestingPlan": document }),
                     )?;
@@ -246,7 +266,7 @@ impl<'a> Actor<'a> {
                 self.ask::<DeleteBackupVaultInput>(json!({ "BackupVaultName": name }))?;
             }
             Noun::Topic => own(format!("/topics/{}", segment(&thing.id)))?,
-            Noun::Subscription => own(format!("/subscriptions/{}", segment(&thing.id)))?,
+            Noun::Subscription => self.unsubscribe(&thing.id)?,
             Noun::Notifications => {
                 self.ask::<DeleteBackupVaultNotificationsInput>(
                     json!({ "BackupVaultName": name }),
@@ -296,16 +316,61 @@ impl<'a> Actor<'a> {
         Ok(self.client.ask(&input)?.typed.backup_plan_arn.unwrap_or_default())
     }
 
-    fn select(&self, thing: &Thing) -> Result<(), CliError> {
-        self.ask::<CreateBackupSelectionInput>(json!({
+    /// Makes a selection, and gives its id.
+    fn select(&self, thing: &Thing) -> Result<String, CliError> {
+        let mut document = self.document(thing)?;
+        document.remove("Testing");
+        let made = self.ask::<CreateBackupSelectionInput>(json!({
             "BackupPlanId": self.plan(&thing.within)?,
-            "BackupSelection": self.document(thing)?,
+            "BackupSelection": document,
             "CreatorRequestId": uuid::Uuid::new_v4().to_string(),
         }))?;
+        Ok(made["SelectionId"].as_str().unwrap_or_default().to_owned())
+    }
+
+    /// Makes a selection, which says about restore tests what it is to say.
+    fn select_and_say(&self, thing: &Thing) -> Result<(), CliError> {
+        let id = self.select(thing)?;
+        if thing.body.contains_key("Testing") { self.say(thing, &id) } else { Ok(()) }
+    }
+
+    /// Makes a selection in place of one: it is never changed, and its name is taken as long as it is
+    /// there.
+    fn select_instead(&self, wanted: &Thing, standing: &Thing) -> Result<(), CliError> {
+        self.remove(standing)?;
+        match self.select(wanted) {
+            Ok(id) if wanted.body.contains_key("Testing") => self.say(wanted, &id),
+            Ok(_) => Ok(()),
+            // What it selected must not be without a plan for want of a better selection.
+            Err(error) => Err(match self.select_and_say(standing) {
+                Ok(()) => error,
+                Err(second) => CliError::Name(format!(
+                    "{error}\nThe selection as it was could not be put back either: {second}\nWhat it \
+                     selected is in no plan by it, or not tested as it was, until this is applied again"
+                )),
+            }),
+        }
+    }
+
+    /// Says what `thing` is to say about restore tests after backups, or takes back what is said where
+    /// that is nothing. `id` is that of the plan or selection; a resource has its name.
+    fn say(&self, thing: &Thing, id: &str) -> Result<(), CliError> {
+        let of = match thing.noun {
+            Noun::Resource => format!("/resources/{}", segment(&thing.name)),
+            Noun::Selection => {
+                let plan = segment(self.plan(&thing.within)?);
+                format!("/backup-plans/{plan}/selections/{}", segment(id))
+            }
+            _ => format!("/backup-plans/{}", segment(id)),
+        };
+        let testing = thing.body.get("Testing");
+        let method = if testing.is_some() { "PUT" } else { "DELETE" };
+        self.client.own::<Value>(method, &format!("{of}/testing"), &[], testing)?;
         Ok(())
     }
 
-    fn subscribe(&self, thing: &Thing) -> Result<(), CliError> {
+    /// Makes a subscription, and gives its id.
+    fn subscribe(&self, thing: &Thing) -> Result<String, CliError> {
         let mut input = thing.body.clone();
         input.remove("HasSecret");
         input.remove("Secret");
@@ -313,8 +378,14 @@ impl<'a> Actor<'a> {
             input.insert("Secret".to_owned(), secret.into());
         }
         let path = format!("/topics/{}/subscriptions", segment(&thing.within));
-        self.client.own::<Subscription>("POST", &path, &[], Some(&Value::Object(input)))?;
-        Ok(())
+        let made: Answer<Subscription> =
+            self.client.own("POST", &path, &[], Some(&Value::Object(input)))?;
+        Ok(made.typed.subscription_id)
+    }
+
+    fn unsubscribe(&self, id: &str) -> Result<(), CliError> {
+        let path = format!("/subscriptions/{}", segment(id));
+        self.client.own::<Value>("DELETE", &path, &[], None).map(drop)
     }
 
     fn care(&self, thing: &Thing) -> Result<(), CliError> {

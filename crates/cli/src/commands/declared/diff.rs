@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use serde_json::{Map, Value, json};
 
+use super::secret::HIDDEN;
 use super::stand::Stand;
 use super::thing::{Key, Noun, Thing, member};
 
@@ -53,6 +54,11 @@ impl Change {
     /// Whether a setting at the top differs.
     pub fn touches(&self, top: &str) -> bool {
         self.fields.iter().any(|field| field.top() == top)
+    }
+
+    /// Whether a setting at the top differs that is none of these.
+    pub fn touches_other_than(&self, tops: &[&str]) -> bool {
+        self.fields.iter().any(|field| !tops.contains(&field.top()))
     }
 
     pub fn to_json(&self, done: Option<bool>) -> Value {
@@ -140,7 +146,7 @@ pub(super) fn compare(wanted: &[Thing], stand: &Stand, prune: bool) -> Differenc
         // In the opposite order: what belongs to something goes before it.
         let extra = stand.things.iter().rev().filter(|standing| !keys.contains(&standing.key()));
         for standing in extra {
-            match reason_to_keep(standing, stand) {
+            match reason_to_keep(standing, &keys, stand) {
                 Some(why) => difference.kept.push(format!("{} is kept: {why}", standing.title())),
                 None => difference.changes.push(Change {
                     wanted: None,
@@ -153,15 +159,42 @@ pub(super) fn compare(wanted: &[Thing], stand: &Stand, prune: bool) -> Differenc
     difference
 }
 
-fn reason_to_keep(standing: &Thing, stand: &Stand) -> Option<String> {
-    if standing.noun != Noun::Vault {
-        return None;
+/// Whether what bears this key stands and would stay though it is not declared.
+pub(super) fn is_kept(key: &Key, declared: &BTreeSet<Key>, stand: &Stand) -> bool {
+    let found = stand.things.iter().find(|thing| thing.key() == *key);
+    found.is_some_and(|thing| reason_to_keep(thing, declared, stand).is_some())
+}
+
+/// Why something stays that is not declared: it holds what cannot be had again, or belongs to what does.
+fn reason_to_keep(standing: &Thing, declared: &BTreeSet<Key>, stand: &Stand) -> Option<String> {
+    // What belongs to something that is declared is declared with it, or meant to go.
+    let kept = |noun: Noun, name: &str| {
+        let key = (noun, String::new(), name.to_owned());
+        !declared.contains(&key) && is_kept(&key, declared, stand)
+    };
+    match standing.noun {
+        Noun::Vault if standing.name == "Default" => Some("every account has it".to_owned()),
+        Noun::Vault => {
+            let (_, points) = stand.points.iter().find(|(name, _)| *name == standing.name)?;
+            Some(format!("it holds {points} recovery points"))
+        }
+        Noun::Notifications => {
+            kept(Noun::Vault, &standing.name).then(|| "the vault is kept".to_owned())
+        }
+        Noun::Topic => {
+            let sends = |thing: &&Thing| {
+                thing.noun == Noun::Notifications
+                    && thing.body.get("SNSTopicArn") == Some(&json!(standing.name))
+                    && kept(Noun::Notifications, &thing.name)
+            };
+            let vault = &stand.things.iter().find(sends)?.name;
+            Some(format!("vault '{vault}', which is kept, sends its notifications there"))
+        }
+        Noun::Subscription => {
+            kept(Noun::Topic, &standing.within).then(|| "its topic is kept".to_owned())
+        }
+        _ => None,
     }
-    if standing.name == "Default" {
-        return Some("every account has it".to_owned());
-    }
-    let (_, points) = stand.points.iter().find(|(name, _)| *name == standing.name)?;
-    Some(format!("it holds {points} recovery points"))
 }
 
 /// The settings without what does not compare.
@@ -174,7 +207,8 @@ fn bare(thing: &Thing) -> Map<String, Value> {
 }
 
 /// The settings that are wanted of something that stands: what a document may leave to the server is
-/// as it stands.
+/// as it stands. `Testing` is none of that: where it is absent nothing is said about restore tests, and what
+/// stands is taken back.
 fn against(thing: &Thing, standing: &Thing) -> Map<String, Value> {
     let mut body = bare(thing);
     let leave = |body: &mut Map<String, Value>, top: &str, without: &[&str]| {
@@ -212,8 +246,9 @@ fn against(thing: &Thing, standing: &Thing) -> Map<String, Value> {
         let stands = standing.body.get("Service").and_then(|service| service.get("Environment"));
         if let Some(Value::Object(environment)) = member(&mut body, "Service.Environment") {
             for (name, value) in environment {
-                // Taken from elsewhere: whether it is the same is not looked at.
-                if let (true, Some(stands)) = (value.is_object(), stands.and_then(|e| e.get(name)))
+                // Taken from elsewhere, or hidden: whether it is the same is not looked at.
+                if let Some(stands) = stands.and_then(|environment| environment.get(name))
+                    && (value.is_object() || stands == HIDDEN)
                 {
                     *value = stands.clone();
                 }
@@ -231,7 +266,7 @@ fn stuck(thing: &Thing, fields: &[Field]) -> Vec<String> {
             "make another vault, or write the key that it has into the document",
         ),
         Noun::Resource => (
-            |top| !["Tags", "ShrinkAlarmPercent", "KeepAtMost"].contains(&top),
+            |top| !["Tags", "Testing", "ShrinkAlarmPercent", "KeepAtMost"].contains(&top),
             "remove the resource (its recovery points stay) and apply again, which registers it under \
              a new ARN; or write what stands into the document",
         ),
@@ -413,6 +448,28 @@ mod tests {
     }
 
     #[test]
+    fn what_is_said_about_tests_can_be_changed_and_taken_back() {
+        let share = |percent: u32| json!({ "Testing": { "TestAfterBackup": true, "SharePercent": percent } });
+        let stands = standing(vec![resource("r", "/a", &share(25))]);
+        for (wanted, paths) in [
+            (share(25), &[][..]),
+            (share(50), &["Testing.SharePercent"]),
+            (json!({ "TestAfterBackup": true }), &["Testing.SharePercent"]),
+            (
+                json!({ "TestAfterBackup": false }),
+                &["Testing.SharePercent", "Testing.TestAfterBackup"],
+            ),
+            (json!({}), &["Testing.SharePercent", "Testing.TestAfterBackup"]),
+        ] {
+            let difference = compare(&[resource("r", "/a", &wanted)], &stands, false);
+            let fields = difference.changes.iter().flat_map(|change| &change.fields);
+            let found: Vec<&str> = fields.map(|field| field.path.as_str()).collect();
+            assert_eq!(found, paths, "{wanted}");
+            assert_eq!(difference.stuck, [] as [String; 0], "{wanted}");
+        }
+    }
+
+    #[test]
     fn only_prune_removes_and_no_vault_with_recovery_points() {
         let mut stands = standing(vec![
             thing(Noun::Vault, "Default", &json!({})),
@@ -427,6 +484,49 @@ mod tests {
         assert_eq!(titles, ["plan 'p'", "vault 'empty'"], "what belongs to others goes first");
         assert_eq!(difference.kept.len(), 2);
         assert!(difference.to_text().contains("vault 'full' is kept: it holds 3 recovery points"));
+    }
+
+    #[test]
+    fn a_vault_that_is_kept_keeps_whom_it_notifies() {
+        let notifies = |vault: &str, topic: &str| {
+            let body = json!({ "SNSTopicArn": topic, "BackupVaultEvents": ["BACKUP_JOB_FAILED"] });
+            thing(Noun::Notifications, vault, &body)
+        };
+        let subscription = |topic: &str| {
+            let mut one = thing(Noun::Subscription, "webhook w", &json!({ "Webhook": "w" }));
+            one.within = topic.to_owned();
+            one
+        };
+        let mut stands = standing(vec![
+            thing(Noun::Vault, "empty", &json!({})),
+            thing(Noun::Vault, "full", &json!({})),
+            thing(Noun::Topic, "ops", &json!({})),
+            thing(Noun::Topic, "other", &json!({})),
+            subscription("ops"),
+            subscription("other"),
+            notifies("empty", "other"),
+            notifies("full", "ops"),
+        ]);
+        stands.points = vec![("full".to_owned(), 3)];
+        let removed = |wanted: &[Thing]| -> Vec<String> {
+            let difference = compare(wanted, &stands, true);
+            difference.changes.iter().map(Change::title).collect()
+        };
+        let others = [
+            "notifications of vault 'empty'",
+            "subscription webhook w of topic 'other'",
+            "topic 'other'",
+            "vault 'empty'",
+        ];
+        assert_eq!(removed(&[]), others);
+        let kept = compare(&[], &stands, true).kept.join("\n");
+        assert!(kept.contains("topic 'ops' is kept: vault 'full', which is kept, sends"), "{kept}");
+        // What is declared without notifications is to have none.
+        let declared = removed(&[thing(Noun::Vault, "full", &json!({}))]);
+        assert_eq!(declared.len(), 7, "{declared:?}");
+        assert!(declared.contains(&"notifications of vault 'full'".to_owned()), "{declared:?}");
+        let topic = removed(&[thing(Noun::Topic, "ops", &json!({}))]);
+        assert!(topic.contains(&"subscription webhook w of topic 'ops'".to_owned()), "{topic:?}");
     }
 
     #[test]

@@ -2,7 +2,9 @@
 
 use std::path::{Path, PathBuf};
 
-use provault_wire::provault::{AddResourceInput, MailFile, Smtp, UpdateVaultCareInput};
+use provault_wire::provault::{
+    AddResourceInput, MailFile, PutTestingInput, Smtp, Sns, UpdateVaultCareInput,
+};
 use provault_wire::types::{
     CreateBackupPlanInput, CreateBackupSelectionInput, CreateRestoreTestingPlanInput,
     CreateRestoreTestingSelectionInput,
@@ -12,11 +14,14 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value, json};
 
-use super::secret::Source;
+use super::secret::{Source, placeholder};
 use super::stand::{checked, number_subscriptions, object, receiver};
 use super::thing::{Key, Noun, Thing, title};
 use super::tree::{Content, Node, parse};
 use crate::error::CliError;
+
+#[cfg(test)]
+mod tests;
 
 /// The lists at the top of a document.
 const TOP: [&str; 5] = ["Vaults", "Topics", "Resources", "Plans", "RestoreTestingPlans"];
@@ -50,6 +55,7 @@ struct Subscription {
     webhook: Option<String>,
     mail_file: Option<MailFile>,
     smtp: Option<Smtp>,
+    sns: Option<Sns>,
     command: Option<Vec<String>>,
     #[serde(default)]
     events: Vec<String>,
@@ -173,10 +179,17 @@ impl Reader<'_> {
         within: &str,
         name: &str,
         body: Map<String, Value>,
-    ) {
+    ) -> Result<(), CliError> {
         let mut thing = Thing::new(noun, within, name, body);
         thing.at = self.at(entry.first_line());
+        if let Some(member) = placeholder(&thing) {
+            let why = format!(
+                "{member} has what a server shows in place of a value that it hides; write the value"
+            );
+            return Err(self.wrong(entry.line_of(member), &why));
+        }
         self.things.push(thing);
+        Ok(())
     }
 
     fn vault(&mut self, entry: &Node) -> Result<(), CliError> {
@@ -187,7 +200,7 @@ impl Reader<'_> {
             &body,
             &["BackupVaultName", "Notifications"],
         )?;
-        self.push(entry, Noun::Vault, "", &name, body);
+        self.push(entry, Noun::Vault, "", &name, body)?;
         if let Some(node) = notifications {
             let body = object(node.to_value());
             self.typed::<Notifications>(
@@ -196,7 +209,7 @@ impl Reader<'_> {
                 &body,
                 &[],
             )?;
-            self.push(node, Noun::Notifications, "", &name, body);
+            self.push(node, Noun::Notifications, "", &name, body)?;
         }
         Ok(())
     }
@@ -209,7 +222,7 @@ impl Reader<'_> {
             &body,
             &["Name", "Subscriptions"],
         )?;
-        self.push(entry, Noun::Topic, "", &name, body);
+        self.push(entry, Noun::Topic, "", &name, body)?;
         let Some(node) = subscriptions else { return Ok(()) };
         for one in self.list("Subscriptions", node.line, node)? {
             let mut body = object(one.to_value());
@@ -226,31 +239,44 @@ impl Reader<'_> {
                 typed.webhook.is_some(),
                 typed.mail_file.is_some(),
                 typed.smtp.is_some(),
+                typed.sns.is_some(),
                 typed.command.is_some(),
             ];
             if kinds.iter().filter(|given| **given).count() != 1 {
-                let why = "a subscription has exactly one of Webhook, MailFile, Smtp and Command";
+                let why =
+                    "a subscription has exactly one of Webhook, MailFile, Smtp, Sns and Command";
+                return Err(self.wrong(one.first_line(), why));
+            }
+            if typed.sns.is_some() && typed.secret.is_none() {
+                let why = "an SNS topic needs the secret of its access key: write \
+                           Secret = { FromEnv = \"VARIABLE\" } or { FromFile = \"PATH\" }";
                 return Err(self.wrong(one.first_line(), why));
             }
             if let Some(Err(why)) = body.get("Secret").and_then(Source::of) {
                 return Err(self.wrong(one.line_of("Secret"), &format!("Secret: {why}")));
             }
             body.insert("HasSecret".to_owned(), typed.secret.is_some().into());
-            self.push(one, Noun::Subscription, &name, &receiver, body);
+            self.push(one, Noun::Subscription, &name, &receiver, body)?;
         }
         Ok(())
     }
 
     fn resource(&mut self, entry: &Node) -> Result<(), CliError> {
-        let (name, [exemption], body) = self.entry(entry, Noun::Resource, ["Exemption"])?;
+        let (name, [exemption, testing], mut body) =
+            self.entry(entry, Noun::Resource, ["Exemption", "Testing"])?;
         let key = (Noun::Resource, String::new(), name.clone());
         let mut whole = body.clone();
         whole.insert("Name".to_owned(), name.clone().into());
         whole.entry("Kind").or_insert(json!("filesystem"));
         super::secret::blank(&mut whole)
             .map_err(|why| self.wrong(entry.line_of("Environment"), &why))?;
-        self.typed::<AddResourceInput>(entry, &key, &whole, &["Exemption"])?;
-        self.push(entry, Noun::Resource, "", &name, body);
+        self.typed::<AddResourceInput>(entry, &key, &whole, &["Exemption", "Testing"])?;
+        if let (Some(node), true) = (testing, body.contains_key("TestAfterBackup")) {
+            let why = "TestAfterBackup is the short form of Testing; leave one of the two out";
+            return Err(self.wrong(node.first_line(), why));
+        }
+        self.testing(testing, &key, &mut body)?;
+        self.push(entry, Noun::Resource, "", &name, body)?;
         if let Some(node) = exemption {
             let mut body = object(node.to_value());
             let key = (Noun::Exemption, String::new(), name.clone());
@@ -262,16 +288,51 @@ impl Reader<'_> {
             #[allow(clippy::cast_precision_loss)] // Seconds of some thousand years.
             let seconds = until.as_second() as f64;
             body.insert("Until".to_owned(), crate::output::epoch(seconds).into());
-            self.push(node, Noun::Exemption, "", &name, body);
+            self.push(node, Noun::Exemption, "", &name, body)?;
         }
+        Ok(())
+    }
+
+    /// What a thing says about restore tests after backups goes into its body.
+    fn testing(
+        &self,
+        node: Option<&Node>,
+        key: &Key,
+        body: &mut Map<String, Value>,
+    ) -> Result<(), CliError> {
+        let Some(node) = node else { return Ok(()) };
+        let wrong = |member: &str, why: &str| {
+            Err(self.wrong(node.line_of(member).or(node.first_line()), &format!("Testing: {why}")))
+        };
+        let testing = object(node.to_value());
+        let said: PutTestingInput = self.typed(node, key, &testing, &[])?;
+        if said.share_percent.is_some_and(|percent| !(1..=100).contains(&percent)) {
+            return wrong("SharePercent", "SharePercent must be 1 to 100");
+        }
+        if said.tests_at_once.is_some_and(|limit| !(1..=64).contains(&limit)) {
+            return wrong("TestsAtOnce", "TestsAtOnce must be 1 to 64");
+        }
+        let budgets = said.window.is_some()
+            || said.tests_at_once.is_some()
+            || said.share_percent.is_some_and(|percent| percent != 100);
+        if budgets && !said.test_after_backup {
+            let why =
+                "where TestAfterBackup is false no test follows, and there is nothing to budget";
+            return wrong("TestAfterBackup", why);
+        }
+        body.insert("Testing".to_owned(), Value::Object(testing));
         Ok(())
     }
 
     /// A plan of either kind, with its selections.
     fn plan(&mut self, entry: &Node, plan: Noun, selection: Noun) -> Result<(), CliError> {
-        let (name, [tags, selections], mut body) =
-            self.entry(entry, plan, ["Tags", "Selections"])?;
-        self.aws(entry, (plan, "", &name), &body, &["Tags", "Selections"])?;
+        let (name, [tags, testing, selections], mut body) =
+            self.entry(entry, plan, ["Tags", "Testing", "Selections"])?;
+        // Restore testing plans are tests themselves.
+        let tested = plan == Noun::Plan;
+        let ours = ["Tags", "Selections", "Testing"];
+        self.aws(entry, (plan, "", &name), &body, if tested { &ours } else { &ours[..2] })?;
+        self.testing(testing, &(plan, String::new(), name.clone()), &mut body)?;
         if let Some(tags) = tags {
             let tags = tags.to_value();
             let texts = tags.as_object().is_some_and(|tags| tags.values().all(Value::is_string));
@@ -280,12 +341,14 @@ impl Reader<'_> {
             }
             body.insert("Tags".to_owned(), tags);
         }
-        self.push(entry, plan, "", &name, body);
+        self.push(entry, plan, "", &name, body)?;
         let Some(node) = selections else { return Ok(()) };
         for one in self.list("Selections", node.line, node)? {
-            let (selected, [], body) = self.entry(one, selection, [])?;
-            self.aws(one, (selection, &name, &selected), &body, &[])?;
-            self.push(one, selection, &name, &selected, body);
+            let (selected, [testing], mut body) = self.entry(one, selection, ["Testing"])?;
+            let ours = if tested { &["Testing"][..] } else { &[] };
+            self.aws(one, (selection, &name, &selected), &body, ours)?;
+            self.testing(testing, &(selection, name.clone(), selected.clone()), &mut body)?;
+            self.push(one, selection, &name, &selected, body)?;
         }
         Ok(())
     }
@@ -429,125 +492,4 @@ fn distance(a: &str, b: &str) -> usize {
         }
     }
     row[b.len()]
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn read(text: &str) -> Result<Vec<Thing>, String> {
-        let directory = tempfile::tempdir().unwrap();
-        let path = directory.path().join("all.toml");
-        std::fs::write(&path, text).unwrap();
-        let shown = format!("{}/", directory.path().display());
-        load(&[path]).map_err(|error| error.to_string().replace(&shown, ""))
-    }
-
-    #[test]
-    fn a_whole_document_is_read() {
-        let things = read(include_str!("example.toml")).unwrap();
-        let titles: Vec<String> = things.iter().map(Thing::title).collect();
-        assert_eq!(
-            titles,
-            [
-                "vault 'archive'",
-                "topic 'ops'",
-                "subscription mail to ops@example.org through mail.example.org of topic 'ops'",
-                "subscription webhook https://chat.example.org/hook of topic 'ops'",
-                "notifications of vault 'archive'",
-                "resource 'app'",
-                "resource 'scratch'",
-                "exemption of resource 'scratch'",
-                "plan 'daily'",
-                "selection 'tagged' of plan 'daily'",
-                "restore testing plan 'weekly'",
-                "restore testing selection 'apps' of restore testing plan 'weekly'",
-            ]
-        );
-        assert!(things.iter().all(|thing| thing.at.starts_with("all.toml, line ")), "{things:#?}");
-    }
-
-    #[test]
-    fn what_nobody_knows_is_refused_with_its_line_and_what_was_meant() {
-        for (text, line, meant) in [
-            ("[[Vualts]]\nBackupVaultName = \"v\"\n", 1, "did you mean Vaults?"),
-            ("[[Vaults]]\nBackupVaultName = \"v\"\nTag = {}\n", 3, "did you mean Tags?"),
-            (
-                "[[Vaults]]\nBackupVaultName = \"v\"\nNotification = {}\n",
-                3,
-                "did you mean Notifications?",
-            ),
-            (
-                "[[Vaults]]\nBackupVaultName = \"v\"\n[Vaults.Care]\nPruneEveryDay = 1\n",
-                4,
-                "PruneEveryDays?",
-            ),
-            ("[[Resources]]\nName = \"r\"\nConfig = { path = \"/x\" }\nRpo = 3\n", 4, "there are"),
-            (
-                "[[Resources]]\nName = \"r\"\nConfig = { path = \"/x\" }\nRpoSecond = 3\n",
-                4,
-                "did you mean RpoSeconds?",
-            ),
-            (
-                "[[Resources]]\nName = \"r\"\nConfig = { path = \"/x\" }\n\n[[Resources.Probes]]\nType = \"Http\"\nPrt = 1\n",
-                7,
-                "did you mean Port?",
-            ),
-            (
-                "[[Topics]]\nName = \"t\"\n[[Topics.Subscriptions]]\nWebhok = \"x\"\n",
-                4,
-                "did you mean Webhook?",
-            ),
-            (
-                "[[Plans]]\nBackupPlanName = \"p\"\n[[Plans.Rules]]\nRuleName = \"r\"\nTargetBackupVaultName = \"v\"\nLifecycle = { DeleteAfterDay = 3 }\n",
-                6,
-                "in Rules.Lifecycle; did you mean DeleteAfterDays?",
-            ),
-            ("[[Plans]]\nBackupPlanName = \"p\"\nSelection = []\n", 3, "did you mean Selections?"),
-        ] {
-            let error = read(text).unwrap_err();
-            assert!(error.starts_with(&format!("all.toml, line {line}: ")), "{text}: {error}");
-            assert!(error.contains(meant), "{text}: {error}");
-        }
-    }
-
-    #[test]
-    fn what_cannot_be_is_refused_before_anything_is_asked() {
-        let vault = "[[Vaults]]\nBackupVaultName = \"v\"\n";
-        for (text, word) in [
-            ("[Vaults]\nx = 1\n", "[[Vaults]]"),
-            ("Vaults = [1]\n", "list of tables"),
-            ("[[Vaults]]\nTags = {}\n", "has no BackupVaultName"),
-            (&format!("{vault}{vault}"), "declared twice: all.toml, line 2 and all.toml, line 4"),
-            ("[[Topics]]\nName = \"t\"\n[[Topics.Subscriptions]]\nEvents = []\n", "exactly one of"),
-            (
-                "[[Topics]]\nName = \"t\"\n[[Topics.Subscriptions]]\nWebhook = \"x\"\nSecret = \"open\"\n",
-                "FromEnv",
-            ),
-            ("[[Plans]]\nBackupPlanName = \"p\"\n", "Rules"),
-            (
-                "[[Plans]]\nBackupPlanName = \"p\"\nTags = { a = 1 }\nRules = [{ RuleName = \"r\", TargetBackupVaultName = \"v\" }]\n",
-                "table of texts",
-            ),
-            ("[[Resources]]\nName = \"r\"\n", "Config"),
-            (
-                "[[Resources]]\nName = \"r\"\nConfig = {}\nExemption = { Reason = \"x\", Owner = \"y\", Until = \"soon\" }\n",
-                "a moment",
-            ),
-            ("[[Resources]]\nName = 7\n", "must be a text"),
-        ] {
-            let error = read(text).unwrap_err();
-            assert!(error.contains(word), "{text}: {error}");
-        }
-    }
-
-    #[test]
-    fn near_names_are_meant_and_far_ones_are_not() {
-        assert_eq!(distance("kitten", "sitting"), 3);
-        assert_eq!(
-            nearest("backupvaultnmae", &["Tags", "BackupVaultName"]),
-            Some("BackupVaultName")
-        );
-        assert_eq!(nearest("Colour", &["Tags", "Care"]), None);
-    }
 }

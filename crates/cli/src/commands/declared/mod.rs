@@ -10,6 +10,7 @@ mod stand;
 mod thing;
 mod toml_text;
 mod tree;
+mod waiting;
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
@@ -18,7 +19,7 @@ use serde_json::{Value, json};
 
 use self::act::Actor;
 use self::diff::{Change, Difference};
-use self::refs::{Kind, missing};
+use self::refs::{Kind, leaving, missing};
 use self::stand::Stand;
 use self::thing::{Key, Noun, Thing};
 use super::Context;
@@ -53,7 +54,8 @@ pub struct ApplyArgs {
     /// Do not ask
     #[arg(short, long)]
     yes: bool,
-    /// Remove what is not in the document. Recovery points stay: no vault that holds one is removed
+    /// Remove what is not in the document. Recovery points stay: no vault that holds one is removed, nor
+    /// whom it notifies
     #[arg(long)]
     prune: bool,
 }
@@ -62,6 +64,7 @@ impl ExportArgs {
     pub(crate) fn run(self, context: &Context<'_>) -> Result<Exit, CliError> {
         let stand = Stand::read(context.client)?;
         stand.refuse_doubles(&|_| true)?;
+        stand.refuse_hidden(&|thing| self.with_environment || thing.noun != Noun::Resource)?;
         let document = export::document(&stand, self.with_environment, jiff::Timestamp::now());
         let toml = format!("{HEADER}{}", toml_text::write(&document));
         let json = Value::Object(document);
@@ -84,9 +87,14 @@ impl ApplyArgs {
         let stand = Stand::read(context.client)?;
         let keys: BTreeSet<Key> = wanted.iter().map(Thing::key).collect();
         stand.refuse_doubles(&|thing| self.prune || keys.contains(&thing.key()))?;
+        let topic = |thing: &Thing| (Noun::Topic, String::new(), thing.within.clone());
+        stand.refuse_hidden(&|thing| {
+            thing.noun == Noun::Subscription && (self.prune || keys.contains(&topic(thing)))
+        })?;
         let wanted = with_names(wanted, &stand);
-        check_references(&wanted, &stand)?;
-        let difference = diff::compare(&wanted, &stand, self.prune);
+        check_references(&wanted, &stand, self.prune)?;
+        let mut difference = diff::compare(&wanted, &stand, self.prune);
+        waiting::hold_back(context.client, &mut difference)?;
         let out = context.out;
         if difference.is_nothing() {
             show(context, &difference, None)?;
@@ -194,29 +202,42 @@ fn with_names(mut wanted: Vec<Thing>, stand: &Stand) -> Vec<Thing> {
     wanted
 }
 
-/// Refuses names that neither the document nor the server has.
-fn check_references(wanted: &[Thing], stand: &Stand) -> Result<(), CliError> {
-    let declared = |kind: Kind, name: &str| {
-        let noun = match kind {
-            Kind::Topic => Noun::Topic,
-            Kind::Vault => Noun::Vault,
-            Kind::Resource => Noun::Resource,
-            Kind::Role | Kind::Key => return false,
-        };
-        wanted.iter().any(|thing| thing.noun == noun && thing.name == name)
+/// Refuses names that neither the document nor the server has, or the server only until this is done.
+fn check_references(wanted: &[Thing], stand: &Stand, prune: bool) -> Result<(), CliError> {
+    let declared: BTreeSet<Key> = wanted.iter().map(Thing::key).collect();
+    let there = |kind: Kind, name: &str, stands: bool| {
+        let key = kind.noun().map(|noun| (noun, String::new(), name.to_owned()));
+        match key {
+            Some(key) if declared.contains(&key) => Ok(()),
+            Some(key) if prune && stand.things.iter().any(|thing| thing.key() == key) => {
+                if diff::is_kept(&key, &declared, stand) {
+                    Ok(())
+                } else {
+                    Err(leaving(kind, name))
+                }
+            }
+            _ if stands => Ok(()),
+            _ => Err(missing(kind, name)),
+        }
+    };
+    let vault = |name: &str| {
+        there(Kind::Vault, name, stand.refs.names(Kind::Vault).any(|(known, _)| known == name))
     };
     let mut unknown = Vec::new();
     for thing in wanted {
         let about = |why: String| format!("{}: {}: {why}", thing.at, thing.title());
-        unknown
-            .extend(stand.refs.unknown(thing.noun, &thing.body, &declared).into_iter().map(about));
+        unknown.extend(stand.refs.unknown(thing.noun, &thing.body, &there).into_iter().map(about));
         let rules = thing.body.get("Rules").and_then(Value::as_array).into_iter().flatten();
         for rule in rules {
-            let Some(vault) = rule["TargetBackupVaultName"].as_str() else { continue };
-            let stands = stand.refs.names(Kind::Vault).any(|(name, _)| name == vault);
-            if !stands && !declared(Kind::Vault, vault) {
-                unknown.push(about(format!("Rules: {}", missing(Kind::Vault, vault))));
-            }
+            let copies = rule["CopyActions"].as_array().into_iter().flatten();
+            let copies = copies.filter_map(|copy| copy["DestinationBackupVaultArn"].as_str());
+            // A vault of another server is nothing that is known here.
+            let copies = copies.filter_map(|arn| {
+                stand.refs.names(Kind::Vault).find(|(_, known)| *known == arn).map(|(name, _)| name)
+            });
+            let whys = rule["TargetBackupVaultName"].as_str().into_iter().chain(copies);
+            let whys = whys.filter_map(|name| vault(name).err());
+            unknown.extend(whys.map(|why| about(format!("Rules: {why}"))));
         }
     }
     if unknown.is_empty() { Ok(()) } else { Err(CliError::usage(unknown.join("\n"))) }

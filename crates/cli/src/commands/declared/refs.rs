@@ -34,6 +34,16 @@ impl Kind {
         }
     }
 
+    /// Where a document declares it, if one can.
+    pub fn noun(self) -> Option<Noun> {
+        match self {
+            Self::Topic => Some(Noun::Topic),
+            Self::Vault => Some(Noun::Vault),
+            Self::Resource => Some(Noun::Resource),
+            Self::Role | Self::Key => None,
+        }
+    }
+
     /// How to get one that is missing.
     fn remedy(self) -> &'static str {
         match self {
@@ -131,19 +141,20 @@ impl Refs {
         Ok(())
     }
 
-    /// Names in a document that neither the server has nor `declared`, each in a sentence.
+    /// Names in a document of what will not be there, each in a sentence; `there` says so of a name and
+    /// whether the server has it.
     pub fn unknown(
         &self,
         noun: Noun,
         body: &Map<String, Value>,
-        declared: &dyn Fn(Kind, &str) -> bool,
+        there: &dyn Fn(Kind, &str, bool) -> Result<(), String>,
     ) -> Vec<String> {
         let mut body = body.clone();
         let mut unknown = Vec::new();
         for (path, kind) in places(noun) {
             let Ok(()) = each(member(&mut body, path), |text| {
-                if self.arn(*kind, text).is_none() && !declared(*kind, text) {
-                    unknown.push(format!("{path}: {}", missing(*kind, text)));
+                if let Err(why) = there(*kind, text, self.arn(*kind, text).is_some()) {
+                    unknown.push(format!("{path}: {why}"));
                 }
                 Ok::<_, Infallible>(())
             });
@@ -154,6 +165,16 @@ impl Refs {
 
 pub(super) fn missing(kind: Kind, name: &str) -> String {
     format!("there is no {} '{name}'; {}", kind.word(), kind.remedy())
+}
+
+/// Why a name will be nobody's any more.
+pub(super) fn leaving(kind: Kind, name: &str) -> String {
+    format!(
+        "the {} '{name}' is not declared and so would be removed by this very apply; {}, or apply \
+         without --prune",
+        kind.word(),
+        kind.remedy()
+    )
 }
 
 /// Every text that is `value`, or is in it.
@@ -198,8 +219,9 @@ mod tests {
         let body = json!({ "IamRoleArn": "ops", "Resources": ["docs"] });
         let body = body.as_object().unwrap();
         let refs = Refs::default();
-        let unknown = refs
-            .unknown(Noun::Selection, body, &|kind, name| kind == Kind::Resource && name == "docs");
+        let unknown = refs.unknown(Noun::Selection, body, &|kind, name, stands| {
+            if stands || name == "docs" { Ok(()) } else { Err(missing(kind, name)) }
+        });
         assert_eq!(unknown.len(), 1);
         assert!(
             unknown[0].contains("no role 'ops'") && unknown[0].contains("role add"),

@@ -5,8 +5,14 @@ use std::path::PathBuf;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
+use super::thing::{Noun, Thing};
 use crate::error::CliError;
 use crate::input_file::first_line;
+
+/// What the server shows of a variable's value to whoever may not see it.
+pub(super) const HIDDEN: &str = "(hidden)";
+/// What it shows of a webhook's path, or of the arguments of a command.
+const CUT: &str = "…";
 
 /// Where a secret is taken from: exactly one of both.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
@@ -56,6 +62,28 @@ pub(super) fn from_env(parts: &[&str]) -> Value {
 /// The variables of a resource's application.
 pub(super) fn environment(resource: &mut Map<String, Value>) -> Option<&mut Map<String, Value>> {
     resource.get_mut("Service")?.get_mut("Environment")?.as_object_mut()
+}
+
+/// The member of a thing that has a placeholder in it in place of what the server hides.
+pub(super) fn placeholder(thing: &Thing) -> Option<&'static str> {
+    let body = &thing.body;
+    match thing.noun {
+        Noun::Subscription => {
+            let url = body.get("Webhook").and_then(Value::as_str);
+            let words = body.get("Command").and_then(Value::as_array);
+            if url.is_some_and(|url| url.ends_with(&format!("/{CUT}"))) {
+                Some("Webhook")
+            } else {
+                words.is_some_and(|words| words.last() == Some(&json!(CUT))).then_some("Command")
+            }
+        }
+        Noun::Resource => {
+            let environment = body.get("Service").and_then(|service| service.get("Environment"));
+            let mut values = environment.and_then(Value::as_object)?.values();
+            values.any(|value| value == HIDDEN).then_some("Environment")
+        }
+        _ => None,
+    }
 }
 
 /// Puts an empty text for every source, so that the rest can be checked.

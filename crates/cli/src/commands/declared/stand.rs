@@ -1,7 +1,7 @@
 //! What stands on a server.
 
 use provault_wire::OperationInput;
-use provault_wire::provault::{Resource, ResourceList, SubscriptionList};
+use provault_wire::provault::{Resource, ResourceList, SubscriptionList, Testing};
 use provault_wire::types::{
     GetBackupPlanInput, GetBackupSelectionInput, GetBackupVaultNotificationsInput,
     GetRestoreTestingPlanInput, GetRestoreTestingSelectionInput, ListBackupPlansInput,
@@ -11,6 +11,7 @@ use provault_wire::types::{
 use serde_json::{Map, Value, json};
 
 use super::refs::{Kind, Refs};
+use super::secret::placeholder;
 use super::thing::{Noun, Thing};
 use crate::client::{Answer, Client, segment};
 use crate::commands::resource::body;
@@ -36,13 +37,13 @@ const RESOURCE: [&str; 10] = [
     "Probes",
     "RpoSeconds",
     "RtoSeconds",
-    "TestAfterBackup",
+    "Testing",
     "ShrinkAlarmPercent",
     "KeepAtMost",
 ];
 /// Members of a subscription that declare it.
-const SUBSCRIPTION: [&str; 6] =
-    ["Webhook", "MailFile", "Smtp", "Command", "Events", "DigestMinutes"];
+const SUBSCRIPTION: [&str; 7] =
+    ["Webhook", "MailFile", "Smtp", "Sns", "Command", "Events", "DigestMinutes"];
 /// Members of a vault's care that declare it.
 const CARE: [&str; 5] = [
     "PruneEveryDays",
@@ -81,6 +82,25 @@ impl Stand {
                     pair[1].id
                 )));
             }
+        }
+        Ok(())
+    }
+
+    /// Refuses what the server hides from whoever asks: a placeholder is not what stands.
+    pub fn refuse_hidden(&self, concerns: &dyn Fn(&Thing) -> bool) -> Result<(), CliError> {
+        for thing in self.things.iter().filter(|thing| concerns(thing)) {
+            let Some(member) = placeholder(thing) else { continue };
+            let remedy = match thing.noun {
+                Noun::Resource => {
+                    "leave --with-environment out, or use a key that may provault:AddResource"
+                }
+                _ => "use a key that may provault:Subscribe",
+            };
+            return Err(CliError::Name(format!(
+                "{}: the server hides its {member} from this key, and what it shows instead is not what \
+                 stands; {remedy}",
+                thing.title()
+            )));
         }
         Ok(())
     }
@@ -177,6 +197,8 @@ impl Stand {
             let name = take(&mut members, "BackupPlanName");
             let arn = text(&plan, "BackupPlanArn");
             members.insert("Tags".to_owned(), tags(client, &arn)?);
+            let own = format!("/backup-plans/{}", segment(&id));
+            members.insert("Testing".to_owned(), testing(client, &own)?);
             self.things.push(Thing::new(Noun::Plan, "", &name, members).with_id(&id));
             let input = ListBackupSelectionsInput {
                 backup_plan_id: Some(id.clone()),
@@ -190,6 +212,8 @@ impl Stand {
                 };
                 let mut members = object(client.ask(&input)?.json["BackupSelection"].take());
                 let selection = take(&mut members, "SelectionName");
+                let own = format!("{own}/selections/{}", segment(&selection_id));
+                members.insert("Testing".to_owned(), testing(client, &own)?);
                 self.things.push(
                     Thing::new(Noun::Selection, &name, &selection, members).with_id(selection_id),
                 );
@@ -250,9 +274,17 @@ pub(super) fn receiver(members: &Map<String, Value>) -> String {
     if members.contains_key("Smtp") {
         return format!("mail to {} through {}", part("Smtp", "To"), part("Smtp", "Server"));
     }
-    let words = members.get("Command").and_then(Value::as_array).into_iter().flatten();
-    let words: Vec<&str> = words.filter_map(Value::as_str).collect();
-    format!("command {}", words.join(" "))
+    if let Some(sns) = members.get("Sns") {
+        let through = sns.get("Endpoint").and_then(Value::as_str);
+        let through = through.map_or_else(String::new, |endpoint| format!(" through {endpoint}"));
+        return format!("SNS topic {}{through}", part("Sns", "TopicArn"));
+    }
+    if let Some(words) = members.get("Command").and_then(Value::as_array) {
+        let words: Vec<&str> = words.iter().filter_map(Value::as_str).collect();
+        return format!("command {}", words.join(" "));
+    }
+    // A document with this is refused.
+    "nothing".to_owned()
 }
 
 /// Several subscriptions of a topic may have one receiver, for different events: they are told apart
@@ -292,6 +324,11 @@ fn tags(client: &Client, arn: &str) -> Result<Value, CliError> {
             return Ok(Value::Object(tags));
         }
     }
+}
+
+/// What is said about restore tests after backups; an empty object where nothing is.
+fn testing(client: &Client, of: &str) -> Result<Value, CliError> {
+    Ok(client.own::<Testing>("GET", &format!("{of}/testing"), &[], None)?.json)
 }
 
 fn items(answer: &Value, key: &str) -> Vec<Value> {

@@ -245,7 +245,10 @@ fn defaults(noun: Noun, body: &mut Map<String, Value>) {
         Noun::Resource => {
             fill(&[("ShrinkAlarmPercent", json!(50)), ("Kind", json!("filesystem"))]);
             leave_out(body, "KeepAtMost", &json!(0));
-            leave_out(body, "TestAfterBackup", &json!(false));
+            // The short form of what a resource says about restore tests.
+            if let Some(on) = body.remove("TestAfterBackup") {
+                body.entry("Testing").or_insert(json!({ "TestAfterBackup": on }));
+            }
             if let Some(Value::Object(service)) = body.get_mut("Service") {
                 service.entry("StartTimeoutSeconds").or_insert(json!(60));
             }
@@ -258,6 +261,14 @@ fn defaults(noun: Noun, body: &mut Map<String, Value>) {
             }
         }
         Noun::Vault | Noun::Topic | Noun::Subscription | Noun::Notifications | Noun::Exemption => {}
+    }
+    if let Some(Value::Object(testing)) = body.get_mut("Testing") {
+        // Nobody's wish: it says since when the others hold.
+        testing.remove("ChangeDate");
+        leave_out(testing, "SharePercent", &json!(100));
+        if let Some(Value::Object(window)) = testing.get_mut("Window") {
+            leave_out(window, "Timezone", &json!("Etc/UTC"));
+        }
     }
 }
 
@@ -327,11 +338,31 @@ mod tests {
         let full = json!({ "Kind": "filesystem", "Config": { "path": "/srv", "include": [],
             "exclude": [], "oneFileSystem": true, "allowEmpty": false, "requireMount": false },
             "Service": { "Command": ["x"], "Environment": {}, "StartTimeoutSeconds": 60 },
-            "Tags": {}, "Probes": [], "TestAfterBackup": false, "ShrinkAlarmPercent": 50 });
+            "Tags": {}, "Probes": [], "Testing": {}, "ShrinkAlarmPercent": 50 });
         assert_eq!(settled(Noun::Resource, &short), settled(Noun::Resource, &full));
 
         let one = json!({ "Resources": ["b", "a", "b"], "Conditions": { "StringLike": [] } });
         assert_eq!(settled(Noun::Selection, &one), json!({ "Resources": ["a", "b"] }));
+    }
+
+    #[test]
+    fn off_is_not_the_same_as_nothing_said() {
+        let off = settled(Noun::Resource, &json!({ "TestAfterBackup": false }));
+        assert_eq!(off["Testing"], json!({ "TestAfterBackup": false }));
+        assert_eq!(settled(Noun::Resource, &json!({})).get("Testing"), None);
+
+        let window = json!({ "From": "01:00", "To": "05:00" });
+        let short = json!({ "Testing": { "TestAfterBackup": true, "Window": window } });
+        let mut full = short.clone();
+        full["Testing"]["SharePercent"] = json!(100);
+        full["Testing"]["ChangeDate"] = json!(7);
+        full["Testing"]["Window"]["Timezone"] = json!("Etc/UTC");
+        for noun in [Noun::Resource, Noun::Plan, Noun::Selection] {
+            assert_eq!(settled(noun, &full), settled(noun, &short));
+            full["Testing"]["SharePercent"] = json!(25);
+            assert_ne!(settled(noun, &full), settled(noun, &short));
+            full["Testing"]["SharePercent"] = json!(100);
+        }
     }
 
     #[test]
