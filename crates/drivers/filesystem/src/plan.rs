@@ -2,7 +2,10 @@
 //!
 //! The stored tree and the target are walked beside each other, once, before anything is written.
 //! What comes out serves both the preview and the restore, so that they agree. Nothing here writes,
-//! follows a link, enters the server's own data directory or lets anything there be deleted.
+//! follows a link, enters the server's own data directory or lets anything there be deleted, nor what
+//! is mounted in the target: neither bind mounts nor single files that are mounted.
+
+mod extra;
 
 use std::collections::{BTreeSet, HashMap};
 use std::fs::File;
@@ -22,11 +25,13 @@ use crate::capture::{check, io_error};
 use crate::compare::{Leniency, Reader, metadata_difference, same_kind};
 use crate::guard::{Guard, split};
 use crate::inodes::{Content, Inodes};
+use crate::mounts::Mounts;
 use crate::order::Overwrite;
 use crate::reserved::Fence;
 use crate::selection::{Items, Selection, Wanted};
 use crate::staging::is_private;
 use crate::writer::Cursor;
+use extra::Gone;
 
 /// One thing to do to what is at a path of the target.
 #[derive(Debug)]
@@ -37,6 +42,8 @@ pub(crate) struct Act {
     pub metadata: Option<Metadata>,
     /// What exists there.
     pub there: Option<Stat>,
+    /// What goes with a directory that is replaced: everything below it.
+    pub gone: Gone,
     bytes: u64,
     seq: u64,
 }
@@ -66,6 +73,10 @@ pub(crate) struct Plan {
     pub bytes: u64,
     /// Names of files that become files of their own, as their other names stay what they are.
     pub parted: u64,
+    /// What differs on file systems mounted in the target, and is left.
+    pub elsewhere: u64,
+    /// Directories that would be replaced, and what in each is not to go.
+    pub guarded: Vec<(Vec<u8>, Vec<u8>)>,
 }
 
 /// What the walk goes by.
@@ -86,11 +97,13 @@ pub(crate) fn make(
 ) -> Result<Plan, DriverError> {
     let root = terms.root.try_clone().map_err(io_error("opening", terms.target))?;
     let device = Stat::of(&root).map_err(io_error("looking up", terms.target))?.device;
+    let mounts = Mounts::below(&root).map_err(io_error("reading the mounts of", terms.target))?;
     let mut survey = Survey {
         terms,
         context,
         cursor: Cursor::new(root),
         device,
+        mounts,
         open: Vec::new(),
         made: None,
         fenced: None,
@@ -149,6 +162,7 @@ struct Survey<'a> {
     context: &'a WorkContext<'a>,
     cursor: Cursor,
     device: u64,
+    mounts: Mounts,
     open: Vec<Level>,
     /// A directory that is not there: everything below it is made.
     made: Option<Vec<u8>>,
@@ -174,6 +188,15 @@ fn below(path: &[u8], above: Option<&Vec<u8>>) -> bool {
 impl Survey<'_> {
     fn failed(&self, path: &[u8]) -> impl FnOnce(Errno) -> DriverError + use<> {
         io_error("looking up", &self.terms.target.join(printable(path)))
+    }
+
+    /// Whether what is at `path` lies on another file system, or another view of this one, that is
+    /// mounted in the target. The directory above must be the innermost open one.
+    fn is_elsewhere(&self, path: &[u8], there: Option<&Stat>) -> bool {
+        self.open.last().is_some_and(|level| level.elsewhere)
+            || self.mounts.is_at(path)
+            // A file of an overlay has another device than its directory.
+            || there.is_some_and(|stat| stat.is_dir() && stat.device != self.device)
     }
 
     fn entry(&mut self, entry: &Entry) -> Result<(), DriverError> {
@@ -276,6 +299,7 @@ impl Survey<'_> {
             return Ok(());
         }
         let failed = self.failed(path);
+        let elsewhere = self.is_elsewhere(path, Some(stat));
         let shown = self.terms.target.join(printable(path));
         let mut unnamed = BTreeSet::new();
         let dir = self.cursor.go(path).map_err(failed)?;
@@ -284,18 +308,17 @@ impl Survey<'_> {
             // What this restore or another is making is no part of the target.
             unnamed.retain(|name| !is_private(name));
         }
-        let becomes = wanted == Wanted::Yes && self.terms.mode != Overwrite::Never;
+        let becomes = wanted == Wanted::Yes && self.terms.mode != Overwrite::Never && !elsewhere;
         if wanted == Wanted::Yes {
             let lenient = self.lenient;
             let differs = metadata_difference(dir, b"", stat, &entry.metadata, lenient).is_some();
-            let fate = match (differs, becomes) {
+            let fate = match (differs, self.terms.mode) {
                 (false, _) => PreviewFate::Same,
-                (true, true) => PreviewFate::Update,
-                (true, false) => PreviewFate::Keep,
+                (true, Overwrite::Never) => PreviewFate::Keep,
+                (true, _) => PreviewFate::Update,
             };
             self.act(entry, fate, Some(stat.clone()))?;
         }
-        let elsewhere = stat.device != self.device;
         self.open.push(Level { path: path.to_vec(), unnamed, elsewhere });
         let (path, metadata) = (path.to_vec(), entry.metadata.clone());
         self.plan.dirs.push(Dir { path, metadata, there: stat.clone(), becomes });
@@ -387,31 +410,40 @@ impl Survey<'_> {
     fn act(
         &mut self,
         entry: &Entry,
-        fate: PreviewFate,
+        mut fate: PreviewFate,
         there: Option<Stat>,
     ) -> Result<(), DriverError> {
         use PreviewFate as F;
         let path = &entry.path;
-        let shown = || self.terms.target.join(printable(path));
-        let writes = matches!(fate, F::Create | F::Overwrite);
-        if writes && self.open.last().is_some_and(|level| level.elsewhere) {
+        let elsewhere = self.is_elsewhere(path, there.as_ref());
+        if fate == F::Update && elsewhere {
+            fate = F::Keep;
+            self.plan.elsewhere += 1;
+        }
+        if matches!(fate, F::Create | F::Overwrite) && elsewhere {
             return Err(Invalid::new(
                 "targetPath",
                 format!(
                     "{} lies on another file system that is mounted in the target; leave it out with exclude, and restore it with that as the target.",
-                    shown().display()
+                    self.terms.target.join(printable(path)).display()
                 ),
             )
             .into());
         }
         let replaces_dir =
             there.as_ref().is_some_and(Stat::is_dir) && entry.kind != NodeKind::Directory;
+        let mut gone = Gone::new();
         if fate == F::Overwrite && replaces_dir {
-            let gone = self.tree(path)?;
-            for _ in 0..gone {
-                self.plan.counts.deleted.add(0);
+            let (below, kept) = self.replaced(path)?;
+            if let Some(kept) = kept {
+                self.plan.guarded.push((path.clone(), kept));
+                fate = F::Conflict;
+            } else {
+                below.iter().for_each(|_| self.plan.counts.deleted.add(0));
+                gone = below;
             }
         }
+        let writes = matches!(fate, F::Create | F::Overwrite);
         let is_file = entry.kind == NodeKind::File;
         let several = entry.kind != NodeKind::Directory && entry.metadata.links > 1;
         let content = several.then(|| Content::from(&entry.metadata));
@@ -432,6 +464,7 @@ impl Survey<'_> {
             fate,
             metadata: Some(entry.metadata.clone()),
             there,
+            gone,
             bytes: if is_file { entry.metadata.size } else { 0 },
             seq: self.seq,
         });
@@ -460,55 +493,6 @@ impl Survey<'_> {
             };
             self.implied.push((self.seq, change));
         }
-    }
-
-    /// What is in the target and not in the recovery point.
-    fn extra(&mut self, path: Vec<u8>) -> Result<(), DriverError> {
-        let Some(there) = self.look(&path)? else { return Ok(()) };
-        if there.is_dir() {
-            if there.device != self.device || self.terms.fence.encloses(&path, &there) {
-                return Ok(());
-            }
-            for _ in 0..self.tree(&path)? {
-                self.plan.counts.deleted.add(0);
-            }
-        }
-        self.seq += 1;
-        let bytes = if there.kind == SFlag::S_IFREG { there.size } else { 0 };
-        let (fate, seq) = (PreviewFate::Delete, self.seq);
-        let act = Act { path, fate, metadata: None, there: Some(there), bytes, seq };
-        self.plan.acts.push(act);
-        Ok(())
-    }
-
-    /// Counts what is below a directory that would go with it, and refuses to let go of what is the
-    /// server's own or lies on another file system.
-    fn tree(&mut self, path: &[u8]) -> Result<u64, DriverError> {
-        let mut count = 0;
-        let mut todo = vec![path.to_vec()];
-        while let Some(path) = todo.pop() {
-            check(self.context.cancel)?;
-            let shown = self.terms.target.join(printable(&path));
-            let looked = self.cursor.go(&path).and_then(|dir| Ok((Stat::of(dir)?, dir)));
-            let (stat, dir) = looked.map_err(io_error("looking up", &shown))?;
-            if stat.device != self.device || self.terms.fence.encloses(&path, &stat) {
-                return Err(Invalid::new(
-                    "deleteExtra",
-                    format!(
-                        "{} would be deleted, and another file system is mounted there, or it is this server's own data directory; leave it out with exclude.",
-                        shown.display()
-                    ),
-                )
-                .into());
-            }
-            for name in at::names(dir).map_err(io_error("reading", &shown))? {
-                count += 1;
-                if Stat::at(dir, &name).is_ok_and(|stat| stat.is_dir()) {
-                    todo.push([path.as_slice(), b"/", &name].concat());
-                }
-            }
-        }
-        Ok(count)
     }
 
     /// Brings the names of one file together, and counts.

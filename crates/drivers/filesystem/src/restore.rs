@@ -5,6 +5,7 @@ use std::fs::File;
 use std::path::PathBuf;
 
 use nix::unistd::{getegid, geteuid};
+use provault_driver::entry::printable;
 use provault_driver::{
     Counted, CreatedResource, DriverError, Entry, NodeKind, PREVIEW_LISTED, PreviewChange,
     PreviewFate, RestoreOutcome, RestorePreview, RestoreRequest, Source, WorkContext,
@@ -122,7 +123,7 @@ pub(crate) fn preview(
             preview.left_off += 1;
             return;
         }
-        let path = provault_driver::entry::printable(&entry.path);
+        let path = printable(&entry.path);
         preview.changes.push(PreviewChange {
             path: if path.is_empty() { ".".to_owned() } else { path },
             fate: PreviewFate::Create,
@@ -193,10 +194,16 @@ fn in_place(work: &Work<'_>, root: File, run: Run) -> Result<RestoreOutcome, Dri
     let target = work.target.as_path();
     let (mut plan, mode) = planned(work, &root, run)?;
     if let Some(conflict) = plan.changes.iter().find(|c| c.fate == PreviewFate::Conflict) {
-        let what =
-            "is a directory in one of them and not in the other, the target and the recovery point";
+        let guarded = plan.guarded.iter().find(|(path, _)| printable(path) == conflict.path);
+        let what = match guarded {
+            Some((_, kept)) => format!(
+                "would be replaced with all that is in it, and holds {}, which is excluded or another restore's; move that first",
+                printable(kept)
+            ),
+            None => "is a directory in one of them and not in the other, the target and the recovery point".to_owned(),
+        };
         let path = target.join(&conflict.path);
-        return Err(DriverError::Conflict { path, what: what.to_owned() });
+        return Err(DriverError::Conflict { path, what });
     }
     if plan.counts.conflicts.entries > 0 {
         let what = format!(
@@ -249,13 +256,20 @@ fn left_alone(plan: &Plan, mode: Overwrite) -> Vec<String> {
             counts.kept_newer.entries
         ));
     }
-    if counts.kept.entries > 0 {
+    if plan.elsewhere > 0 {
+        notes.push(format!(
+            "{} paths on other file systems that are mounted in the target differ in owner, mode, time or attributes, and were left as they are.",
+            plan.elsewhere
+        ));
+    }
+    let kept = counts.kept.entries.saturating_sub(plan.elsewhere);
+    if kept > 0 {
         let why = if mode == Overwrite::Never {
             "as nothing was to be written over"
         } else {
             "as they are no older than what was backed up"
         };
-        notes.push(format!("{} paths differ and were left, {why}.", counts.kept.entries));
+        notes.push(format!("{kept} paths differ and were left, {why}."));
     }
     notes
 }

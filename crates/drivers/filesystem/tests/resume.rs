@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::sync::LazyLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use common::{Seen, Trees, differences, populate, request, resource};
+use common::{Seen, Trees, differences, not_tested, populate, request, resource};
 use provault_driver::conformance::{Request, capture, next_job, restore, restore_as};
 use provault_driver::memory::MemorySource;
 use provault_driver::{
@@ -308,33 +308,13 @@ fn what_changes_in_the_target_meanwhile_is_left() {
     }
 }
 
-/// Says why the host kept a test from running.
-fn not_tested(test: &str, why: &str) {
-    use std::io::Write as _;
-    let line = format!("PROVAULT-NOT-TESTED: {test}: {why}\n");
-    match std::env::var_os("PROVAULT_NOT_TESTED") {
-        Some(file) => {
-            let file = fs::OpenOptions::new().create(true).append(true).open(file);
-            file.unwrap().write_all(line.as_bytes()).unwrap();
-        }
-        None => print!("{line}"),
-    }
-}
-
 /// Runs `work` with a disk of one megabyte at `place`, which only its own thread sees.
 fn on_a_small_disk(place: &Path, work: impl FnOnce() + Send) -> nix::Result<()> {
     use nix::mount::{MsFlags, mount};
-    use nix::sched::{CloneFlags, unshare};
-    std::thread::scope(|scope| {
-        let small = scope.spawn(|| -> nix::Result<()> {
-            unshare(CloneFlags::CLONE_NEWNS)?;
-            let none: Option<&str> = None;
-            mount(none, "/", none, MsFlags::MS_REC | MsFlags::MS_PRIVATE, none)?;
-            mount(Some("small"), place, Some("tmpfs"), MsFlags::empty(), Some("size=1m"))?;
-            work();
-            Ok(())
-        });
-        small.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    common::in_own_mounts(|| {
+        mount(Some("small"), place, Some("tmpfs"), MsFlags::empty(), Some("size=1m"))?;
+        work();
+        Ok(())
     })
 }
 
