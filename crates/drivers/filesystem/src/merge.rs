@@ -19,7 +19,7 @@ use nix::unistd::{UnlinkatFlags, syncfs, unlinkat};
 use provault_driver::entry::printable;
 use provault_driver::{DriverError, PreviewFate};
 
-use crate::apply::{self, Tally};
+use crate::apply::{self, Tally, named};
 use crate::at::{self, Stat};
 use crate::capture::io_error;
 use crate::guard::split;
@@ -32,9 +32,6 @@ use crate::writer::Cursor;
 /// For the error of a merge that broke off.
 const DOING: &str =
     "putting in place (what came before it is in place; restore again for the rest)";
-
-/// So many paths are named in a note.
-const NAMED: usize = 20;
 
 /// Moves what was made below `staged` into `target`, sets what is only set, deletes what is extra.
 /// Answers with notes.
@@ -84,12 +81,10 @@ pub(crate) fn run(
     syncfs(target).map_err(io_error("writing", shown))?;
     let mut notes = Vec::new();
     if !merge.left.is_empty() {
-        let named: Vec<_> = merge.left.iter().take(NAMED).map(|path| printable(path)).collect();
-        let more = if merge.left.len() > NAMED { ", …" } else { "" };
         notes.push(format!(
-            "{} paths changed while the restore was made, and were left as they are: {}{more}.",
+            "{} paths changed while the restore was made, and were left as they are: {}.",
             merge.left.len(),
-            named.join(", ")
+            named(&merge.left)
         ));
     }
     Ok(notes)
@@ -137,7 +132,15 @@ impl Merge<'_> {
         let (parent, name) = split(&act.path);
         // Directories get what is set at the end.
         let is_dir = act.there.as_ref().is_some_and(Stat::is_dir);
-        if act.fate == PreviewFate::Update && is_dir {
+        let done_later = act.fate == PreviewFate::Update && is_dir;
+        let stays = !matches!(
+            act.fate,
+            PreviewFate::Create
+                | PreviewFate::Overwrite
+                | PreviewFate::Update
+                | PreviewFate::Delete
+        );
+        if done_later || stays {
             return Ok(());
         }
         let to = match self.to.go(parent) {

@@ -6,11 +6,13 @@
 //! is mounted in the target: neither bind mounts nor single files that are mounted.
 
 mod extra;
+mod finish;
 
 use std::collections::{BTreeSet, HashMap};
 use std::fs::File;
 use std::path::Path;
 
+use jiff::Timestamp;
 use nix::errno::Errno;
 use nix::sys::stat::SFlag;
 use provault_domain::Invalid;
@@ -31,7 +33,7 @@ use crate::reserved::Fence;
 use crate::selection::{Items, Selection, Wanted};
 use crate::staging::is_private;
 use crate::writer::Cursor;
-use extra::Gone;
+pub(crate) use extra::Gone;
 
 /// One thing to do to what is at a path of the target.
 #[derive(Debug)]
@@ -46,6 +48,8 @@ pub(crate) struct Act {
     pub gone: Gone,
     bytes: u64,
     seq: u64,
+    /// Kept because it was changed since the job began.
+    pub late: bool,
 }
 
 /// A directory of the recovery point that exists in the target.
@@ -75,6 +79,8 @@ pub(crate) struct Plan {
     pub parted: u64,
     /// What differs on file systems mounted in the target, and is left.
     pub elsewhere: u64,
+    /// What was changed since the job began, and is left.
+    pub late: Vec<Vec<u8>>,
     /// Directories that would be replaced, and what in each is not to go.
     pub guarded: Vec<(Vec<u8>, Vec<u8>)>,
 }
@@ -87,6 +93,8 @@ pub(crate) struct Terms<'a> {
     pub mode: Overwrite,
     pub delete_extra: bool,
     pub fence: &'a Fence,
+    /// Of a job that is taken up again: when it began. What was changed since stays.
+    pub since: Option<Timestamp>,
 }
 
 /// Makes the plan.
@@ -106,6 +114,7 @@ pub(crate) fn make(
         mounts,
         open: Vec::new(),
         made: None,
+        passed: None,
         fenced: None,
         found: BTreeSet::new(),
         groups: HashMap::new(),
@@ -166,6 +175,8 @@ struct Survey<'a> {
     open: Vec<Level>,
     /// A directory that is not there: everything below it is made.
     made: Option<Vec<u8>>,
+    /// What stays although a directory belongs there: nothing below it is made.
+    passed: Option<Vec<u8>>,
     /// A directory of the server's own.
     fenced: Option<Vec<u8>>,
     found: BTreeSet<Vec<u8>>,
@@ -197,6 +208,12 @@ impl Survey<'_> {
             || self.mounts.is_at(path)
             // A file of an overlay has another device than its directory.
             || there.is_some_and(|stat| stat.is_dir() && stat.device != self.device)
+    }
+
+    /// Whether it was changed since the job began, which an earlier run did or somebody else. What
+    /// the earlier run put in place is the same as what is to be there.
+    fn is_late(&self, stat: &Stat) -> bool {
+        self.terms.since.is_some_and(|since| stat.ctime >= since)
     }
 
     fn entry(&mut self, entry: &Entry) -> Result<(), DriverError> {
@@ -231,6 +248,9 @@ impl Survey<'_> {
             )
             .into());
         }
+        if below(path, self.passed.as_ref()) {
+            return Ok(());
+        }
         if below(path, self.made.as_ref()) {
             self.imply(entry);
             return Ok(());
@@ -243,9 +263,10 @@ impl Survey<'_> {
             return self.enter(entry, stat, wanted);
         }
         let fate = self.fate(entry, there.as_ref())?;
-        self.act(entry, fate, there)?;
+        let fate = self.act(entry, fate, there)?;
         if is_dir {
-            self.made = Some(path.to_vec());
+            let of = if fate == PreviewFate::Keep { &mut self.passed } else { &mut self.made };
+            *of = Some(path.to_vec());
         }
         Ok(())
     }
@@ -406,13 +427,13 @@ impl Survey<'_> {
         }
     }
 
-    /// Enters what becomes of a path.
+    /// Enters what becomes of a path, and tells it.
     fn act(
         &mut self,
         entry: &Entry,
         mut fate: PreviewFate,
         there: Option<Stat>,
-    ) -> Result<(), DriverError> {
+    ) -> Result<PreviewFate, DriverError> {
         use PreviewFate as F;
         let path = &entry.path;
         let elsewhere = self.is_elsewhere(path, there.as_ref());
@@ -432,16 +453,26 @@ impl Survey<'_> {
         }
         let replaces_dir =
             there.as_ref().is_some_and(Stat::is_dir) && entry.kind != NodeKind::Directory;
+        // The time of status of a directory is also that of what was put into it.
+        let is_dir = there.as_ref().is_some_and(Stat::is_dir);
+        let mut late = matches!(fate, F::Overwrite | F::Update)
+            && (!is_dir || replaces_dir)
+            && there.as_ref().is_some_and(|stat| self.is_late(stat));
         let mut gone = Gone::new();
         if fate == F::Overwrite && replaces_dir {
-            let (below, kept) = self.replaced(path)?;
-            if let Some(kept) = kept {
+            let (below, stays) = self.replaced(path)?;
+            late |= stays.late;
+            if let Some(kept) = stays.kept {
                 self.plan.guarded.push((path.clone(), kept));
                 fate = F::Conflict;
-            } else {
+                late = false;
+            } else if !late {
                 below.iter().for_each(|_| self.plan.counts.deleted.add(0));
                 gone = below;
             }
+        }
+        if late {
+            fate = F::Keep;
         }
         let writes = matches!(fate, F::Create | F::Overwrite);
         let is_file = entry.kind == NodeKind::File;
@@ -449,7 +480,7 @@ impl Survey<'_> {
         let content = several.then(|| Content::from(&entry.metadata));
         if fate == F::Same && content.is_none() {
             self.plan.counts.same.add(entry.metadata.size);
-            return Ok(());
+            return Ok(fate);
         }
         if let Some(content) = content {
             let here = there.as_ref().map(|stat| (stat.device, stat.inode));
@@ -467,8 +498,9 @@ impl Survey<'_> {
             gone,
             bytes: if is_file { entry.metadata.size } else { 0 },
             seq: self.seq,
+            late,
         });
-        Ok(())
+        Ok(fate)
     }
 
     /// Something below a directory that is made.
@@ -493,70 +525,5 @@ impl Survey<'_> {
             };
             self.implied.push((self.seq, change));
         }
-    }
-
-    /// Brings the names of one file together, and counts.
-    fn finish(mut self) -> Plan {
-        use PreviewFate as F;
-        for group in self.groups.values() {
-            if !group.torn {
-                continue;
-            }
-            if self.terms.mode.replaces() {
-                // One file again: every name is written.
-                for act in &group.acts {
-                    if let Some(act) = self.plan.acts.get_mut(*act)
-                        && matches!(act.fate, F::Same | F::Update)
-                    {
-                        act.fate = F::Overwrite;
-                    }
-                }
-                continue;
-            }
-            let written = |act: &Act| matches!(act.fate, F::Create | F::Overwrite);
-            let acts = || group.acts.iter().filter_map(|act| self.plan.acts.get(*act));
-            let some = group.implied || acts().any(written);
-            if some && acts().any(|act| !written(act)) {
-                self.plan.parted += acts().filter(|act| written(act)).count().max(1) as u64;
-            }
-        }
-        let mut changes = std::mem::take(&mut self.implied);
-        for act in &self.plan.acts {
-            self.plan.counts.of(act.fate).add(act.bytes);
-            if matches!(act.fate, F::Create | F::Overwrite) {
-                self.plan.staged.insert(&act.path, printable(&act.path));
-                if let Some(metadata) = act.metadata.as_ref().filter(|_| act.bytes > 0) {
-                    let bytes = self.inodes.add(Content::from(metadata));
-                    self.plan.bytes = self.plan.bytes.saturating_add(bytes);
-                }
-            }
-            if act.fate != F::Same && changes.len() < 2 * PREVIEW_LISTED {
-                let change = PreviewChange {
-                    path: if act.path.is_empty() { ".".to_owned() } else { printable(&act.path) },
-                    fate: act.fate,
-                    bytes: act.bytes,
-                    existing_mtime: act.there.as_ref().map(|stat| stat.mtime),
-                    stored_mtime: act.metadata.as_ref().map(|metadata| metadata.mtime),
-                };
-                changes.push((act.seq, change));
-            }
-        }
-        self.plan.acts.retain(|act| act.fate != F::Same);
-        changes.sort_by_key(|(seq, _)| *seq);
-        changes.truncate(PREVIEW_LISTED);
-        let counts = &self.plan.counts;
-        let told = [
-            counts.created,
-            counts.overwritten,
-            counts.updated,
-            counts.kept_newer,
-            counts.kept,
-            counts.deleted,
-            counts.conflicts,
-        ];
-        let all: u64 = told.iter().map(|counted| counted.entries).sum();
-        self.plan.left_off = all.saturating_sub(changes.len() as u64);
-        self.plan.changes = changes.into_iter().map(|(_, change)| change).collect();
-        self.plan
     }
 }

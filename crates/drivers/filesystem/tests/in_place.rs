@@ -52,7 +52,7 @@ fn run(request: &Request, source: &dyn Source) -> Result<RestoreOutcome, DriverE
 fn preview(request: &Request, source: &dyn Source) -> Result<RestorePreview, DriverError> {
     let context = WorkContext { cancel: &CancelFlag::new(), progress: &|_, _| {} };
     let job = next_job();
-    DRIVER.preview(&RestoreRequest { job_id: &job, metadata: request }, source, &context)
+    DRIVER.preview(&RestoreRequest::new(&job, request), source, &context)
 }
 
 fn fates(preview: &RestorePreview) -> Vec<(String, PreviewFate)> {
