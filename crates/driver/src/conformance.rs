@@ -315,7 +315,7 @@ pub fn dead_restores_are_taken_up(driver: &dyn Driver, fixture: &dyn Fixture) {
     let again = |job: &str, request: &Request, when: &str| {
         let before = fixture.surroundings(request);
         let context = WorkContext { cancel: &CancelFlag::new(), progress: &|_, _| {} };
-        let asked = RestoreRequest { job_id: job, metadata: request };
+        let asked = RestoreRequest::new(job, request);
         let _ = driver.preview(&asked, &tree, &context);
         assert_eq!(before, fixture.surroundings(request), "a preview wrote, {when}");
         match driver.resume(&asked, &tree, &context) {
@@ -419,7 +419,7 @@ pub fn restore_as(
     cancel: &CancelFlag,
 ) -> Result<RestoreOutcome, DriverError> {
     let context = WorkContext { cancel, progress: &|_, _| {} };
-    driver.restore(&RestoreRequest { job_id, metadata }, source, &context)
+    driver.restore(&RestoreRequest::new(job_id, metadata), source, &context)
 }
 
 /// A job id that no other call returned.
@@ -436,7 +436,7 @@ fn restored(driver: &dyn Driver, request: &Request, source: &dyn Source) -> Rest
 }
 
 fn discard(driver: &dyn Driver, job_id: &str, metadata: &Request) {
-    let result = driver.discard_partial(&RestoreRequest { job_id, metadata });
+    let result = driver.discard_partial(&RestoreRequest::new(job_id, metadata));
     assert!(result.is_ok(), "discarding failed: {result:?}");
 }
 

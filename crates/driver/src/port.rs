@@ -220,6 +220,16 @@ pub struct RestoreRequest<'a> {
     pub job_id: &'a str,
     /// What the caller asked for, checked by [`Driver::check_restore`].
     pub metadata: &'a BTreeMap<String, String>,
+    /// When the job first began, by the clock of this host: for one that is taken up again, which must
+    /// not take what was written since for what it was asked to write over. Nothing: no matter.
+    pub began_at: Option<Timestamp>,
+}
+
+impl<'a> RestoreRequest<'a> {
+    /// Of a job of which it does not matter when it began.
+    pub fn new(job_id: &'a str, metadata: &'a BTreeMap<String, String>) -> Self {
+        Self { job_id, metadata, began_at: None }
+    }
 }
 
 /// What a restore made.

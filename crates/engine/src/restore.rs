@@ -187,10 +187,7 @@ async fn discard(shared: &Arc<Shared>, job: &RestoreJob) -> String {
     let discarded = async {
         let driver = shared.driver(job.kind)?;
         let job = job.clone();
-        blocking(move || {
-            driver.discard_partial(&RestoreRequest { job_id: &job.id, metadata: &job.metadata })
-        })
-        .await
+        blocking(move || driver.discard_partial(&RestoreRequest::new(&job.id, &job.metadata))).await
     };
     let trouble = match discarded.await {
         Ok(Ok(())) => return "What was written and not in place yet is removed again.".to_owned(),
@@ -265,7 +262,10 @@ pub(crate) async fn perform(
         blocking(move || {
             let report = |done, total| progress.set(done, total);
             let context = WorkContext { cancel: &cancel, progress: &report };
-            let request = RestoreRequest { job_id: &job.id, metadata: &job.metadata };
+            let request = RestoreRequest {
+                began_at: job.started_at,
+                ..RestoreRequest::new(&job.id, &job.metadata)
+            };
             let outcome = if again {
                 driver.resume(&request, &source, &context)
             } else {

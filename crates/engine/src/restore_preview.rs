@@ -37,7 +37,7 @@ impl Engine {
         let id = uuid::Uuid::new_v4().to_string();
         blocking(move || {
             let context = WorkContext { cancel: &cancel, progress: &|_, _| {} };
-            let request = RestoreRequest { job_id: &id, metadata: &metadata };
+            let request = RestoreRequest::new(&id, &metadata);
             driver.preview(&request, &source, &context)
         })
         .await?

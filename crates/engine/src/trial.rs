@@ -302,7 +302,7 @@ impl Trial {
         let (token, cancel) = (self.token.clone(), self.cancel.clone());
         let restored = blocking(move || {
             let context = WorkContext { cancel: &cancel, progress: &|_, _| {} };
-            let request = RestoreRequest { job_id: &token, metadata: &metadata };
+            let request = RestoreRequest::new(&token, &metadata);
             driver.restore(&request, &source, &context)
         })
         .await

@@ -22,6 +22,13 @@ const PRIVILEGE_BITS: u32 = 0o6000;
 /// So many paths are named in a note.
 const NAMED: usize = 20;
 
+/// The first of them, for a note.
+pub(crate) fn named(paths: &[Vec<u8>]) -> String {
+    let shown: Vec<_> = paths.iter().take(NAMED).map(|path| printable(path)).collect();
+    let more = if paths.len() > NAMED { ", …" } else { "" };
+    format!("{}{more}", shown.join(", "))
+}
+
 /// What could not be put back as it was. None of it ends a restore: the content is there.
 #[derive(Debug, Default)]
 pub(crate) struct Tally {
@@ -58,12 +65,10 @@ impl Tally {
             ));
         }
         if !self.nodes.is_empty() {
-            let shown: Vec<_> = self.nodes.iter().take(NAMED).map(|p| printable(p)).collect();
-            let more = if self.nodes.len() > NAMED { ", …" } else { "" };
             notes.push(format!(
-                "{} device nodes could not be made, which only root may do: {}{more}.",
+                "{} device nodes could not be made, which only root may do: {}.",
                 self.nodes.len(),
-                shown.join(", ")
+                named(&self.nodes)
             ));
         }
         if self.parted > 0 {

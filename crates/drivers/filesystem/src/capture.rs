@@ -1,8 +1,6 @@
 //! A directory tree, read into a sink.
 
 use std::fs::File;
-use std::os::fd::AsRawFd;
-use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
@@ -13,6 +11,7 @@ use provault_driver::{CancelFlag, Capture, CaptureReport, DriverError, Sink, Wor
 use crate::at::{self, Stat};
 use crate::config::Config;
 use crate::estimate;
+use crate::mounts::{is_mount_point, real_path};
 use crate::progress;
 use crate::reserved::{Fence, Reserved};
 use crate::rules::Rules;
@@ -123,45 +122,6 @@ pub(crate) fn open_directory(path: &Path) -> nix::Result<File> {
         .map(File::from)
 }
 
-/// The kernel's own name for the open directory, free of symbolic links.
-fn real_path(root: &File, path: &Path) -> Result<PathBuf, DriverError> {
-    let link = format!("/proc/self/fd/{}", root.as_raw_fd());
-    std::fs::read_link(link).map_err(io_error("looking up", path))
-}
-
-/// Whether something is mounted exactly here; bind mounts count.
-fn is_mount_point(root: &File, path: &Path) -> Result<bool, DriverError> {
-    let name = real_path(root, path)?;
-    let table = Path::new("/proc/self/mountinfo");
-    let mounts = std::fs::read(table).map_err(io_error("reading", table))?;
-    let name = name.as_os_str().as_bytes();
-    Ok(mounts
-        .split(|b| *b == b'\n')
-        .filter_map(|line| line.split(|b| *b == b' ').nth(4))
-        .any(|mounted| unescape(mounted) == name))
-}
-
-/// `mountinfo` writes space, tab, newline and backslash as `\` and three octal digits.
-fn unescape(field: &[u8]) -> Vec<u8> {
-    let mut plain = Vec::with_capacity(field.len());
-    let mut rest = field;
-    while let Some((&byte, after)) = rest.split_first() {
-        let octal = after
-            .get(..3)
-            .filter(|_| byte == b'\\')
-            .and_then(|digits| std::str::from_utf8(digits).ok())
-            .and_then(|digits| u8::from_str_radix(digits, 8).ok());
-        if let Some(value) = octal {
-            plain.push(value);
-            rest = &after[3..];
-        } else {
-            plain.push(byte);
-            rest = after;
-        }
-    }
-    plain
-}
-
 /// Ends the work when the flag is up.
 pub(crate) fn check(cancel: &CancelFlag) -> Result<(), DriverError> {
     if cancel.is_raised() { Err(DriverError::Cancelled) } else { Ok(()) }
@@ -211,12 +171,5 @@ mod tests {
         let rest = names.map(|name| name.unwrap().file_name().to_bytes().to_vec());
         let all: std::collections::BTreeSet<_> = std::iter::once(first).chain(rest).collect();
         assert_eq!(all.len(), 3002, "with '.' and '..'");
-    }
-
-    #[test]
-    fn mount_table_fields_are_unescaped() {
-        assert_eq!(unescape(br"/a\040b\134c\011"), b"/a b\\c\t");
-        assert_eq!(unescape(br"/plain\"), br"/plain\");
-        assert_eq!(unescape(br"\999"), br"\999");
     }
 }

@@ -53,6 +53,7 @@ mod estimate;
 mod guard;
 mod inodes;
 mod merge;
+mod mounts;
 mod order;
 mod owners;
 pub mod patterns;

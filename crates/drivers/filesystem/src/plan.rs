@@ -2,12 +2,17 @@
 //!
 //! The stored tree and the target are walked beside each other, once, before anything is written.
 //! What comes out serves both the preview and the restore, so that they agree. Nothing here writes,
-//! follows a link, enters the server's own data directory or lets anything there be deleted.
+//! follows a link, enters the server's own data directory or lets anything there be deleted, nor what
+//! is mounted in the target: neither bind mounts nor single files that are mounted.
+
+mod extra;
+mod finish;
 
 use std::collections::{BTreeSet, HashMap};
 use std::fs::File;
 use std::path::Path;
 
+use jiff::Timestamp;
 use nix::errno::Errno;
 use nix::sys::stat::SFlag;
 use provault_domain::Invalid;
@@ -22,11 +27,13 @@ use crate::capture::{check, io_error};
 use crate::compare::{Leniency, Reader, metadata_difference, same_kind};
 use crate::guard::{Guard, split};
 use crate::inodes::{Content, Inodes};
+use crate::mounts::Mounts;
 use crate::order::Overwrite;
 use crate::reserved::Fence;
 use crate::selection::{Items, Selection, Wanted};
 use crate::staging::is_private;
 use crate::writer::Cursor;
+pub(crate) use extra::Gone;
 
 /// One thing to do to what is at a path of the target.
 #[derive(Debug)]
@@ -37,8 +44,12 @@ pub(crate) struct Act {
     pub metadata: Option<Metadata>,
     /// What exists there.
     pub there: Option<Stat>,
+    /// What goes with a directory that is replaced: everything below it.
+    pub gone: Gone,
     bytes: u64,
     seq: u64,
+    /// Kept because it was changed since the job began.
+    pub late: bool,
 }
 
 /// A directory of the recovery point that exists in the target.
@@ -66,6 +77,12 @@ pub(crate) struct Plan {
     pub bytes: u64,
     /// Names of files that become files of their own, as their other names stay what they are.
     pub parted: u64,
+    /// What differs on file systems mounted in the target, and is left.
+    pub elsewhere: u64,
+    /// What was changed since the job began, and is left.
+    pub late: Vec<Vec<u8>>,
+    /// Directories that would be replaced, and what in each is not to go.
+    pub guarded: Vec<(Vec<u8>, Vec<u8>)>,
 }
 
 /// What the walk goes by.
@@ -76,6 +93,8 @@ pub(crate) struct Terms<'a> {
     pub mode: Overwrite,
     pub delete_extra: bool,
     pub fence: &'a Fence,
+    /// Of a job that is taken up again: when it began. What was changed since stays.
+    pub since: Option<Timestamp>,
 }
 
 /// Makes the plan.
@@ -86,13 +105,16 @@ pub(crate) fn make(
 ) -> Result<Plan, DriverError> {
     let root = terms.root.try_clone().map_err(io_error("opening", terms.target))?;
     let device = Stat::of(&root).map_err(io_error("looking up", terms.target))?.device;
+    let mounts = Mounts::below(&root).map_err(io_error("reading the mounts of", terms.target))?;
     let mut survey = Survey {
         terms,
         context,
         cursor: Cursor::new(root),
         device,
+        mounts,
         open: Vec::new(),
         made: None,
+        passed: None,
         fenced: None,
         found: BTreeSet::new(),
         groups: HashMap::new(),
@@ -149,9 +171,12 @@ struct Survey<'a> {
     context: &'a WorkContext<'a>,
     cursor: Cursor,
     device: u64,
+    mounts: Mounts,
     open: Vec<Level>,
     /// A directory that is not there: everything below it is made.
     made: Option<Vec<u8>>,
+    /// What stays although a directory belongs there: nothing below it is made.
+    passed: Option<Vec<u8>>,
     /// A directory of the server's own.
     fenced: Option<Vec<u8>>,
     found: BTreeSet<Vec<u8>>,
@@ -174,6 +199,21 @@ fn below(path: &[u8], above: Option<&Vec<u8>>) -> bool {
 impl Survey<'_> {
     fn failed(&self, path: &[u8]) -> impl FnOnce(Errno) -> DriverError + use<> {
         io_error("looking up", &self.terms.target.join(printable(path)))
+    }
+
+    /// Whether what is at `path` lies on another file system, or another view of this one, that is
+    /// mounted in the target. The directory above must be the innermost open one.
+    fn is_elsewhere(&self, path: &[u8], there: Option<&Stat>) -> bool {
+        self.open.last().is_some_and(|level| level.elsewhere)
+            || self.mounts.is_at(path)
+            // A file of an overlay has another device than its directory.
+            || there.is_some_and(|stat| stat.is_dir() && stat.device != self.device)
+    }
+
+    /// Whether it was changed since the job began, which an earlier run did or somebody else. What
+    /// the earlier run put in place is the same as what is to be there.
+    fn is_late(&self, stat: &Stat) -> bool {
+        self.terms.since.is_some_and(|since| stat.ctime >= since)
     }
 
     fn entry(&mut self, entry: &Entry) -> Result<(), DriverError> {
@@ -208,6 +248,9 @@ impl Survey<'_> {
             )
             .into());
         }
+        if below(path, self.passed.as_ref()) {
+            return Ok(());
+        }
         if below(path, self.made.as_ref()) {
             self.imply(entry);
             return Ok(());
@@ -220,9 +263,10 @@ impl Survey<'_> {
             return self.enter(entry, stat, wanted);
         }
         let fate = self.fate(entry, there.as_ref())?;
-        self.act(entry, fate, there)?;
+        let fate = self.act(entry, fate, there)?;
         if is_dir {
-            self.made = Some(path.to_vec());
+            let of = if fate == PreviewFate::Keep { &mut self.passed } else { &mut self.made };
+            *of = Some(path.to_vec());
         }
         Ok(())
     }
@@ -276,6 +320,7 @@ impl Survey<'_> {
             return Ok(());
         }
         let failed = self.failed(path);
+        let elsewhere = self.is_elsewhere(path, Some(stat));
         let shown = self.terms.target.join(printable(path));
         let mut unnamed = BTreeSet::new();
         let dir = self.cursor.go(path).map_err(failed)?;
@@ -284,18 +329,17 @@ impl Survey<'_> {
             // What this restore or another is making is no part of the target.
             unnamed.retain(|name| !is_private(name));
         }
-        let becomes = wanted == Wanted::Yes && self.terms.mode != Overwrite::Never;
+        let becomes = wanted == Wanted::Yes && self.terms.mode != Overwrite::Never && !elsewhere;
         if wanted == Wanted::Yes {
             let lenient = self.lenient;
             let differs = metadata_difference(dir, b"", stat, &entry.metadata, lenient).is_some();
-            let fate = match (differs, becomes) {
+            let fate = match (differs, self.terms.mode) {
                 (false, _) => PreviewFate::Same,
-                (true, true) => PreviewFate::Update,
-                (true, false) => PreviewFate::Keep,
+                (true, Overwrite::Never) => PreviewFate::Keep,
+                (true, _) => PreviewFate::Update,
             };
             self.act(entry, fate, Some(stat.clone()))?;
         }
-        let elsewhere = stat.device != self.device;
         self.open.push(Level { path: path.to_vec(), unnamed, elsewhere });
         let (path, metadata) = (path.to_vec(), entry.metadata.clone());
         self.plan.dirs.push(Dir { path, metadata, there: stat.clone(), becomes });
@@ -383,41 +427,60 @@ impl Survey<'_> {
         }
     }
 
-    /// Enters what becomes of a path.
+    /// Enters what becomes of a path, and tells it.
     fn act(
         &mut self,
         entry: &Entry,
-        fate: PreviewFate,
+        mut fate: PreviewFate,
         there: Option<Stat>,
-    ) -> Result<(), DriverError> {
+    ) -> Result<PreviewFate, DriverError> {
         use PreviewFate as F;
         let path = &entry.path;
-        let shown = || self.terms.target.join(printable(path));
-        let writes = matches!(fate, F::Create | F::Overwrite);
-        if writes && self.open.last().is_some_and(|level| level.elsewhere) {
+        let elsewhere = self.is_elsewhere(path, there.as_ref());
+        if fate == F::Update && elsewhere {
+            fate = F::Keep;
+            self.plan.elsewhere += 1;
+        }
+        if matches!(fate, F::Create | F::Overwrite) && elsewhere {
             return Err(Invalid::new(
                 "targetPath",
                 format!(
                     "{} lies on another file system that is mounted in the target; leave it out with exclude, and restore it with that as the target.",
-                    shown().display()
+                    self.terms.target.join(printable(path)).display()
                 ),
             )
             .into());
         }
         let replaces_dir =
             there.as_ref().is_some_and(Stat::is_dir) && entry.kind != NodeKind::Directory;
+        // The time of status of a directory is also that of what was put into it.
+        let is_dir = there.as_ref().is_some_and(Stat::is_dir);
+        let mut late = matches!(fate, F::Overwrite | F::Update)
+            && (!is_dir || replaces_dir)
+            && there.as_ref().is_some_and(|stat| self.is_late(stat));
+        let mut gone = Gone::new();
         if fate == F::Overwrite && replaces_dir {
-            let gone = self.tree(path)?;
-            for _ in 0..gone {
-                self.plan.counts.deleted.add(0);
+            let (below, stays) = self.replaced(path)?;
+            late |= stays.late;
+            if let Some(kept) = stays.kept {
+                self.plan.guarded.push((path.clone(), kept));
+                fate = F::Conflict;
+                late = false;
+            } else if !late {
+                below.iter().for_each(|_| self.plan.counts.deleted.add(0));
+                gone = below;
             }
         }
+        if late {
+            fate = F::Keep;
+        }
+        let writes = matches!(fate, F::Create | F::Overwrite);
         let is_file = entry.kind == NodeKind::File;
         let several = entry.kind != NodeKind::Directory && entry.metadata.links > 1;
         let content = several.then(|| Content::from(&entry.metadata));
         if fate == F::Same && content.is_none() {
             self.plan.counts.same.add(entry.metadata.size);
-            return Ok(());
+            return Ok(fate);
         }
         if let Some(content) = content {
             let here = there.as_ref().map(|stat| (stat.device, stat.inode));
@@ -432,10 +495,12 @@ impl Survey<'_> {
             fate,
             metadata: Some(entry.metadata.clone()),
             there,
+            gone,
             bytes: if is_file { entry.metadata.size } else { 0 },
             seq: self.seq,
+            late,
         });
-        Ok(())
+        Ok(fate)
     }
 
     /// Something below a directory that is made.
@@ -460,119 +525,5 @@ impl Survey<'_> {
             };
             self.implied.push((self.seq, change));
         }
-    }
-
-    /// What is in the target and not in the recovery point.
-    fn extra(&mut self, path: Vec<u8>) -> Result<(), DriverError> {
-        let Some(there) = self.look(&path)? else { return Ok(()) };
-        if there.is_dir() {
-            if there.device != self.device || self.terms.fence.encloses(&path, &there) {
-                return Ok(());
-            }
-            for _ in 0..self.tree(&path)? {
-                self.plan.counts.deleted.add(0);
-            }
-        }
-        self.seq += 1;
-        let bytes = if there.kind == SFlag::S_IFREG { there.size } else { 0 };
-        let (fate, seq) = (PreviewFate::Delete, self.seq);
-        let act = Act { path, fate, metadata: None, there: Some(there), bytes, seq };
-        self.plan.acts.push(act);
-        Ok(())
-    }
-
-    /// Counts what is below a directory that would go with it, and refuses to let go of what is the
-    /// server's own or lies on another file system.
-    fn tree(&mut self, path: &[u8]) -> Result<u64, DriverError> {
-        let mut count = 0;
-        let mut todo = vec![path.to_vec()];
-        while let Some(path) = todo.pop() {
-            check(self.context.cancel)?;
-            let shown = self.terms.target.join(printable(&path));
-            let looked = self.cursor.go(&path).and_then(|dir| Ok((Stat::of(dir)?, dir)));
-            let (stat, dir) = looked.map_err(io_error("looking up", &shown))?;
-            if stat.device != self.device || self.terms.fence.encloses(&path, &stat) {
-                return Err(Invalid::new(
-                    "deleteExtra",
-                    format!(
-                        "{} would be deleted, and another file system is mounted there, or it is this server's own data directory; leave it out with exclude.",
-                        shown.display()
-                    ),
-                )
-                .into());
-            }
-            for name in at::names(dir).map_err(io_error("reading", &shown))? {
-                count += 1;
-                if Stat::at(dir, &name).is_ok_and(|stat| stat.is_dir()) {
-                    todo.push([path.as_slice(), b"/", &name].concat());
-                }
-            }
-        }
-        Ok(count)
-    }
-
-    /// Brings the names of one file together, and counts.
-    fn finish(mut self) -> Plan {
-        use PreviewFate as F;
-        for group in self.groups.values() {
-            if !group.torn {
-                continue;
-            }
-            if self.terms.mode.replaces() {
-                // One file again: every name is written.
-                for act in &group.acts {
-                    if let Some(act) = self.plan.acts.get_mut(*act)
-                        && matches!(act.fate, F::Same | F::Update)
-                    {
-                        act.fate = F::Overwrite;
-                    }
-                }
-                continue;
-            }
-            let written = |act: &Act| matches!(act.fate, F::Create | F::Overwrite);
-            let acts = || group.acts.iter().filter_map(|act| self.plan.acts.get(*act));
-            let some = group.implied || acts().any(written);
-            if some && acts().any(|act| !written(act)) {
-                self.plan.parted += acts().filter(|act| written(act)).count().max(1) as u64;
-            }
-        }
-        let mut changes = std::mem::take(&mut self.implied);
-        for act in &self.plan.acts {
-            self.plan.counts.of(act.fate).add(act.bytes);
-            if matches!(act.fate, F::Create | F::Overwrite) {
-                self.plan.staged.insert(&act.path, printable(&act.path));
-                if let Some(metadata) = act.metadata.as_ref().filter(|_| act.bytes > 0) {
-                    let bytes = self.inodes.add(Content::from(metadata));
-                    self.plan.bytes = self.plan.bytes.saturating_add(bytes);
-                }
-            }
-            if act.fate != F::Same && changes.len() < 2 * PREVIEW_LISTED {
-                let change = PreviewChange {
-                    path: if act.path.is_empty() { ".".to_owned() } else { printable(&act.path) },
-                    fate: act.fate,
-                    bytes: act.bytes,
-                    existing_mtime: act.there.as_ref().map(|stat| stat.mtime),
-                    stored_mtime: act.metadata.as_ref().map(|metadata| metadata.mtime),
-                };
-                changes.push((act.seq, change));
-            }
-        }
-        self.plan.acts.retain(|act| act.fate != F::Same);
-        changes.sort_by_key(|(seq, _)| *seq);
-        changes.truncate(PREVIEW_LISTED);
-        let counts = &self.plan.counts;
-        let told = [
-            counts.created,
-            counts.overwritten,
-            counts.updated,
-            counts.kept_newer,
-            counts.kept,
-            counts.deleted,
-            counts.conflicts,
-        ];
-        let all: u64 = told.iter().map(|counted| counted.entries).sum();
-        self.plan.left_off = all.saturating_sub(changes.len() as u64);
-        self.plan.changes = changes.into_iter().map(|(_, change)| change).collect();
-        self.plan
     }
 }

@@ -4,13 +4,15 @@ use std::collections::BTreeSet;
 use std::fs::File;
 use std::path::PathBuf;
 
+use jiff::Timestamp;
 use nix::unistd::{getegid, geteuid};
+use provault_driver::entry::printable;
 use provault_driver::{
     Counted, CreatedResource, DriverError, Entry, NodeKind, PREVIEW_LISTED, PreviewChange,
     PreviewFate, RestoreOutcome, RestorePreview, RestoreRequest, Source, WorkContext,
 };
 
-use crate::apply::Tally;
+use crate::apply::{Tally, named};
 use crate::capture::{check, io_error};
 use crate::config::Config;
 use crate::guard::Guard;
@@ -35,6 +37,8 @@ pub(crate) enum Run {
 struct Work<'a> {
     order: Order,
     job: &'a str,
+    /// When it first began, as far as that matters.
+    began_at: Option<Timestamp>,
     target: PathBuf,
     /// With every pattern resolved.
     selection: Selection,
@@ -59,7 +63,8 @@ impl<'a> Work<'a> {
         if by_pattern {
             order.keep_items_out_of(reserved, &target, selection.items.as_ref())?;
         }
-        Ok(Self { order, job, target, selection, source, context, reserved })
+        let began_at = request.began_at;
+        Ok(Self { order, job, began_at, target, selection, source, context, reserved })
     }
 
     /// The directory that is restored into, when that is asked for and one is there.
@@ -122,7 +127,7 @@ pub(crate) fn preview(
             preview.left_off += 1;
             return;
         }
-        let path = provault_driver::entry::printable(&entry.path);
+        let path = printable(&entry.path);
         preview.changes.push(PreviewChange {
             path: if path.is_empty() { ".".to_owned() } else { path },
             fate: PreviewFate::Create,
@@ -193,10 +198,16 @@ fn in_place(work: &Work<'_>, root: File, run: Run) -> Result<RestoreOutcome, Dri
     let target = work.target.as_path();
     let (mut plan, mode) = planned(work, &root, run)?;
     if let Some(conflict) = plan.changes.iter().find(|c| c.fate == PreviewFate::Conflict) {
-        let what =
-            "is a directory in one of them and not in the other, the target and the recovery point";
+        let guarded = plan.guarded.iter().find(|(path, _)| printable(path) == conflict.path);
+        let what = match guarded {
+            Some((_, kept)) => format!(
+                "would be replaced with all that is in it, and holds {}, which is excluded or another restore's; move that first",
+                printable(kept)
+            ),
+            None => "is a directory in one of them and not in the other, the target and the recovery point".to_owned(),
+        };
         let path = target.join(&conflict.path);
-        return Err(DriverError::Conflict { path, what: what.to_owned() });
+        return Err(DriverError::Conflict { path, what });
     }
     if plan.counts.conflicts.entries > 0 {
         let what = format!(
@@ -249,13 +260,29 @@ fn left_alone(plan: &Plan, mode: Overwrite) -> Vec<String> {
             counts.kept_newer.entries
         ));
     }
-    if counts.kept.entries > 0 {
+    if !plan.late.is_empty() {
+        notes.push(format!(
+            "{} paths differ and were changed since this restore first began, before the server ended, and were left as they are: {}. Restore again if they are to become what was backed up.",
+            plan.late.len(),
+            named(&plan.late)
+        ));
+    }
+    if plan.elsewhere > 0 {
+        notes.push(format!(
+            "{} paths on other file systems that are mounted in the target differ in owner, mode, time or attributes, and were left as they are.",
+            plan.elsewhere
+        ));
+    }
+    // Of what is late, extra paths are no counted ones.
+    let late = plan.acts.iter().filter(|act| act.late).count() as u64;
+    let kept = counts.kept.entries.saturating_sub(plan.elsewhere + late);
+    if kept > 0 {
         let why = if mode == Overwrite::Never {
             "as nothing was to be written over"
         } else {
             "as they are no older than what was backed up"
         };
-        notes.push(format!("{} paths differ and were left, {why}.", counts.kept.entries));
+        notes.push(format!("{kept} paths differ and were left, {why}."));
     }
     notes
 }
@@ -270,7 +297,8 @@ fn planned(work: &Work<'_>, root: &File, run: Run) -> Result<(Plan, Overwrite), 
     let real = target.canonicalize().map_err(io_error("looking up", target))?;
     let fence = work.reserved.fence(&real);
     let (selection, delete_extra) = (&work.selection, work.order.delete_extra);
-    let terms = Terms { target, root, selection, mode, delete_extra, fence: &fence };
+    let since = work.began_at.filter(|_| run == Run::Again);
+    let terms = Terms { target, root, selection, mode, delete_extra, fence: &fence, since };
     Ok((plan::make(&terms, work.source, work.context)?, mode))
 }
 

@@ -27,6 +27,7 @@ use xattr::FileExt as _;
 use crate::at::{self, Stat};
 use crate::capture::{io_error, open_directory};
 use crate::guard::split;
+use crate::mounts::{Mounts, open_same_mount};
 use crate::selection::{Items, Selection, Wanted};
 use crate::writer::Cursor;
 
@@ -449,8 +450,25 @@ fn undo_moves(target: &File, name: &[u8]) -> io::Result<()> {
 }
 
 /// Removes a tree of our own; an absent one is fine. Follows no links, and crosses directories
-/// whose restored mode would forbid that.
+/// whose restored mode would forbid that. Where something is mounted in it, nothing is removed.
 pub(crate) fn remove_tree(parent: &File, name: &[u8]) -> io::Result<()> {
+    if Stat::at(parent, name).is_ok_and(|stat| stat.is_dir()) {
+        let mounts = Mounts::below(&open_to_remove(parent, name)?)?;
+        if let Some(path) = mounts.first() {
+            return Err(io::Error::new(
+                io::ErrorKind::ResourceBusy,
+                format!(
+                    "something is mounted at {} in it, so nothing of it was removed",
+                    printable(path)
+                ),
+            ));
+        }
+    }
+    remove_below(parent, name)
+}
+
+/// Crosses no mount, not even one that was made a moment ago.
+fn remove_below(parent: &File, name: &[u8]) -> io::Result<()> {
     let stat = match Stat::at(parent, name) {
         Ok(stat) => stat,
         Err(Errno::ENOENT) => return Ok(()),
@@ -459,12 +477,25 @@ pub(crate) fn remove_tree(parent: &File, name: &[u8]) -> io::Result<()> {
     if !stat.is_dir() {
         return Ok(unlinkat(parent, name, UnlinkatFlags::NoRemoveDir)?);
     }
-    if stat.mode & 0o700 != 0o700 {
-        fchmodat(parent, name, at::PRIVATE_DIR, FchmodatFlags::FollowSymlink)?;
-    }
-    let dir = at::open_dir(parent, name)?;
+    let dir = open_to_remove(parent, name)?;
     for below in at::names(&dir)? {
-        remove_tree(&dir, &below)?;
+        remove_below(&dir, &below)?;
     }
     Ok(unlinkat(parent, name, UnlinkatFlags::RemoveDir)?)
+}
+
+/// Opens a directory of which all is to go, and lets us do so. What is mounted is not ours.
+fn open_to_remove(parent: &File, name: &[u8]) -> nix::Result<File> {
+    match open_same_mount(parent, name) {
+        Err(Errno::EACCES) => {}
+        opened => {
+            let dir = opened?;
+            if Stat::of(&dir)?.mode & 0o700 != 0o700 {
+                fchmod(&dir, at::PRIVATE_DIR)?;
+            }
+            return Ok(dir);
+        }
+    }
+    fchmodat(parent, name, at::PRIVATE_DIR, FchmodatFlags::FollowSymlink)?;
+    open_same_mount(parent, name)
 }

@@ -10,7 +10,9 @@ use std::path::{Path, PathBuf};
 use std::sync::LazyLock;
 use std::time::{Duration, SystemTime};
 
-use common::{Seen, Trees, differences, mode, populate, request, resource};
+use common::{
+    Seen, Trees, bind, differences, in_own_mounts, mode, not_tested, populate, request, resource,
+};
 use provault_driver::conformance::{Request, capture, next_job, restore};
 use provault_driver::memory::MemorySource;
 use provault_driver::{
@@ -50,7 +52,7 @@ fn run(request: &Request, source: &dyn Source) -> Result<RestoreOutcome, DriverE
 fn preview(request: &Request, source: &dyn Source) -> Result<RestorePreview, DriverError> {
     let context = WorkContext { cancel: &CancelFlag::new(), progress: &|_, _| {} };
     let job = next_job();
-    DRIVER.preview(&RestoreRequest { job_id: &job, metadata: request }, source, &context)
+    DRIVER.preview(&RestoreRequest::new(&job, request), source, &context)
 }
 
 fn fates(preview: &RestorePreview) -> Vec<(String, PreviewFate)> {
@@ -374,4 +376,149 @@ fn the_servers_own_directory_in_the_target_is_left_alone() {
     assert!(error.to_string().contains("own data directory"), "{error}");
     assert_eq!(fs::read(data.join("catalog.db")).unwrap(), b"catalog");
     assert!(driver.check_restore(&over(&data, "always")).is_err());
+}
+
+/// A bind mount of the same file system has the same device as what is around it.
+#[test]
+fn what_is_mounted_in_the_target_is_never_touched() {
+    let trees = Trees::new();
+    let root = trees.source();
+    write(&root, "file", "stored", 100);
+    let outside = trees.source();
+    fs::create_dir(outside.join("inner")).unwrap();
+    write(&outside, "inner/precious", "precious", 100);
+    let (tree, _) = capture(&*DRIVER, &resource(&root));
+    let refused = |target: &Path, tree: &MemorySource, request: &Request| {
+        let before = (look(target), look(&outside));
+        for error in [
+            preview(request, tree).map(drop).unwrap_err(),
+            run(request, tree).map(drop).unwrap_err(),
+        ] {
+            assert!(matches!(error, DriverError::Invalid(_)), "{error}");
+        }
+        assert_eq!(before, (look(target), look(&outside)));
+    };
+    let ran = in_own_mounts(|| {
+        // Below what is extra: refused, and left out it stays, with what is above it.
+        let target = trees.source();
+        fs::create_dir_all(target.join("extra/mounted")).unwrap();
+        write(&target, "extra/gone", "extra", 100);
+        bind(&outside, &target.join("extra/mounted"))?;
+        let deleting = with(over(&target, "always"), "deleteExtra", "true");
+        refused(&target, &tree, &deleting);
+        run(&with(deleting, "exclude", r#"["mounted"]"#), &tree).unwrap();
+        assert!(!target.join("extra/gone").exists());
+        assert_eq!(content(&target, "extra/mounted/inner/precious"), "precious");
+
+        // What is extra itself stays, a single file too.
+        let target = trees.source();
+        fs::create_dir(target.join("mounted")).unwrap();
+        write(&target, "single", "covered", 100);
+        bind(&outside, &target.join("mounted"))?;
+        bind(&outside.join("inner/precious"), &target.join("single"))?;
+        run(&with(over(&target, "always"), "deleteExtra", "true"), &tree).unwrap();
+        assert_eq!(content(&target, "mounted/inner/precious"), "precious");
+        assert_eq!(content(&target, "single"), "precious");
+
+        // In a directory that a file replaces.
+        let target = trees.source();
+        fs::create_dir_all(target.join("file/mounted")).unwrap();
+        bind(&outside, &target.join("file/mounted"))?;
+        refused(&target, &tree, &over(&target, "always"));
+
+        // Nothing is written into one, or over one.
+        let within = trees.source();
+        fs::create_dir(within.join("mounted")).unwrap();
+        write(&within, "mounted/new", "stored", 100);
+        let (new, _) = capture(&*DRIVER, &resource(&within));
+        let target = trees.source();
+        fs::create_dir(target.join("mounted")).unwrap();
+        bind(&outside, &target.join("mounted"))?;
+        refused(&target, &new, &over(&target, "always"));
+        let target = trees.source();
+        write(&target, "file", "covered", 100);
+        bind(&outside.join("inner/precious"), &target.join("file"))?;
+        refused(&target, &tree, &over(&target, "always"));
+
+        // Nor does it get other modes or times.
+        let (all, _) = capture(&*DRIVER, &resource(&outside));
+        let above = trees.source();
+        fs::create_dir(above.join("mounted")).unwrap();
+        let (holder, _) = capture(&*DRIVER, &resource(&above));
+        mode(&above.join("mounted"), 0o711);
+        bind(&outside, &above.join("mounted"))?;
+        mode(&outside, 0o750);
+        let before = look(&outside);
+        let outcome = run(&over(&above, "always"), &holder).unwrap();
+        let told = outcome.notes.join(" ");
+        assert!(told.contains("mounted in the target differ"), "{told}");
+        assert_eq!(before, look(&outside));
+        // What is mounted on the target itself is the target.
+        let target = trees.source();
+        bind(&outside, &target)?;
+        mode(&outside, 0o700);
+        fs::remove_file(outside.join("inner/precious")).unwrap();
+        run(&over(&target, "always"), &all).unwrap();
+        assert_eq!(content(&outside, "inner/precious"), "precious");
+        Ok(())
+    });
+    if let Err(error) = ran {
+        not_tested("what_is_mounted_in_the_target_is_never_touched", &error.to_string());
+    }
+}
+
+#[test]
+fn what_is_excluded_stays_wherever_it_is() {
+    let trees = Trees::new();
+    let root = trees.source();
+    write(&root, "file", "stored", 100);
+    let (tree, _) = capture(&*DRIVER, &resource(&root));
+    let target = trees.source();
+    fs::create_dir_all(target.join("extra/deep/er")).unwrap();
+    for name in ["extra/gone", "extra/deep/gone", "extra/deep/er/app.log", "extra/deep/er/gone"] {
+        write(&target, name, "extra", 300);
+    }
+    // Another job's unfinished work is nobody else's to delete.
+    let private = target.join("extra/.other.provault-0a1b2c3d-0000-4000-8000-000000000000");
+    fs::create_dir(&private).unwrap();
+    let wanted = with(over(&target, "always"), "deleteExtra", "true");
+    let wanted = with(wanted, "exclude", r#"["*.log"]"#);
+    assert_eq!(preview(&wanted, &tree).unwrap().counts.deleted.entries, 3);
+    let outcome = run(&wanted, &tree).unwrap();
+    assert_eq!(outcome.in_place.unwrap().deleted.entries, 3);
+    let names: Vec<_> = look(&target).into_keys().map(|p| p.to_str().unwrap().to_owned()).collect();
+    let private = private.strip_prefix(&target).unwrap().to_str().unwrap();
+    let stays =
+        ["", "extra", private, "extra/deep", "extra/deep/er", "extra/deep/er/app.log", "file"];
+    assert_eq!(names, stays);
+
+    // A directory that holds it is not replaced either.
+    fs::remove_file(target.join("file")).unwrap();
+    fs::create_dir_all(target.join("file/deep")).unwrap();
+    write(&target, "file/deep/app.log", "precious", 300);
+    let before = look(&target);
+    let wanted = with(over(&target, "always"), "exclude", r#"["*.log"]"#);
+    assert_eq!(preview(&wanted, &tree).unwrap().counts.conflicts.entries, 1);
+    match run(&wanted, &tree) {
+        Err(DriverError::Conflict { path, what }) => {
+            assert_eq!(path, target.join("file"));
+            assert!(what.contains("file/deep/app.log"), "{what}");
+        }
+        other => panic!("{other:?}"),
+    }
+    assert_eq!(before, look(&target));
+}
+
+#[test]
+fn extra_files_with_several_names_go_and_a_directory_without_rights_too() {
+    let trees = Trees::new();
+    let root = trees.source();
+    write(&root, "file", "stored", 100);
+    let (tree, _) = capture(&*DRIVER, &resource(&root));
+    fs::create_dir(root.join("extra")).unwrap();
+    write(&root, "extra/one", "extra", 300);
+    fs::hard_link(root.join("extra/one"), root.join("extra/two")).unwrap();
+    mode(&root.join("extra"), 0o500);
+    let outcome = run(&with(over(&root, "always"), "deleteExtra", "true"), &tree).unwrap();
+    assert!(!root.join("extra").exists(), "{:?}", outcome.notes);
 }

@@ -37,7 +37,7 @@ fn restored(request: &Request, tree: &MemorySource) -> ((u64, u64), Told) {
     let told = Mutex::new(Vec::new());
     let tell = |done, expected| told.lock().unwrap().push((done, expected));
     let context = WorkContext { cancel: &CancelFlag::new(), progress: &tell };
-    let job = RestoreRequest { job_id: "0a1b2c3d", metadata: request };
+    let job = RestoreRequest::new("0a1b2c3d", request);
     let outcome = DRIVER.restore(&job, tree, &context).unwrap();
     ((outcome.files, outcome.bytes), told.into_inner().unwrap())
 }

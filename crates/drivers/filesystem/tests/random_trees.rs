@@ -232,7 +232,7 @@ proptest! {
         let context = WorkContext { cancel: &CancelFlag::new(), progress: &|_, _| {} };
         let job = next_job();
         let shown = driver
-            .preview(&RestoreRequest { job_id: &job, metadata: &asked }, &tree, &context)
+            .preview(&RestoreRequest::new(&job, &asked), &tree, &context)
             .unwrap();
         prop_assert_eq!(&before, &look(&target), "the preview wrote");
         let result = restore(&driver, &asked, &tree, &CancelFlag::new());

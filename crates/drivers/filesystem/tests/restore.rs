@@ -304,7 +304,7 @@ fn moves_cut_short_by_death_are_undone() {
     fs::write(private.join("moves"), moves.to_string()).unwrap();
     let metadata = with_items(request(&target), &["moved", "replaced", "waiting"]);
     for _ in 0..2 {
-        DRIVER.discard_partial(&RestoreRequest { job_id: job, metadata: &metadata }).unwrap();
+        DRIVER.discard_partial(&RestoreRequest::new(job, &metadata)).unwrap();
         let left: Vec<_> = look(&target).into_keys().collect();
         assert_eq!(left, [Path::new(""), Path::new("mine"), Path::new("replaced")]);
     }

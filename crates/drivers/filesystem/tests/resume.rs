@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::sync::LazyLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use common::{Seen, Trees, differences, populate, request, resource};
+use common::{Seen, Trees, differences, not_tested, populate, request, resource};
 use provault_driver::conformance::{Request, capture, next_job, restore, restore_as};
 use provault_driver::memory::MemorySource;
 use provault_driver::{
@@ -86,7 +86,7 @@ fn resume(
     source: &dyn Source,
 ) -> Result<RestoreOutcome, DriverError> {
     let context = WorkContext { cancel: &CancelFlag::new(), progress: &|_, _| {} };
-    DRIVER.resume(&RestoreRequest { job_id: job, metadata }, source, &context)
+    DRIVER.resume(&RestoreRequest::new(job, metadata), source, &context)
 }
 
 fn in_place(target: &Path, mode: &str) -> Request {
@@ -185,6 +185,81 @@ fn a_merge_that_died_halfway_is_gone_on_with() {
     assert_eq!(watched.delivered.load(Ordering::SeqCst), 0, "all was written before it died");
     assert_eq!(outcome.in_place.unwrap().overwritten.entries, 300);
     assert_eq!(differences(&root, &target), [""; 0]);
+}
+
+/// Dies when all is written, before the first name changes.
+fn dead_before_its_merge(tree: &MemorySource, asked: &Request) -> String {
+    let job = next_job();
+    let die = || std::panic::resume_unwind(Box::new("injected death"));
+    let dying = Watched { act_at: 3, act: &die, ..Watched::new(tree) };
+    let died = catch_unwind(AssertUnwindSafe(|| {
+        restore_as(&*DRIVER, &job, asked, &dying, &CancelFlag::new())
+    }));
+    assert!(died.is_err());
+    job
+}
+
+#[test]
+fn what_was_done_since_the_job_began_stays_when_it_is_gone_on_with() {
+    use std::os::unix::fs::MetadataExt;
+    let trees = Trees::new();
+    let root = trees.source();
+    for name in ["changed", "placed", "set", "untouched", "was-dir", "was-file"] {
+        fs::write(root.join(name), b"stored").unwrap();
+    }
+    fs::write(root.join("one"), b"of two names").unwrap();
+    fs::hard_link(root.join("one"), root.join("two")).unwrap();
+    let (tree, _) = capture(&*DRIVER, &resource(&root));
+    let target = trees.source();
+    for name in ["changed", "placed", "untouched", "was-file", "one"] {
+        fs::write(target.join(name), b"long ago").unwrap();
+    }
+    fs::hard_link(target.join("one"), target.join("two")).unwrap();
+    fs::copy(root.join("set"), target.join("set")).unwrap();
+    for name in ["was-dir", "extra"] {
+        fs::create_dir(target.join(name)).unwrap();
+        fs::write(target.join(name).join("old"), b"long ago").unwrap();
+    }
+    // Clocks of file systems stand for some milliseconds.
+    let tick = || std::thread::sleep(std::time::Duration::from_millis(50));
+    tick();
+    let began = jiff::Timestamp::now();
+    tick();
+    let mut asked = in_place(&target, "always");
+    asked.insert("deleteExtra".to_owned(), "true".to_owned());
+    let job = dead_before_its_merge(&tree, &asked);
+    // The merge had put these in place, and the server stood still for a day.
+    let staged = private(&target).join("tree");
+    for name in ["placed", "one"] {
+        fs::rename(staged.join(name), target.join(name)).unwrap();
+    }
+    fs::write(target.join("changed"), b"work of today").unwrap();
+    common::mode(&target.join("set"), 0o640);
+    fs::write(target.join("was-dir/new"), b"work of today").unwrap();
+    fs::write(target.join("extra/new"), b"work of today").unwrap();
+    fs::remove_file(target.join("was-file")).unwrap();
+    fs::create_dir(target.join("was-file")).unwrap();
+    fs::write(target.join("was-file/new"), b"work of today").unwrap();
+
+    let context = WorkContext { cancel: &CancelFlag::new(), progress: &|_, _| {} };
+    let request = RestoreRequest { began_at: Some(began), ..RestoreRequest::new(&job, &asked) };
+    let outcome = DRIVER.resume(&request, &tree, &context).unwrap();
+    let told = outcome.notes.join(" ");
+    for name in ["changed", "was-dir/new", "extra/new", "was-file/new"] {
+        assert_eq!(fs::read(target.join(name)).unwrap(), b"work of today", "{name}: {told}");
+    }
+    for name in ["changed", "set", "was-dir", "extra/new", "was-file"] {
+        assert!(told.contains(name), "{name}: {told}");
+    }
+    assert_eq!(look(&target)[Path::new("set")].mode & 0o777, 0o640);
+    for name in ["placed", "untouched"] {
+        assert_eq!(fs::read(target.join(name)).unwrap(), b"stored", "{name}: {told}");
+    }
+    assert!(!target.join("extra/old").exists(), "{told}");
+    // One name was in place, which changed the other: they are one file again.
+    assert_eq!(fs::read(target.join("two")).unwrap(), b"of two names", "{told}");
+    let inode = |name: &str| fs::metadata(target.join(name)).unwrap().ino();
+    assert_eq!(inode("one"), inode("two"));
 }
 
 #[test]
@@ -308,33 +383,13 @@ fn what_changes_in_the_target_meanwhile_is_left() {
     }
 }
 
-/// Says why the host kept a test from running.
-fn not_tested(test: &str, why: &str) {
-    use std::io::Write as _;
-    let line = format!("PROVAULT-NOT-TESTED: {test}: {why}\n");
-    match std::env::var_os("PROVAULT_NOT_TESTED") {
-        Some(file) => {
-            let file = fs::OpenOptions::new().create(true).append(true).open(file);
-            file.unwrap().write_all(line.as_bytes()).unwrap();
-        }
-        None => print!("{line}"),
-    }
-}
-
 /// Runs `work` with a disk of one megabyte at `place`, which only its own thread sees.
 fn on_a_small_disk(place: &Path, work: impl FnOnce() + Send) -> nix::Result<()> {
     use nix::mount::{MsFlags, mount};
-    use nix::sched::{CloneFlags, unshare};
-    std::thread::scope(|scope| {
-        let small = scope.spawn(|| -> nix::Result<()> {
-            unshare(CloneFlags::CLONE_NEWNS)?;
-            let none: Option<&str> = None;
-            mount(none, "/", none, MsFlags::MS_REC | MsFlags::MS_PRIVATE, none)?;
-            mount(Some("small"), place, Some("tmpfs"), MsFlags::empty(), Some("size=1m"))?;
-            work();
-            Ok(())
-        });
-        small.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    common::in_own_mounts(|| {
+        mount(Some("small"), place, Some("tmpfs"), MsFlags::empty(), Some("size=1m"))?;
+        work();
+        Ok(())
     })
 }
 

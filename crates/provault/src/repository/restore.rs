@@ -95,7 +95,7 @@ pub(crate) fn run(args: &RestoreArgs, context: &Context<'_>) -> Result<(), Failu
         let tell = |done: u64, total: Option<u64>| progress.set(done, total);
         let context = WorkContext { cancel: &cancel, progress: &tell };
         let job = uuid::Uuid::new_v4().to_string();
-        let request = RestoreRequest { job_id: &job, metadata: &metadata };
+        let request = RestoreRequest::new(&job, &metadata);
         driver.restore(&request, &source, &context).map_err(|error| match error {
             DriverError::Source(SourceError::Damaged { .. }) => Failure::Damaged(format!(
                 "{error}. Nothing was restored; add --skip-damaged to restore all that is whole"

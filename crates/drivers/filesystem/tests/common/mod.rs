@@ -405,3 +405,36 @@ impl Fixture for Trees {
         fs::remove_dir_all(path_of(request)).unwrap();
     }
 }
+
+/// Says why the host kept a test from running.
+pub fn not_tested(test: &str, why: &str) {
+    let line = format!("PROVAULT-NOT-TESTED: {test}: {why}\n");
+    match std::env::var_os("PROVAULT_NOT_TESTED") {
+        Some(file) => {
+            let file = fs::OpenOptions::new().create(true).append(true).open(file);
+            file.unwrap().write_all(line.as_bytes()).unwrap();
+        }
+        None => print!("{line}"),
+    }
+}
+
+/// Runs `work` on a thread that may mount what only it sees.
+pub fn in_own_mounts(work: impl FnOnce() -> nix::Result<()> + Send) -> nix::Result<()> {
+    use nix::mount::{MsFlags, mount};
+    use nix::sched::{CloneFlags, unshare};
+    std::thread::scope(|scope| {
+        let own = scope.spawn(|| -> nix::Result<()> {
+            unshare(CloneFlags::CLONE_NEWNS)?;
+            let none: Option<&str> = None;
+            mount(none, "/", none, MsFlags::MS_REC | MsFlags::MS_PRIVATE, none)?;
+            work()
+        });
+        own.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    })
+}
+
+/// Shows `from` at `to` as well: a directory or a single file.
+pub fn bind(from: &Path, to: &Path) -> nix::Result<()> {
+    let none: Option<&str> = None;
+    nix::mount::mount(Some(from), to, none, nix::mount::MsFlags::MS_BIND, none)
+}
