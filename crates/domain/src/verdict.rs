@@ -130,18 +130,21 @@ impl Validation {
             Some(message) => format!(": {message}"),
             None => ".".to_owned(),
         };
-        match (own, self.status) {
-            (Verdict::Failed, _) => (own, reason),
-            (_, ValidationStatus::Failed) => {
+        if own == Verdict::Failed {
+            return (own, reason);
+        }
+        match self.status {
+            ValidationStatus::Failed => {
                 (Verdict::Failed, format!("validation from outside FAILED{said}"))
             }
-            (Verdict::Passed, ValidationStatus::Successful) => {
+            _ if own != Verdict::Passed => (own, reason),
+            ValidationStatus::Successful => {
                 (own, format!("{reason} Validation from outside was SUCCESSFUL{said}"))
             }
-            (Verdict::Passed, ValidationStatus::TimedOut) => {
+            ValidationStatus::TimedOut => {
                 (Verdict::Inconclusive, format!("validation from outside TIMED_OUT{said}"))
             }
-            (Verdict::Passed, ValidationStatus::Validating) => {
+            ValidationStatus::Validating => {
                 let last = match &self.message {
                     Some(message) => format!(" The last word was: {message}"),
                     None => String::new(),
@@ -153,7 +156,6 @@ impl Validation {
                 );
                 (Verdict::Inconclusive, reason)
             }
-            _ => (own, reason),
         }
     }
 }

@@ -130,11 +130,11 @@ fn test_expected(state: RestoreTestState, event: &RestoreTestEvent) -> Option<Re
         (S::Reaping, E::Reaped { .. }) => Some(S::Finished),
         (_, E::StepDone(_)) if state != S::Finished => Some(state),
         (_, E::Broken(_)) if state != S::Finished => Some(S::Reaping),
-        (S::Controlling, E::Controlled(_)) => Some(S::Reaping),
         (S::Validating, E::ValidationReported { status: ValidationStatus::Validating, .. }) => {
             Some(S::Validating)
         }
-        (S::Validating, E::ValidationReported { .. } | E::ValidationClosed) => Some(S::Reaping),
+        (S::Controlling, E::Controlled(_))
+        | (S::Validating, E::ValidationReported { .. } | E::ValidationClosed) => Some(S::Reaping),
         (S::Choosing | S::Restoring | S::Testing | S::Controlling, E::Interrupted { .. }) => {
             Some(S::Pending)
         }
