@@ -59,14 +59,20 @@ assert backup.list_tags(ResourceArn=arn)["Tags"] == {"env": "lab"}
 condition = {"StringEquals": [{"Key": "aws:ResourceTag/env", "Value": "lab"}]}
 backup.create_restore_testing_selection(
     RestoreTestingPlanName="soon",
-    RestoreTestingSelection=selection("lab", ProtectedResourceConditions=condition),
+    RestoreTestingSelection=selection(
+        "lab", ProtectedResourceConditions=condition, ValidationWindowHours=1
+    ),
 )
+got = backup.get_restore_testing_selection(
+    RestoreTestingPlanName="soon", RestoreTestingSelectionName="lab"
+)["RestoreTestingSelection"]
+assert got["ValidationWindowHours"] == 1, got
 refused(
     "InvalidParameterValueException",
     backup.create_restore_testing_selection,
     words="ValidationWindowHours",
     RestoreTestingPlanName="soon",
-    RestoreTestingSelection=selection("kept", ValidationWindowHours=8),
+    RestoreTestingSelection=selection("kept", ValidationWindowHours=169),
 )
 refused(
     "InvalidRequestException",
@@ -88,6 +94,21 @@ listed = pages(
 assert [s["RestoreTestingSelectionName"] for s in listed] == ["lab"], listed
 
 
+def kept():
+    jobs = pages("list_restore_jobs", "RestoreJobs", ByRestoreTestingPlanArn=arn)
+    return [job for job in jobs if "kept until" in job.get("ValidationStatusMessage", "")] or None
+
+
+# The test keeps its copy for us: what is said of it ends that.
+job = until("the copy that the restore test keeps", kept, limit=240)[0]
+assert job["Status"] == "COMPLETED" and job["ValidationStatus"] == "VALIDATING", job
+backup.put_restore_validation_result(
+    RestoreJobId=job["RestoreJobId"],
+    ValidationStatus="SUCCESSFUL",
+    ValidationStatusMessage="all there",
+)
+
+
 def tested():
     jobs = pages("list_restore_jobs", "RestoreJobs", ByRestoreTestingPlanArn=arn)
     done = [job for job in jobs if job.get("DeletionStatus") == "SUCCESSFUL"]
@@ -100,6 +121,7 @@ assert job["RecoveryPointArn"] == point and job["SourceResourceArn"] == resource
 assert job["Status"] == "COMPLETED" and job["IamRoleArn"] == ROLE, job
 # Nothing but files is compared here, so no namespaces are needed: the verdict is a pass.
 assert job["ValidationStatus"] == "SUCCESSFUL", job
+assert "all there" in job["ValidationStatusMessage"], job
 described = backup.describe_restore_job(RestoreJobId=job["RestoreJobId"])
 assert described["CreatedBy"] == {"RestoreTestingPlanArn": arn}, described
 of_resource = pages(
@@ -111,11 +133,11 @@ assert pages("list_restore_jobs", "RestoreJobs", ByRestoreTestingPlanArn=other) 
 got = backup.get_restore_testing_plan(RestoreTestingPlanName="soon")["RestoreTestingPlan"]
 assert got["LastExecutionTime"] >= got["CreationTime"], got
 
-# The verdict of a test is the test's own.
+# A verdict that was given stays.
 refused(
     "InvalidRequestException",
     backup.put_restore_validation_result,
-    words="restore test",
+    words="no longer waits",
     RestoreJobId=job["RestoreJobId"],
     ValidationStatus="FAILED",
 )

@@ -3,10 +3,12 @@
 use std::collections::BTreeMap;
 
 use jiff::Timestamp;
-use provault_catalog::{CatalogError, JobFilter};
+use provault_catalog::{CatalogError, JobFilter, Page};
 use provault_domain::restore_job::ValidationStatus;
 use provault_domain::role::DEFAULT_ROLE;
-use provault_domain::{Arn, RecoveryPoint, RestoreJob, RestoreJobEvent, RestoreJobState};
+use provault_domain::{
+    Arn, RecoveryPoint, RestoreJob, RestoreJobEvent, RestoreJobState, RestoreTest, RestoreTestState,
+};
 use provault_driver::RestorePreview;
 
 use crate::backup_job::{JobQuery, check_token, job_filter};
@@ -356,8 +358,8 @@ impl App {
     }
 
     /// `PutRestoreValidationResult`: what somebody outside says of an operator's own restore, once
-    /// that is COMPLETED. A final result stays; to report it again is no error. A restore test
-    /// gives its own verdict on its restore.
+    /// that is COMPLETED, or of the copy that a restore test keeps for that. A final result stays; to
+    /// report it again is no error. Any other restore test gives its own verdict on its restore.
     pub async fn put_restore_validation_result(
         &self,
         caller: &Caller,
@@ -383,10 +385,9 @@ impl App {
                     format!("use at most {LONGEST_MESSAGE} characters on one line."),
                 ));
             }
-            if self.restore_job_of(caller, id).await?.test_token.is_some() {
-                return Err(AppError::refused(format!(
-                    "Restore job {id} belongs to a restore test, which gives its own verdict on it."
-                )));
+            let job = self.restore_job_of(caller, id).await?;
+            if job.test_token.is_some() {
+                return self.report_on_test(caller, &job, status, result.message).await;
             }
             let event = RestoreJobEvent::ValidationReported { status, message: result.message };
             let account = caller.account();
@@ -396,6 +397,45 @@ impl App {
             Ok(())
         })
         .await
+    }
+
+    /// What somebody outside says of the copy of a restore test, while that is kept for it.
+    async fn report_on_test(
+        &self,
+        caller: &Caller,
+        job: &RestoreJob,
+        status: ValidationStatus,
+        message: Option<String>,
+    ) -> Result<()> {
+        let filter = JobFilter {
+            account: Some(caller.account().clone()),
+            recovery_point_arn: Some(job.recovery_point_arn.clone()),
+            ..JobFilter::default()
+        };
+        let tests = self.catalog().list_jobs::<RestoreTest>(&filter, Page::all()).await?.items;
+        let test = tests.into_iter().find(|test| test.restore_job_id.as_deref() == Some(&job.id));
+        let asked = test.as_ref().and_then(|test| test.findings.validation.as_ref());
+        match (&test, asked) {
+            (Some(test), Some(_)) if test.state == RestoreTestState::Validating => {
+                Ok(self.engine().report_validation(test, status, message).await?)
+            }
+            (Some(_), Some(asked))
+                if asked.status == status && status != ValidationStatus::Validating =>
+            {
+                Ok(())
+            }
+            (Some(test), Some(asked)) => Err(AppError::refused(format!(
+                "Restore test {} no longer waits for a validation result: the last word on restore \
+                 job {} was {}, and its copy was kept until {} at the latest.",
+                test.id, job.id, asked.status, asked.until
+            ))),
+            _ => Err(AppError::refused(format!(
+                "Restore job {} belongs to a restore test, which gives its own verdict on it. A \
+                 restore testing selection with ValidationWindowHours keeps the copies of its tests for \
+                 others to look at, once the test itself is done.",
+                job.id
+            ))),
+        }
     }
 
     /// `provault:StopRestoreJob`, for an operator's own restore.

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use provault_catalog::{CatalogError, Page};
-use provault_domain::restore_testing_selection::FIXED_METADATA;
+use provault_domain::restore_testing_selection::{FIXED_METADATA, LONGEST_VALIDATION_WINDOW_HOURS};
 use provault_domain::selection::Conditions;
 use provault_domain::{Invalid, Kind, RestoreTestingPlan, RestoreTestingSelection};
 
@@ -27,7 +27,7 @@ pub struct TestingSelectionDocument {
     pub conditions: Option<Conditions>,
     /// Restore metadata that goes before what is inferred.
     pub metadata_overrides: Option<BTreeMap<String, String>>,
-    /// Hours the copy is kept for somebody outside to look at. Only 0 can be honoured.
+    /// Hours the copy is kept for somebody outside to look at; 0 for not at all.
     pub validation_window_hours: Option<i64>,
 }
 
@@ -45,20 +45,16 @@ fn kind_of(resource_type: &str) -> Result<Kind> {
     })
 }
 
-/// The copy of a restore test is asked by the probes of its resource and then deleted; a window in
-/// which it is kept for others is refused rather than forgotten.
-fn check_window(hours: Option<i64>) -> Result<()> {
-    match hours {
-        None | Some(0) => Ok(()),
-        Some(hours) => Err(AppError::invalid(
+/// Within AWS's limits, which the selection checks; what is below them is no number of hours at all.
+fn window(hours: i64) -> Result<u32> {
+    u32::try_from(hours).map_err(|_| {
+        AppError::invalid(
             format!("{PATH}.ValidationWindowHours"),
             format!(
-                "{hours} cannot be honoured by this server yet, and nothing was changed: a restore \
-                 test asks the probes of its resource and deletes the copy at once. Leave it out or \
-                 give 0, and register probes."
+                "{hours} is no number of hours; use 1 to {LONGEST_VALIDATION_WINDOW_HOURS}, or 0."
             ),
-        )),
-    }
+        )
+    })
 }
 
 impl App {
@@ -97,7 +93,7 @@ impl App {
         self.audited(caller, ACTION, &resource, async {
             let plan = self.permitted_testing_plan(caller, ACTION, plan).await?;
             check_request_id(creator_request_id.as_deref())?;
-            check_window(document.validation_window_hours)?;
+            let window = window(document.validation_window_hours.unwrap_or(0))?;
             let role = document
                 .role_arn
                 .as_deref()
@@ -112,6 +108,7 @@ impl App {
                 resource_arns: resource_arns(&document)?,
                 conditions: document.conditions.unwrap_or_default(),
                 metadata_overrides: document.metadata_overrides.unwrap_or_default(),
+                validation_window_hours: window,
                 creator_request_id,
                 created_at: self.now(),
                 updated_at: None,
@@ -232,7 +229,10 @@ impl App {
         let resource = self.testing_plan_label(caller, plan);
         self.audited(caller, ACTION, &resource, async {
             let old = self.testing_selection_named(caller, ACTION, plan, name).await?;
-            check_window(document.validation_window_hours)?;
+            let window = match document.validation_window_hours {
+                Some(hours) => window(hours)?,
+                None => old.validation_window_hours,
+            };
             let role_arn = match &document.role_arn {
                 Some(arn) => self.role_of(caller, &format!("{PATH}.IamRoleArn"), arn).await?,
                 None => old.role_arn.clone(),
@@ -243,6 +243,7 @@ impl App {
                 resource_arns: document.resource_arns.unwrap_or(kept.resource_arns),
                 conditions: document.conditions.unwrap_or(kept.conditions),
                 metadata_overrides: document.metadata_overrides.unwrap_or(kept.metadata_overrides),
+                validation_window_hours: window,
                 updated_at: Some(self.now()),
                 ..old.clone()
             };

@@ -75,7 +75,7 @@ impl Catalog {
     /// With a claim the job's generation must still be the claim's, else
     /// [`CatalogError::Fenced`]; without one (a request from outside, a reconciler that holds
     /// none) only the state decides. Ending the job ends its lease, and so does an event after which it
-    /// waits again: whoever comes first may take it.
+    /// waits again, or for somebody outside: whoever comes first may take it.
     pub async fn step_job<J: Job>(
         &self,
         account: &AccountId,
@@ -142,7 +142,7 @@ pub(crate) async fn step<J: Job>(
         }
     }
     let done = i64::from(job.is_final());
-    let free = i64::from(job.is_final() || given_back);
+    let free = i64::from(job.is_final() || given_back || job.is_on_hold());
     let written = sqlx::query(
         "UPDATE jobs SET body = $1, state = $2, done = $3, completed_at = $4, vault_name = $5, \
          recovery_point_arn = $6, slot = $7, events = $8, version = version + 1, \

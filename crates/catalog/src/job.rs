@@ -4,6 +4,7 @@
 use std::fmt::Debug;
 
 use jiff::Timestamp;
+use provault_domain::restore_job::ValidationStatus;
 use provault_domain::{
     AccountId, Arn, BackupJob, BackupJobEvent, CareEvent, CareRun, Effect, IllegalTransition,
     RestoreJob, RestoreJobEvent, RestoreTest, RestoreTestEvent, RestoreTestState, StepRecord,
@@ -55,6 +56,10 @@ pub trait Job: Clone + Serialize + DeserializeOwned + Send + Sync + Unpin + 'sta
     fn driven_by_test(&self) -> bool {
         false
     }
+    /// Whether it waits for somebody outside: no worker holds it, and none has left it behind.
+    fn is_on_hold(&self) -> bool {
+        false
+    }
     /// The domain's `step`.
     fn apply(
         &self,
@@ -79,6 +84,14 @@ impl EventNote {
     fn text(message: impl Into<String>) -> Self {
         Self { message: message.into(), step: None }
     }
+}
+
+/// What somebody outside said.
+fn reported(status: ValidationStatus, message: Option<&str>) -> EventNote {
+    EventNote::text(match message {
+        Some(message) => format!("validation {status} reported: {message}"),
+        None => format!("validation {status} reported"),
+    })
 }
 
 /// The methods that give fields which every job has under the same name.
@@ -215,10 +228,8 @@ impl Job for RestoreJob {
             E::Validated { status, message } => {
                 EventNote::text(format!("validation {status}: {message}"))
             }
-            E::ValidationReported { status, message } => EventNote::text(match message {
-                Some(message) => format!("validation {status} reported: {message}"),
-                None => format!("validation {status} reported"),
-            }),
+            E::ValidationAsked { message } => EventNote::text(format!("validation: {message}")),
+            E::ValidationReported { status, message } => reported(*status, message.as_deref()),
             E::Deletion { status, message } => EventNote::text(match message {
                 Some(message) => format!("deletion {status}: {message}"),
                 None => format!("deletion {status}"),
@@ -256,6 +267,9 @@ impl Job for RestoreTest {
     fn idempotency_token(&self) -> Option<&str> {
         None
     }
+    fn is_on_hold(&self) -> bool {
+        self.state == RestoreTestState::Validating
+    }
     fn apply(
         &self,
         event: RestoreTestEvent,
@@ -283,6 +297,8 @@ impl Job for RestoreTest {
                 let made = findings.mutants.len();
                 EventNote::text(format!("negative control: {killed} of {made} broken copies found"))
             }
+            E::ValidationReported { status, message } => reported(*status, message.as_deref()),
+            E::ValidationClosed => EventNote::text("validation window closed"),
             E::StepDone(record) => EventNote {
                 message: format!("{}: {}", record.name, record.detail),
                 step: Some(record.clone()),

@@ -66,6 +66,10 @@ impl fmt::Display for Seconds {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Minutes(pub i64);
 
+/// A duration that the API counts in hours.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Hours(pub i32);
+
 /// A duration that the API counts in days.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Days(pub i64);
@@ -75,6 +79,15 @@ impl FromStr for Minutes {
 
     fn from_str(text: &str) -> Result<Self, DurationError> {
         whole(text, MINUTE, "minutes").map(Self)
+    }
+}
+
+impl FromStr for Hours {
+    type Err = DurationError;
+
+    fn from_str(text: &str) -> Result<Self, DurationError> {
+        let hours = whole(text, HOUR, "hours")?;
+        i32::try_from(hours).map(Self).map_err(|_| DurationError::TooLong(text.to_owned()))
     }
 }
 

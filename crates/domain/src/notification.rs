@@ -8,7 +8,7 @@ use crate::{AccountId, Arn, BackupJobState, Region, ResourceTrouble, RestoreJobS
 
 /// The names of all events that this server sends: AWS's, then ours
 /// ([`NotificationEvent::own_name`]).
-pub const SUBSCRIPTION_EVENTS: [&str; 15] = [
+pub const SUBSCRIPTION_EVENTS: [&str; 16] = [
     "BACKUP_JOB_STARTED",
     "BACKUP_JOB_COMPLETED",
     "BACKUP_JOB_SUCCESSFUL",
@@ -21,6 +21,7 @@ pub const SUBSCRIPTION_EVENTS: [&str; 15] = [
     "RECOVERY_POINT_MODIFIED",
     "RESTORE_TEST_PASSED",
     "RESTORE_TEST_NOT_PASSED",
+    "RESTORE_TEST_VALIDATION",
     "BACKUP_VAULT_ALARM",
     "PROTECTED_RESOURCE_ALARM",
     "RECOVERY_POINT_ALARM",
@@ -39,7 +40,8 @@ pub struct Notification {
     pub vault_name: String,
     /// When it happened.
     pub at: Timestamp,
-    /// Id of the backup job, restore job, restore test or care run; the vault's name where no job
+    /// Id of the backup job, restore job, restore test (its restore job's where somebody outside is
+    /// asked about that) or care run; the vault's name where no job
     /// was at work.
     pub job_id: String,
     /// When that began.
@@ -73,6 +75,8 @@ pub enum NotificationEvent {
         /// Whether what the test created is gone again.
         cleaned_up: bool,
     },
+    /// A restore test keeps its copy for somebody outside to look at and report.
+    ValidationAsked,
     /// Something about a resource should have happened and has not.
     ResourceAlarm(ResourceTrouble),
     /// A new recovery point holds much less than the newest good one before it.
@@ -104,6 +108,8 @@ impl NotificationEvent {
             | Self::RestoreTestEnded { verdict: Verdict::Passed, .. } => {
                 &["RESTORE_JOB_COMPLETED", "RESTORE_JOB_SUCCESSFUL"]
             }
+            // AWS tells validators by the end of the restore, for it has no probes that come first.
+            Self::ValidationAsked => &["RESTORE_JOB_COMPLETED"],
             // A test that did not come is told to whoever asked for tests, a backup to whoever asked
             // for backups.
             Self::RestoreJobEnded(_)
@@ -134,6 +140,7 @@ impl NotificationEvent {
         match self {
             Self::RestoreTestEnded { verdict: Verdict::Passed, .. } => Some("RESTORE_TEST_PASSED"),
             Self::RestoreTestEnded { .. } => Some("RESTORE_TEST_NOT_PASSED"),
+            Self::ValidationAsked => Some("RESTORE_TEST_VALIDATION"),
             Self::VaultAlarm(_) => Some("BACKUP_VAULT_ALARM"),
             Self::ResourceAlarm(_) => Some("PROTECTED_RESOURCE_ALARM"),
             Self::RecoveryPointShrunk | Self::RecoveryPointHeld => Some("RECOVERY_POINT_ALARM"),

@@ -180,6 +180,11 @@ pub enum RestoreJobEvent {
         /// The reason.
         message: String,
     },
+    /// The restore test it belongs to keeps the copy for somebody outside to look at.
+    ValidationAsked {
+        /// Where it lies and how long.
+        message: String,
+    },
     /// Somebody outside looked at what an operator restored, and reports.
     ValidationReported {
         /// What was found, or that it is still being looked at.
@@ -296,7 +301,9 @@ pub fn step(
         }
         (_, E::Aborted { .. }) => refuse("aborted"),
         // An operator's own restore can never be validated or deleted by a test.
-        (_, E::Validated { .. } | E::Deletion { .. }) if job.test_token.is_none() => {
+        (_, E::Validated { .. } | E::ValidationAsked { .. } | E::Deletion { .. })
+            if job.test_token.is_none() =>
+        {
             refuse("validated or deleted by a restore test: it does not belong to one")
         }
         (_, E::ValidationReported { .. }) if job.test_token.is_some() => {
@@ -315,6 +322,11 @@ pub fn step(
         (_, E::ValidationReported { .. }) => refuse("validated"),
         (_, E::Validated { status, message }) => {
             job.validation = Some(status);
+            job.validation_message = Some(message);
+            Ok((job, Vec::new()))
+        }
+        (_, E::ValidationAsked { message }) => {
+            job.validation = Some(ValidationStatus::Validating);
             job.validation_message = Some(message);
             Ok((job, Vec::new()))
         }

@@ -6,8 +6,10 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::backup_testing::{LONGEST_WAIT_FOR_ROOM, Obstacle, TestBudget, Waiting};
+use crate::plan::add_minutes;
+use crate::restore_job::ValidationStatus;
 use crate::step::{MOST_ATTEMPTS, is_zero, state_names};
-use crate::verdict::{Failure, Fault, Findings, decide};
+use crate::verdict::{Failure, Fault, Findings, Validation, decide};
 use crate::{
     AccountId, Arn, Effect, IllegalTransition, Kind, Notification, NotificationEvent, Region,
     StepRecord, Verdict,
@@ -91,6 +93,9 @@ pub struct PlannedTest {
     pub role_arn: Arn,
     /// Restore metadata that goes before the recovery point's own.
     pub metadata_overrides: BTreeMap<String, String>,
+    /// Hours that the copy is kept for somebody outside to look at; 0 for not at all.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub validation_window_hours: u32,
     /// The occurrences that the test stands for, where it stands for those that nobody was there to
     /// carry out, too many to make up for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -143,6 +148,8 @@ pub enum RestoreTestState {
     Testing,
     /// Asking the same probes of broken copies.
     Controlling,
+    /// Keeping a fresh copy for somebody outside who was asked to look at it. No worker holds it.
+    Validating,
     /// Deleting everything the test created.
     Reaping,
     /// The verdict is given.
@@ -154,6 +161,7 @@ state_names!(RestoreTestState {
     Restoring = "RESTORING",
     Testing = "TESTING",
     Controlling = "CONTROLLING",
+    Validating = "VALIDATING",
     Reaping = "REAPING",
     Finished = "FINISHED",
 });
@@ -200,8 +208,18 @@ pub enum RestoreTestEvent {
     },
     /// The real copy has answered.
     Tested(Box<Findings>),
-    /// The broken copies have answered.
+    /// The broken copies have answered. Where the findings say that somebody outside is asked, the
+    /// copy is kept for that, unless nothing that is said could change the verdict.
     Controlled(Box<Findings>),
+    /// Somebody outside has looked at the copy, or still does and leaves a word.
+    ValidationReported {
+        /// What was found; [`ValidationStatus::Validating`] for a word only.
+        status: ValidationStatus,
+        /// In the reporter's words.
+        message: Option<String>,
+    },
+    /// The time is over for which the copy is kept.
+    ValidationClosed,
     /// A step of this kind ended; only recorded.
     StepDone(StepRecord),
     /// A step failed, or the test was stopped or interrupted: what exists is reaped next.
@@ -268,6 +286,56 @@ impl RestoreTest {
             .then(|| format!("it has waited a day for room on the disk.{obstacle}"))
     }
 
+    /// What somebody outside is asked, when a plan wants that and the `findings` so far leave
+    /// something to ask: the copy at `copy` is kept from `now` on. One that FAILED is told at once.
+    pub fn validation(
+        &self,
+        findings: &Findings,
+        copy: String,
+        now: Timestamp,
+    ) -> Option<Validation> {
+        let hours = self.planned.as_ref().map_or(0, |planned| planned.validation_window_hours);
+        (hours > 0 && is_worth_asking(findings)).then(|| Validation {
+            copy,
+            until: add_minutes(now, i64::from(hours) * 60),
+            status: ValidationStatus::Validating,
+            message: None,
+        })
+    }
+
+    /// Whether the time is over for which its copy is kept.
+    pub fn is_unheard(&self, now: Timestamp) -> bool {
+        self.state == RestoreTestState::Validating
+            && self.findings.validation.as_ref().is_none_or(|asked| asked.until <= now)
+    }
+
+    /// Its own probes are done: the copy is kept for somebody outside, or deleted.
+    fn controlled(&mut self, findings: Findings, now: Timestamp) -> Vec<Effect> {
+        self.take(findings);
+        match self.findings.validation.take().filter(|_| is_worth_asking(&self.findings)) {
+            None => {
+                self.state = RestoreTestState::Reaping;
+                Vec::new()
+            }
+            Some(asked) => {
+                let effects = self.ask(&asked, now);
+                self.state = RestoreTestState::Validating;
+                self.findings.validation = Some(asked);
+                effects
+            }
+        }
+    }
+
+    fn hear(&mut self, status: ValidationStatus, message: Option<String>) {
+        if let Some(asked) = &mut self.findings.validation {
+            asked.status = status;
+            asked.message = message;
+        }
+        if status != ValidationStatus::Validating {
+            self.state = RestoreTestState::Reaping;
+        }
+    }
+
     /// Takes what a runner found out. The age of the point and the targets were fixed when the
     /// point was chosen: a runner that leaves them out must not turn a stale point into a pass.
     fn take(&mut self, findings: Findings) {
@@ -314,27 +382,60 @@ impl RestoreTest {
         self.completed_at = Some(now);
     }
 
+    fn finish(&mut self, cleaned_up: bool, now: Timestamp) -> Vec<Effect> {
+        self.state = RestoreTestState::Finished;
+        self.cleaned_up = Some(cleaned_up);
+        self.completed_at = Some(now);
+        let (verdict, reason) = decide(&self.findings);
+        self.verdict = Some(verdict);
+        self.reason = Some(reason);
+        self.notify(verdict, now)
+    }
+
     fn notify(&self, verdict: Verdict, now: Timestamp) -> Vec<Effect> {
+        let event = NotificationEvent::RestoreTestEnded {
+            verdict,
+            cleaned_up: self.cleaned_up == Some(true),
+        };
+        self.tell(event, self.id.clone(), self.reason.clone(), now)
+    }
+
+    /// Whoever is to look at the copy reports about the restore job: its id is the one to know.
+    fn ask(&self, asked: &Validation, now: Timestamp) -> Vec<Effect> {
+        let id = self.restore_job_id.clone().unwrap_or_else(|| self.id.clone());
+        let reason = format!("the copy lies in {} until {}.", asked.copy, asked.until);
+        self.tell(NotificationEvent::ValidationAsked, id, Some(reason), now)
+    }
+
+    fn tell(
+        &self,
+        event: NotificationEvent,
+        job_id: String,
+        reason: Option<String>,
+        now: Timestamp,
+    ) -> Vec<Effect> {
         // Without a point there is no vault whose topic could be told; the verdict stands in the
         // evidence and in the list of tests all the same.
         let Some(vault_name) = self.vault_name.clone() else { return Vec::new() };
         vec![Effect::Notify(Box::new(Notification {
-            event: NotificationEvent::RestoreTestEnded {
-                verdict,
-                cleaned_up: self.cleaned_up == Some(true),
-            },
+            event,
             account: self.account.clone(),
             region: self.region.clone(),
             vault_name,
             at: now,
-            job_id: self.id.clone(),
+            job_id,
             started_at: self.started_at.unwrap_or(self.created_at),
             resource_arn: Some(self.resource_arn.clone()),
             recovery_point_arn: self.recovery_point_arn.clone(),
             created_resource_arn: self.created_resource_arn.clone(),
-            reason: self.reason.clone(),
+            reason,
         }))]
     }
+}
+
+/// Whether somebody outside could still change the verdict.
+fn is_worth_asking(findings: &Findings) -> bool {
+    findings.failures.is_empty() && decide(findings).0 != Verdict::Failed
 }
 
 /// The one way a restore test changes: the new test and the effects that belong to the change.
@@ -397,10 +498,14 @@ pub fn step(
         }
         (_, E::Tested(_)) => return refuse("tested"),
         (S::Controlling, E::Controlled(findings)) => {
-            test.take(*findings);
-            test.state = S::Reaping;
+            let effects = test.controlled(*findings, now);
+            return Ok((test, effects));
         }
         (_, E::Controlled(_)) => return refuse("controlled"),
+        (S::Validating, E::ValidationReported { status, message }) => test.hear(status, message),
+        (_, E::ValidationReported { .. }) => return refuse("validated from outside"),
+        (_, E::ValidationClosed) if test.is_unheard(now) => test.state = S::Reaping,
+        (_, E::ValidationClosed) => return refuse("given up by whoever was to validate it"),
         (S::Finished, E::StepDone(_)) => return refuse("advanced"),
         (_, E::StepDone(record)) => test.steps.push(record),
         (S::Finished, E::Broken(_)) => return refuse("broken off"),
@@ -422,13 +527,7 @@ pub fn step(
         (_, E::Suspended { .. }) if test.is_interruptible() => test.begin_anew(now),
         (_, E::Interrupted { .. } | E::Suspended { .. }) => return refuse("interrupted"),
         (S::Reaping, E::Reaped { cleaned_up }) => {
-            test.state = S::Finished;
-            test.cleaned_up = Some(cleaned_up);
-            test.completed_at = Some(now);
-            let (verdict, reason) = decide(&test.findings);
-            test.verdict = Some(verdict);
-            test.reason = Some(reason);
-            let effects = test.notify(verdict, now);
+            let effects = test.finish(cleaned_up, now);
             return Ok((test, effects));
         }
         (_, E::Reaped { .. }) => return refuse("reaped"),

@@ -7,10 +7,13 @@ use serde::{Deserialize, Serialize};
 
 use crate::restore_testing_plan::validate_testing_name;
 use crate::selection::Conditions;
+use crate::step::is_zero;
 use crate::{AccountId, Arn, Invalid, Kind, Tags};
 
 /// Resources that a selection may name (AWS's limit).
 pub const MAX_TESTED_RESOURCES: usize = 30;
+/// Hours that a copy may be kept for somebody outside to look at (AWS's limit).
+pub const LONGEST_VALIDATION_WINDOW_HOURS: u32 = 168;
 /// Keys of restore metadata that a restore test sets by itself: where the copy lies, of what, and
 /// that all of it is restored, for every file is compared.
 pub const FIXED_METADATA: [&str; 4] =
@@ -38,6 +41,9 @@ pub struct RestoreTestingSelection {
     pub conditions: Conditions,
     /// Restore metadata that goes before what is inferred.
     pub metadata_overrides: BTreeMap<String, String>,
+    /// Hours that the copy of a test is kept for somebody outside to look at; 0 for not at all.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub validation_window_hours: u32,
     /// The caller's idempotency token.
     pub creator_request_id: Option<String>,
     /// When it was made.
@@ -79,6 +85,16 @@ impl RestoreTestingSelection {
             }
         }
         self.conditions.validate().map_err(|e| e.within("ProtectedResourceConditions"))?;
+        if self.validation_window_hours > LONGEST_VALIDATION_WINDOW_HOURS {
+            return Err(Invalid::new(
+                "ValidationWindowHours",
+                format!(
+                    "{} is too long: use 1 to {LONGEST_VALIDATION_WINDOW_HOURS}, or 0 to have the \
+                     copy deleted as soon as the test has asked it.",
+                    self.validation_window_hours
+                ),
+            ));
+        }
         for key in self.metadata_overrides.keys() {
             if FIXED_METADATA.iter().any(|fixed| fixed.eq_ignore_ascii_case(key)) {
                 return Err(Invalid::new(

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::restore_job::ValidationStatus;
@@ -107,6 +108,58 @@ pub enum IsolationLevel {
     FilesOnly,
 }
 
+/// What somebody outside was asked about the copy, and what came of it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Validation {
+    /// Where the copy lies: a directory on the server's machine.
+    pub copy: String,
+    /// How long it is kept.
+    pub until: Timestamp,
+    /// The last word; [`ValidationStatus::Validating`] while there is none that counts.
+    pub status: ValidationStatus,
+    /// In the reporter's words.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub message: Option<String>,
+}
+
+impl Validation {
+    /// What becomes of the test's own verdict. A test whose outside validator was silent, or gave
+    /// up, has not passed; and nobody outside can make a pass of what the test itself found wanting.
+    fn weigh(&self, own: Verdict, reason: String) -> (Verdict, String) {
+        let said = match &self.message {
+            Some(message) => format!(": {message}"),
+            None => ".".to_owned(),
+        };
+        if own == Verdict::Failed {
+            return (own, reason);
+        }
+        match self.status {
+            ValidationStatus::Failed => {
+                (Verdict::Failed, format!("validation from outside FAILED{said}"))
+            }
+            _ if own != Verdict::Passed => (own, reason),
+            ValidationStatus::Successful => {
+                (own, format!("{reason} Validation from outside was SUCCESSFUL{said}"))
+            }
+            ValidationStatus::TimedOut => {
+                (Verdict::Inconclusive, format!("validation from outside TIMED_OUT{said}"))
+            }
+            ValidationStatus::Validating => {
+                let last = match &self.message {
+                    Some(message) => format!(" The last word was: {message}"),
+                    None => String::new(),
+                };
+                let reason = format!(
+                    "the test's own probes passed, but validation from outside was asked for and no \
+                     result was reported by {}.{last}",
+                    self.until
+                );
+                (Verdict::Inconclusive, reason)
+            }
+        }
+    }
+}
+
 /// Everything a restore test found out; [`decide`] turns it into a verdict.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Findings {
@@ -132,15 +185,27 @@ pub struct Findings {
     pub recovery_millis: Option<u64>,
     /// The resource's recovery time objective, in seconds.
     pub rto_seconds: Option<u64>,
+    /// What somebody outside was asked, where the copy was kept for that.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub validation: Option<Validation>,
 }
 
 /// Broken copies the probes must have found broken before a pass counts: one with everything
 /// emptied, one with everything gone.
 pub const REQUIRED_MUTANTS: usize = 2;
 
+/// The verdict and its reason: the test's own, and what somebody outside had to say to it.
+pub fn decide(findings: &Findings) -> (Verdict, String) {
+    let (own, reason) = decide_alone(findings);
+    match &findings.validation {
+        Some(validation) => validation.weigh(own, reason),
+        None => (own, reason),
+    }
+}
+
 /// The verdict and its reason. Trouble with the data outweighs trouble of the host, which
 /// outweighs what could not be asked because of it.
-pub fn decide(findings: &Findings) -> (Verdict, String) {
+fn decide_alone(findings: &Findings) -> (Verdict, String) {
     let fault = |fault: Fault| findings.failures.iter().find(|f| f.fault == fault);
     if let Some(failure) = fault(Fault::Data) {
         return (Verdict::Failed, format!("{}: {}", failure.step, failure.message));

@@ -5,11 +5,14 @@
 use jiff::{SignedDuration, Timestamp};
 use proptest::prelude::*;
 use provault_domain::backup_testing::Obstacle;
+use provault_domain::restore_job::ValidationStatus;
 use provault_domain::restore_test;
-use provault_domain::verdict::{Failure, Fault, Findings, decide};
+use provault_domain::verdict::{
+    Failure, Fault, Findings, IsolationLevel, MutantResult, ProbeResult, Validation, decide,
+};
 use provault_domain::{
-    Arn, Effect, Kind, NotificationEvent, RestoreTest, RestoreTestEvent, RestoreTestState,
-    StepRecord, Verdict,
+    Arn, Effect, Kind, NotificationEvent, PlannedTest, RestoreTest, RestoreTestEvent,
+    RestoreTestState, StepRecord, Verdict,
 };
 
 const POINT: &str = "arn:aws:backup:us-east-1:111122223333:recovery-point:p";
@@ -94,6 +97,9 @@ fn test_event() -> impl Strategy<Value = RestoreTestEvent> {
         Just(restored()),
         Just(E::Tested(Box::default())),
         Just(E::Controlled(Box::default())),
+        prop::sample::select(ValidationStatus::ALL)
+            .prop_map(|status| E::ValidationReported { status, message: None }),
+        Just(E::ValidationClosed),
         any::<bool>().prop_map(|ok| E::StepDone(StepRecord {
             name: "probe".to_owned(),
             started_at: at(1),
@@ -125,7 +131,11 @@ fn test_expected(state: RestoreTestState, event: &RestoreTestEvent) -> Option<Re
         (S::Reaping, E::Reaped { .. }) => Some(S::Finished),
         (_, E::StepDone(_)) if state != S::Finished => Some(state),
         (_, E::Broken(_)) if state != S::Finished => Some(S::Reaping),
-        (S::Controlling, E::Controlled(_)) => Some(S::Reaping),
+        (S::Validating, E::ValidationReported { status: ValidationStatus::Validating, .. }) => {
+            Some(S::Validating)
+        }
+        (S::Controlling, E::Controlled(_))
+        | (S::Validating, E::ValidationReported { .. } | E::ValidationClosed) => Some(S::Reaping),
         (
             S::Choosing | S::Restoring | S::Testing | S::Controlling,
             E::Interrupted { .. } | E::Suspended { .. },
@@ -262,4 +272,132 @@ fn the_targets_of_the_choice_stay() {
     assert_eq!(current.findings.rto_seconds, Some(60));
     assert_eq!(current.findings.recovery_millis, Some(5));
     assert_eq!(at(0) + SignedDuration::from_secs(1), at(1));
+}
+
+/// A test of a plan with a validation window, and findings of its own that are a pass.
+fn with_window() -> (RestoreTest, Findings) {
+    let planned = PlannedTest {
+        plan_arn: arn("arn:aws:backup:us-east-1:111122223333:restore-testing-plan:weekly"),
+        plan_name: "weekly".to_owned(),
+        selection_name: "all".to_owned(),
+        start_by: at(60),
+        role_arn: arn("arn:aws:iam::111122223333:role/r"),
+        metadata_overrides: std::collections::BTreeMap::new(),
+        validation_window_hours: 2,
+        missed: None,
+    };
+    let mutant = |name: &str| MutantResult {
+        name: name.to_owned(),
+        required: true,
+        killed: Some(true),
+        detail: "noticed".to_owned(),
+    };
+    let findings = Findings {
+        isolation: Some(IsolationLevel::FilesOnly),
+        probes: vec![ProbeResult {
+            label: "files".to_owned(),
+            passed: true,
+            detail: "all of them".to_owned(),
+            http_status: None,
+            millis: 1,
+            output: None,
+        }],
+        mutants: vec![mutant("everything-emptied"), mutant("everything-gone")],
+        recovery_millis: Some(5),
+        point_age_seconds: Some(1),
+        ..Findings::default()
+    };
+    let test = RestoreTest {
+        planned: Some(planned),
+        state: RestoreTestState::Controlling,
+        vault_name: Some("vault".to_owned()),
+        restore_job_id: Some("restore".to_owned()),
+        findings: Findings { point_age_seconds: Some(1), ..Findings::default() },
+        ..test()
+    };
+    (test, findings)
+}
+
+/// The test while it waits for somebody outside.
+fn validating() -> RestoreTest {
+    let (test, mut findings) = with_window();
+    findings.validation = test.validation(&findings, "/copy".to_owned(), at(10));
+    let event = RestoreTestEvent::Controlled(Box::new(findings));
+    let (waits, effects) = restore_test::step(&test, event, at(10)).unwrap();
+    assert_eq!(waits.state, RestoreTestState::Validating);
+    assert_eq!(notifications(&effects), [NotificationEvent::ValidationAsked]);
+    let Effect::Notify(told) = &effects[0];
+    assert_eq!(told.job_id, "restore", "what a report is about");
+    let reason = told.reason.as_deref().unwrap();
+    assert!(reason.contains("/copy") && reason.contains(&at(7210).to_string()), "{reason}");
+    waits
+}
+
+fn verdict_after(test: &RestoreTest) -> (Verdict, String) {
+    assert_eq!(test.state, RestoreTestState::Reaping);
+    let gone = RestoreTestEvent::Reaped { cleaned_up: true };
+    let ended = restore_test::step(test, gone, at(9000)).unwrap().0;
+    (ended.verdict.unwrap(), ended.reason.unwrap())
+}
+
+#[test]
+fn what_somebody_outside_says_decides_unless_the_test_failed_by_itself() {
+    use ValidationStatus as V;
+    for (status, verdict) in [
+        (V::Successful, Verdict::Passed),
+        (V::Failed, Verdict::Failed),
+        (V::TimedOut, Verdict::Inconclusive),
+    ] {
+        let message = Some("12 rows".to_owned());
+        let event = RestoreTestEvent::ValidationReported { status, message };
+        let after = restore_test::step(&validating(), event.clone(), at(20)).unwrap().0;
+        let (got, reason) = verdict_after(&after);
+        assert_eq!(got, verdict, "{reason}");
+        assert!(reason.contains("12 rows"), "{reason}");
+        restore_test::step(&after, event, at(30)).unwrap_err();
+    }
+}
+
+#[test]
+fn silence_is_no_pass_and_the_window_closes_no_earlier() {
+    let waits = validating();
+    assert!(!waits.is_unheard(at(7209)) && !waits.is_interruptible());
+    restore_test::step(&waits, RestoreTestEvent::ValidationClosed, at(7209)).unwrap_err();
+    let word = RestoreTestEvent::ValidationReported {
+        status: ValidationStatus::Validating,
+        message: Some("half way".to_owned()),
+    };
+    let waits = restore_test::step(&waits, word, at(7209)).unwrap().0;
+    assert_eq!(waits.state, RestoreTestState::Validating);
+    assert!(waits.is_unheard(at(7210)));
+    let over = restore_test::step(&waits, RestoreTestEvent::ValidationClosed, at(7210)).unwrap().0;
+    let (verdict, reason) = verdict_after(&over);
+    assert_eq!(verdict, Verdict::Inconclusive);
+    assert!(reason.contains("half way") && reason.contains("no result"), "{reason}");
+}
+
+/// A failure is told at once, and nobody outside can make a pass of a test that cannot tell.
+#[test]
+fn nobody_is_asked_about_what_failed() {
+    let (test, whole) = with_window();
+    let asked = |findings: &Findings| test.validation(findings, "/copy".to_owned(), at(10));
+    let mut failed = whole.clone();
+    failed.probes[0].passed = false;
+    assert_eq!(asked(&failed), None);
+    failed.validation = asked(&whole);
+    let event = RestoreTestEvent::Controlled(Box::new(failed));
+    let (after, effects) = restore_test::step(&test, event, at(10)).unwrap();
+    assert_eq!((after.state, effects), (RestoreTestState::Reaping, Vec::new()));
+    assert_eq!(after.findings.validation, None);
+    let without = RestoreTest { planned: None, ..test.clone() };
+    assert_eq!(without.validation(&whole, "/copy".to_owned(), at(10)), None);
+
+    let mut blind = whole;
+    blind.mutants[0].killed = Some(false);
+    let good = Validation {
+        status: ValidationStatus::Successful,
+        ..test.validation(&blind, "/copy".to_owned(), at(10)).unwrap()
+    };
+    blind.validation = Some(good);
+    assert_eq!(decide(&blind).0, Verdict::Inconclusive);
 }

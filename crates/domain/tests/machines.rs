@@ -385,6 +385,7 @@ fn restore_event() -> impl Strategy<Value = RestoreJobEvent> {
             .prop_map(|status| E::Validated { status, message: "v".to_owned() }),
         prop::sample::select(DeletionStatus::ALL)
             .prop_map(|status| E::Deletion { status, message: None }),
+        Just(E::ValidationAsked { message: "look".to_owned() }),
     ]
 }
 
@@ -400,7 +401,11 @@ fn restore_expected(job: &RestoreJob, event: &RestoreJobEvent) -> Option<Restore
         E::Completed { .. } if job.state == S::Running => Some(S::Completed),
         E::Failed { .. } if live => Some(S::Failed),
         E::Aborted { .. } if live => Some(S::Aborted),
-        E::Validated { .. } | E::Deletion { .. } if job.test_token.is_some() => Some(job.state),
+        E::Validated { .. } | E::ValidationAsked { .. } | E::Deletion { .. }
+            if job.test_token.is_some() =>
+        {
+            Some(job.state)
+        }
         _ => None,
     }
 }

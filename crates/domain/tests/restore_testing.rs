@@ -111,6 +111,7 @@ fn selection() -> RestoreTestingSelection {
         resource_arns: strings(&["*"]),
         conditions: Conditions::default(),
         metadata_overrides: BTreeMap::new(),
+        validation_window_hours: 0,
         creator_request_id: None,
         created_at: at(0),
         updated_at: None,
@@ -303,6 +304,12 @@ fn selections_name_resources_of_their_kind_or_all_of_them() {
     ] {
         assert_eq!(with(&|s| s.resource_arns.clone_from(&arns)), "ProtectedResourceArns");
     }
+    for hours in [1, 168] {
+        RestoreTestingSelection { validation_window_hours: hours, ..selection() }
+            .validate()
+            .unwrap();
+    }
+    assert_eq!(with(&|s| s.validation_window_hours = 169), "ValidationWindowHours");
     let both = |s: &mut RestoreTestingSelection| {
         s.resource_arns = strings(&[FILES]);
         s.conditions.string_equals = vec![condition.clone()];

@@ -73,6 +73,7 @@ fn the_names_to_choose_from_are_those_that_events_have() {
         NotificationEvent::RestoreJobEnded(RestoreJobState::Failed),
         PASSED_TEST,
         FAILED_TEST,
+        NotificationEvent::ValidationAsked,
         NotificationEvent::VaultAlarm(VaultAlarm::Damaged),
         NotificationEvent::RecoveryPointShrunk,
         NotificationEvent::ResourceAlarm(ResourceTrouble::Overdue),

@@ -86,8 +86,10 @@ async fn promises(shared: &Shared, account: &AccountId) -> Result<Promises> {
     let now = shared.now();
     let at_work = |test: &RestoreTest| {
         // One that waits for its turn may wait in vain, and so may one that does not come to its end.
-        test.state != RestoreTestState::Pending
-            && test.started_at.is_some_and(|at| now.duration_since(at) < TEST_WITHIN)
+        let begun = test.state != RestoreTestState::Pending
+            && test.started_at.is_some_and(|at| now.duration_since(at) < TEST_WITHIN);
+        let asked = test.findings.validation.as_ref();
+        begun || asked.is_some_and(|asked| now.duration_since(asked.until) < TEST_WITHIN)
     };
     let testing = tests.into_iter().filter(at_work).map(|test| test.resource_arn).collect();
     let mut testing_plans = Vec::new();

@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use provault_catalog::{Catalog, CatalogError};
 use provault_domain::{
     AccountId, Arn, BackupJob, BackupJobEvent, BackupPlan, BackupVault, Key, Kind, Resource,
-    RestoreJob, RestoreJobEvent, RestoreJobState, RestoreTest, RestoreTestState, Tags,
+    RestoreTest, Tags,
 };
 use provault_driver::Driver;
 use tokio::task::JoinSet;
@@ -21,7 +21,7 @@ use crate::shared::{Parts, Shared, blocking};
 use crate::vault_place::VaultPlace;
 use crate::{
     EngineError, Result, backup, care, catalog_backup, expiry, reconcile, restore, restore_test,
-    schedule, test_queue, unsettled,
+    schedule, test_queue, unsettled, validation,
 };
 
 /// How often each loop looks by itself; the bell calls it earlier.
@@ -193,71 +193,6 @@ impl Engine {
         Ok(job)
     }
 
-    /// Asks an operator's restore job to stop: ABORTED, and what was written is removed.
-    pub async fn stop_restore_job(
-        &self,
-        account: &AccountId,
-        id: &str,
-        reason: &str,
-    ) -> Result<RestoreJob> {
-        let job = self.find::<RestoreJob>(account, id, "restore job").await?;
-        if job.test_token.is_some() {
-            return Err(EngineError::Refused(format!(
-                "restore job {id} belongs to a restore test; stop the test instead."
-            )));
-        }
-        if job.state == RestoreJobState::Pending {
-            let event = RestoreJobEvent::Aborted { message: reason.to_owned() };
-            let step = self.shared.catalog.step_job::<RestoreJob>(
-                account,
-                id,
-                None,
-                event,
-                self.now(),
-                Vec::new(),
-            );
-            return Ok(step.await?);
-        }
-        if job.state.is_final() || !self.shared.cancel(id, reason) {
-            return Err(EngineError::Refused(format!(
-                "restore job {id} is {} already.",
-                job.state
-            )));
-        }
-        Ok(job)
-    }
-
-    /// Asks a restore test to stop: what it made is reaped, the verdict is INCONCLUSIVE.
-    pub async fn stop_restore_test(
-        &self,
-        account: &AccountId,
-        id: &str,
-        reason: &str,
-    ) -> Result<RestoreTest> {
-        let test = self.find::<RestoreTest>(account, id, "restore test").await?;
-        if test.state == RestoreTestState::Finished {
-            return Err(EngineError::Refused(format!("restore test {id} is finished already.")));
-        }
-        if !self.shared.cancel(id, reason) {
-            let claimed = self
-                .shared
-                .catalog
-                .claim_job_by_id::<RestoreTest>(
-                    id,
-                    &self.shared.owner,
-                    self.now(),
-                    self.shared.lease_until(),
-                )
-                .await?;
-            match claimed {
-                Some(claimed) => restore_test::end_stopped(&self.shared, claimed, reason).await?,
-                // It was taken in this very moment.
-                None => drop(self.shared.cancel(id, reason)),
-            }
-        }
-        self.find::<RestoreTest>(account, id, "restore test").await
-    }
-
     pub(crate) async fn find<J: provault_catalog::Job>(
         &self,
         account: &AccountId,
@@ -274,6 +209,7 @@ impl Engine {
     pub async fn look_at_the_time(&self) -> Result<()> {
         schedule::tick(&self.shared).await?;
         schedule::close_windows(&self.shared).await?;
+        validation::close_windows(&self.shared).await?;
         expiry::tick(&self.shared).await
     }
 

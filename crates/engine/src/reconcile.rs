@@ -9,6 +9,7 @@
 //! | a backup job without a worker, a vault that does not answer | asked again; ended like the one above an hour after its completion window |
 //! | a restore job without a worker | left to a worker, who takes it up ([`crate::restore::claim`]) |
 //! | a restore test without a worker | reaped by its token, begun anew; INCONCLUSIVE after the last attempt |
+//! | a restore test that waits for somebody outside | left, and its copy: no worker holds it |
 //! | a care run without a worker | waits for its next attempt; FAILED after the last one, ABORTED when it was being stopped |
 //! | a recovery point that is DELETING | deleted |
 //! | a snapshot of ours whose job ended without a recovery point | forgotten |
@@ -88,7 +89,7 @@ async fn each_abandoned<J: Job>(
 ) -> Result<()> {
     for job in shared.catalog.abandoned_jobs::<J>(shared.now()).await? {
         // A suspended machine wakes with every lease over and every worker alive.
-        if shared.is_running(job.id()) || job.driven_by_test() {
+        if shared.is_running(job.id()) || job.driven_by_test() || job.is_on_hold() {
             continue;
         }
         let ended = async {

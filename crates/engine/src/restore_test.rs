@@ -1,4 +1,5 @@
-//! Running a restore test: choose → restore → test → negative control → reap → verdict.
+//! Running a restore test: choose → restore → test → negative control → reap → verdict. Between the last
+//! two it may be kept for somebody outside ([`crate::validation`]).
 //!
 //! Every step is entered in the catalog before the next begins, and everything the test creates
 //! lies in a directory that bears its token before anything else is in it. When the server ends while
@@ -9,14 +10,12 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use provault_catalog::{Change, Claim, Claimed};
-use provault_domain::recovery_point::{PointCondition, PointTrouble, PointVerdict};
 use provault_domain::restore_job::{DeletionStatus, ValidationStatus};
 use provault_domain::restore_test::{interrupted, step};
 use provault_domain::verdict::{Failure, Fault};
 use provault_domain::{
     Arn, BackupJob, PlannedTest, RecoveryPoint, RecoveryPointStatus, Resource, RestoreJob,
     RestoreJobEvent, RestoreJobState, RestoreTest, RestoreTestEvent, RestoreTestState, StepRecord,
-    Verdict,
 };
 use provault_driver::CancelFlag;
 use provault_proof::TestArea;
@@ -25,6 +24,7 @@ use crate::clock::millis_since;
 use crate::heartbeat::{Heartbeat, Progress};
 use crate::pause::pause;
 use crate::shared::{Began, DIED, Entered, Shared, blocking};
+use crate::test_result::closing;
 use crate::trial::{Trial, room_for};
 use crate::{Result, restore};
 
@@ -59,7 +59,7 @@ impl From<crate::EngineError> for Broken {
     }
 }
 
-type Step<T> = std::result::Result<T, Broken>;
+pub(crate) type Step<T> = std::result::Result<T, Broken>;
 
 /// Runs a claimed test to its verdict.
 pub(crate) async fn run(shared: &Arc<Shared>, claimed: Claimed<RestoreTest>, entered: &Entered) {
@@ -77,6 +77,8 @@ pub(crate) async fn run(shared: &Arc<Shared>, claimed: Claimed<RestoreTest>, ent
     let mut run = Run { shared: Arc::clone(shared), test, claim, cancel };
     let outcome = run.steps().await;
     let ended = match outcome {
+        // Somebody outside is asked: no worker waits for that.
+        Ok(()) if run.test.state == RestoreTestState::Validating => run.leave().await,
         Ok(()) => run.end().await,
         // What failed while everything was going down is tried again before it is believed; that the
         // data is damaged stays found.
@@ -160,6 +162,7 @@ impl Run {
                 findings.failures.push(failure);
             }
             changes.extend(controls.cache);
+            changes.extend(Box::pin(self.keep_copy(&trial, &area, &mut findings)).await?);
         }
         self.event(RestoreTestEvent::Controlled(Box::new(findings)), changes).await?;
         self.pause("test:controlled").await
@@ -167,7 +170,7 @@ impl Run {
 
     /// A failure that comes of a raised flag is told as what it is: whoever raised it gave the
     /// reason. What is wrong with the data stays wrong.
-    fn unless_stopped(&self, failure: &Failure) -> Step<()> {
+    pub(crate) fn unless_stopped(&self, failure: &Failure) -> Step<()> {
         if failure.fault == Fault::Host && self.cancel.is_raised() {
             return Err(Broken::Failure(interrupted(self.test.state, "it was stopped.")));
         }
@@ -365,7 +368,7 @@ impl Run {
     }
 
     /// Removes everything that bears the token, and gives the verdict.
-    async fn end(&mut self) -> Step<()> {
+    pub(crate) async fn end(&mut self) -> Step<()> {
         let shared = Arc::clone(&self.shared);
         let began = shared.begin();
         if let Some(id) = self.test.restore_job_id.clone() {
@@ -395,8 +398,8 @@ impl Run {
     /// Removes everything that bears the token, and has the test begun anew when a server runs again;
     /// or ends it, where that is not to be.
     async fn give_back(&mut self, reason: String, died: bool) -> Step<()> {
-        if self.test.state == RestoreTestState::Pending {
-            // It had not begun.
+        if matches!(self.test.state, RestoreTestState::Pending | RestoreTestState::Validating) {
+            // It had not begun, or waits for somebody outside and not for a worker.
             return Ok(());
         }
         if !self.test.is_interruptible() {
@@ -441,42 +444,6 @@ impl Run {
         if self.test.state == RestoreTestState::Reaping { self.end().await } else { Ok(()) }
     }
 
-    /// What the test says about the point itself: one that it could not read is no good point any more,
-    /// whatever retention thought of it; one that passes after all is.
-    async fn condition(
-        &self,
-        finished: &RestoreTest,
-        now: jiff::Timestamp,
-    ) -> Step<Option<Change>> {
-        let Some(arn) = &finished.recovery_point_arn else { return Ok(None) };
-        let point = self.shared.catalog.recovery_point(&finished.account, arn).await?;
-        let Some(known) = point.map(|point| point.condition) else { return Ok(None) };
-        let unread = finished.findings.failures.iter().find(|failure| {
-            failure.fault == Fault::Data
-                && ["restore", "compare files"].contains(&failure.step.as_str())
-        });
-        let condition = match (unread, known) {
-            (Some(failure), None) => Some(PointCondition {
-                trouble: PointTrouble::Damaged,
-                since: now,
-                message: format!(
-                    "DAMAGED: a restore test could not read it: {} Restore another point, and check \
-                     the vault with 'provault vault check {} --read-data'.",
-                    failure.message,
-                    finished.vault_name.as_deref().unwrap_or_default()
-                ),
-                restore_test_id: Some(finished.id.clone()),
-            }),
-            (None, Some(known))
-                if known.restore_test_id.is_some() && finished.verdict == Some(Verdict::Passed) =>
-            {
-                None
-            }
-            _ => return Ok(None),
-        };
-        Ok(Some(Change::PointCondition(arn.clone(), condition)))
-    }
-
     /// A restore job that the test could not bring to its end has none but this.
     async fn end_restore_job(&self, id: &str, event: RestoreJobEvent) -> Step<()> {
         let shared = &self.shared;
@@ -497,7 +464,11 @@ impl Run {
         Ok(())
     }
 
-    async fn event(&mut self, event: RestoreTestEvent, changes: Vec<Change>) -> Step<()> {
+    pub(crate) async fn event(
+        &mut self,
+        event: RestoreTestEvent,
+        changes: Vec<Change>,
+    ) -> Step<()> {
         self.test = self
             .shared
             .catalog
@@ -513,42 +484,13 @@ impl Run {
         Ok(())
     }
 
-    async fn record(&mut self, step: StepRecord) -> Step<()> {
+    pub(crate) async fn record(&mut self, step: StepRecord) -> Step<()> {
         self.event(RestoreTestEvent::StepDone(step), Vec::new()).await
     }
 
     async fn pause(&self, place: &'static str) -> Step<()> {
         Ok(blocking(move || pause(place)).await?)
     }
-}
-
-/// What belongs into the same transaction as the verdict.
-fn closing(
-    finished: &RestoreTest,
-    trouble: Option<String>,
-    now: jiff::Timestamp,
-) -> Step<Vec<Change>> {
-    let verdict = finished.verdict.unwrap_or(Verdict::Inconclusive);
-    let reason = finished.reason.clone().unwrap_or_default();
-    let mut changes = Vec::new();
-    if let Some(id) = &finished.restore_job_id {
-        let validated =
-            RestoreJobEvent::Validated { status: verdict.validation_status(), message: reason };
-        let status =
-            if trouble.is_none() { DeletionStatus::Successful } else { DeletionStatus::Failed };
-        changes.push(Change::StepRestoreJob(id.clone(), validated));
-        let deletion = RestoreJobEvent::Deletion { status, message: trouble };
-        changes.push(Change::StepRestoreJob(id.clone(), deletion));
-    }
-    if let Some(arn) = &finished.recovery_point_arn {
-        let told = PointVerdict::of(verdict, &finished.id, now);
-        changes.push(Change::PointVerdict(arn.clone(), told));
-    }
-    let body = serde_json::to_value(finished).map_err(|error| {
-        Broken::Lost(crate::EngineError::Internal(format!("the evidence: {error}")))
-    })?;
-    changes.push(Change::AppendEvidence(finished.account.clone(), body));
-    Ok(changes)
 }
 
 /// Gives back a test whose worker is gone, its copy reaped; or ends one that knows its findings.

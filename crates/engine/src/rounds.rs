@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::shared::Shared;
 use crate::{
-    Result, absence, care_schedule, expiry, reconcile, schedule, test_queue, testing_schedule,
+    Result, absence, care_schedule, expiry, reconcile, schedule, test_queue, testing_schedule, validation,
 };
 
 const SCHEDULE_EVERY: Duration = Duration::from_secs(15);
@@ -35,12 +35,13 @@ async fn rounds<F: Future<Output = ()>>(
 
 pub(crate) async fn time_loop(shared: Arc<Shared>) {
     let round = || async {
-        let rounds: [(&str, Result<()>); 5] = [
+        let rounds: [(&str, Result<()>); 6] = [
             ("schedule", schedule::tick(&shared).await),
             ("windows", schedule::close_windows(&shared).await),
             ("restore testing plans", testing_schedule::tick(&shared).await),
             ("start windows of restore tests", testing_schedule::close_windows(&shared).await),
             ("restore tests that wait", test_queue::tidy(&shared).await),
+            ("validation windows", validation::close_windows(&shared).await),
         ];
         for (what, outcome) in rounds {
             if let Err(error) = outcome {

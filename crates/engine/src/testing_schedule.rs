@@ -140,6 +140,7 @@ impl Selected {
                 start_by: plan.start_by(at),
                 role_arn: self.selection.role_arn.clone(),
                 metadata_overrides: self.selection.metadata_overrides.clone(),
+                validation_window_hours: self.selection.validation_window_hours,
                 missed: None,
             }),
             budget: None,

@@ -14,6 +14,8 @@ use serde::{Deserialize, Serialize};
 const SUBJECT: &str = "Notification from AWS Backup";
 /// The subject of the end of a restore test.
 const RESTORE_TEST_SUBJECT: &str = "Restore Test Status";
+/// The subject of the question to somebody outside.
+const VALIDATION_SUBJECT: &str = "Restore Test Validation";
 /// The subject of an alarm about a recovery point.
 const POINT_SUBJECT: &str = "Recovery Point Alarm";
 const SHRUNK: &str = "A new recovery point holds much less than the one before it.";
@@ -45,7 +47,8 @@ pub struct Message {
 /// The guide shows only the ends COMPLETED, FAILED and EXPIRED of backup jobs; the other events
 /// follow their pattern. Their `State` is the job's state, RUNNING for a start. The end of a
 /// restore test, of which AWS sends nothing, has `EventType` `RESTORE_TEST` and the verdict as its
-/// `State`; an alarm about a vault has `BACKUP_VAULT` and what is wrong, one about a recovery point
+/// `State`; the question whether somebody outside finds its copy well has `RESTORE_JOB` and
+/// VALIDATING, and the `Id` to report about; an alarm about a vault has `BACKUP_VAULT` and what is wrong, one about a recovery point
 /// `RECOVERY_POINT` and SHRUNK, or EXPIRED where it is kept beyond its time, one about a resource `RESOURCE`.
 pub fn render(notification: &Notification) -> Message {
     let n = notification;
@@ -68,6 +71,9 @@ pub fn render(notification: &Notification) -> Message {
             verdict.as_str(),
             restore_test(n, verdict, cleaned_up),
         ),
+        NotificationEvent::ValidationAsked => {
+            (VALIDATION_SUBJECT, "RESTORE_JOB", "VALIDATING", with_reason(validation(n), n))
+        }
         NotificationEvent::ResourceAlarm(trouble) => {
             (RESOURCE_SUBJECT, "RESOURCE", trouble.as_str(), resource_alarm(n, trouble))
         }
@@ -199,6 +205,19 @@ fn restore_test(n: &Notification, verdict: Verdict, cleaned_up: bool) -> String 
     format!("{}\n{}RestoreTest ID : {}", said.join(" "), arns(n), n.job_id)
 }
 
+fn validation(n: &Notification) -> String {
+    let created = n
+        .created_resource_arn
+        .as_ref()
+        .map_or(String::new(), |arn| format!("Created resource ARN : {arn}. "));
+    format!(
+        "A restore test keeps its copy for validation: look at it and report by \
+         PutRestoreValidationResult. {}{created}RestoreJob ID : {}",
+        arns(n),
+        n.job_id
+    )
+}
+
 fn resource_alarm(n: &Notification, trouble: ResourceTrouble) -> String {
     let what = match trouble {
         ResourceTrouble::Overdue => "has no recovery point as new as it should have.",
@@ -244,6 +263,7 @@ fn with_reason(first: String, n: &Notification) -> String {
         n.event,
         NotificationEvent::BackupJobStarted
             | NotificationEvent::RestoreJobStarted
+            | NotificationEvent::ValidationAsked
             | NotificationEvent::BackupJobEnded(BackupJobState::Completed)
             | NotificationEvent::RestoreJobEnded(RestoreJobState::Completed)
     );

@@ -58,6 +58,7 @@ fn events() -> Vec<NotificationEvent> {
             all.push(E::RestoreTestEnded { verdict: *verdict, cleaned_up });
         }
     }
+    all.push(E::ValidationAsked);
     all.extend([E::RecoveryPointShrunk, E::RecoveryPointHeld]);
     all.extend(ResourceTrouble::ALL.iter().map(|trouble| E::ResourceAlarm(*trouble)));
     all.extend(VaultAlarm::ALL.iter().map(|alarm| E::VaultAlarm(*alarm)));

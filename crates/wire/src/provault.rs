@@ -500,6 +500,9 @@ message! {
         mutants: Vec<MutantResult>,
         /// Whether the latter come from an earlier test with the same probes.
         mutants_cached: bool,
+        /// What somebody outside is asked, where the copy is kept for that.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        validation: Option<TestValidation>,
         /// Every step.
         steps: Vec<Step>,
         /// Whether all the test created is gone.

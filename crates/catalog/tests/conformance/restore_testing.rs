@@ -46,6 +46,7 @@ fn testing_selection(n: u32, plan: &RestoreTestingPlan, name: &str) -> RestoreTe
         resource_arns: vec!["*".to_owned()],
         conditions: provault_domain::selection::Conditions::default(),
         metadata_overrides: [("Encrypted".to_owned(), "false".to_owned())].into(),
+        validation_window_hours: n,
         creator_request_id: Some(format!("request-{n}")),
         created_at: at(i64::from(n)),
         updated_at: None,
@@ -61,6 +62,7 @@ fn planned(n: u32, plan: &RestoreTestingPlan) -> RestoreTest {
             start_by: at(1000),
             role_arn: role().arn,
             metadata_overrides: std::collections::BTreeMap::new(),
+            validation_window_hours: n,
             missed: None,
         }),
         ..restore_test(n)

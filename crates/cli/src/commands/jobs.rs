@@ -66,8 +66,16 @@ pub struct ListArgs {
     watch: bool,
 }
 
-const TEST_STATES: [&str; 7] =
-    ["PENDING", "CHOOSING", "RESTORING", "TESTING", "CONTROLLING", "REAPING", "FINISHED"];
+const TEST_STATES: [&str; 8] = [
+    "PENDING",
+    "CHOOSING",
+    "RESTORING",
+    "TESTING",
+    "CONTROLLING",
+    "VALIDATING",
+    "REAPING",
+    "FINISHED",
+];
 
 impl JobsArgs {
     pub(crate) fn run(self, context: &Context<'_>) -> Result<Exit, CliError> {

@@ -1,6 +1,8 @@
 //! `restore-test`: the proof of a recovery point.
 
+use provault_wire::enums::RestoreValidationStatus;
 use provault_wire::provault::{RestoreTest, RestoreTestList, StartRestoreTestInput, Step};
+use provault_wire::types::PutRestoreValidationResultInput;
 use serde_json::Value;
 
 use super::resource::body;
@@ -18,7 +20,7 @@ pub struct RestoreTestArgs {
     #[command(subcommand)]
     command: Option<RestoreTestCommand>,
     /// Test the newest recovery point of this resource, by name or ARN (one that is called list,
-    /// show or stop by its ARN)
+    /// show, stop or validate by its ARN)
     #[arg(required_unless_present = "recovery_point", conflicts_with = "recovery_point")]
     resource: Option<String>,
     /// Test this recovery point
@@ -47,6 +49,40 @@ pub enum RestoreTestCommand {
         /// The test's id
         id: String,
     },
+    /// Say what you found in the copy that a restore test keeps for validation; the copy is deleted
+    Validate {
+        /// The id of the test, or of its restore job
+        id: String,
+        #[command(flatten)]
+        found: Found,
+        /// Why, in a line; it stands in the verdict's reason
+        #[arg(long, value_name = "TEXT")]
+        message: Option<String>,
+    },
+}
+
+#[derive(Debug, clap::Args)]
+#[group(required = true, multiple = false)]
+pub struct Found {
+    /// The copy is what it should be
+    #[arg(long)]
+    successful: bool,
+    /// It is not: the test FAILED
+    #[arg(long)]
+    failed: bool,
+    /// It cannot be said: the test is INCONCLUSIVE
+    #[arg(long)]
+    timed_out: bool,
+}
+
+impl Found {
+    fn status(&self) -> &'static str {
+        match (self.successful, self.failed) {
+            (true, _) => "SUCCESSFUL",
+            (_, true) => "FAILED",
+            _ => "TIMED_OUT",
+        }
+    }
 }
 
 impl RestoreTestArgs {
@@ -63,6 +99,9 @@ impl RestoreTestArgs {
                 Ok(Exit::Done)
             }
             Some(RestoreTestCommand::Stop { id }) => stop(context, &id),
+            Some(RestoreTestCommand::Validate { id, found, message }) => {
+                validate(context, &id, &found, message)
+            }
             None => {
                 let (resource, recovery_point_arn) = (self.resource, self.recovery_point);
                 let body = body(&StartRestoreTestInput { resource, recovery_point_arn })?;
@@ -88,6 +127,31 @@ pub(super) fn stop(context: &Context<'_>, id: &str) -> Result<Exit, CliError> {
     gone(context, &format!("asked restore test {id} to stop; it deletes what it created"))
 }
 
+/// The API knows the restore job alone; a person has the test's id, a notification the job's.
+fn validate(
+    context: &Context<'_>,
+    id: &str,
+    found: &Found,
+    message: Option<String>,
+) -> Result<Exit, CliError> {
+    let job = match get(context, id) {
+        Ok(test) => test.typed.restore_job_id.ok_or_else(|| {
+            CliError::Name(format!(
+                "restore test {id} has made no copy yet; see 'provault restore-test show {id}'"
+            ))
+        })?,
+        // No test, or none that the caller may see: the server says what becomes of a job of this id.
+        Err(CliError::Api(_)) => id.to_owned(),
+        Err(error) => return Err(error),
+    };
+    context.client.ask(&PutRestoreValidationResultInput {
+        restore_job_id: Some(job.clone()),
+        validation_status: Some(RestoreValidationStatus::from(found.status())),
+        validation_status_message: message,
+    })?;
+    gone(context, &format!("reported {} about restore job {job}", found.status()))
+}
+
 pub(super) fn list(
     context: &Context<'_>,
     resource: Option<&str>,
@@ -104,6 +168,7 @@ pub(super) fn seen(test: &RestoreTest) -> Seen {
         (Some(verdict), Some(reason)) => format!("{verdict}: {reason}"),
         (Some(verdict), None) => verdict.clone(),
         _ if test.waiting.is_some() => test.waiting.clone().unwrap_or_default(),
+        _ if test.state == "VALIDATING" => kept(test).unwrap_or_default(),
         _ => test.steps.last().map_or_else(String::new, |step| {
             format!("after {}, {}", step.name, seconds(step.seconds))
         }),
@@ -113,6 +178,21 @@ pub(super) fn seen(test: &RestoreTest) -> Seen {
 
 pub(super) fn show(context: &Context<'_>, test: &Answer<RestoreTest>) -> Result<(), CliError> {
     context.out.show(&test.json, || views(&test.typed))
+}
+
+/// Where the copy lies that somebody is to look at, and how long.
+fn kept(test: &RestoreTest) -> Option<String> {
+    let asked = test.validation.as_ref()?;
+    Some(format!("{} until {}", asked.copy_path, epoch(asked.until_date)))
+}
+
+/// What was said of the copy, once something was.
+fn said(test: &RestoreTest) -> Option<String> {
+    let asked = test.validation.as_ref()?;
+    Some(match &asked.message {
+        Some(message) => format!("{}: {message}", asked.status),
+        None => asked.status.clone(),
+    })
 }
 
 fn table(tests: &[RestoreTest]) -> View {
@@ -146,6 +226,8 @@ fn views(t: &RestoreTest) -> Vec<View> {
             .field("Verdict", t.verdict.clone())
             .field("Reason", t.reason.clone())
             .field("Waiting", t.waiting.clone())
+            .field("Copy kept", kept(t).filter(|_| t.state == "VALIDATING"))
+            .field("Validation", said(t))
             .field("Recovery point", t.recovery_point_arn.clone())
             .field("Recovery time", t.recovery_seconds.map(|s| target(seconds(s), t.rto_seconds)))
             .field("Age of the point", age.map(|age| target(age, t.rpo_seconds)))

@@ -7,6 +7,7 @@ use provault_wire::types::{
 };
 
 use super::{Context, gone};
+use crate::duration::Hours;
 use crate::error::CliError;
 use crate::exit::Exit;
 use crate::output::{View, dash, time};
@@ -62,6 +63,10 @@ pub struct CreateArgs {
     /// Restore metadata KEY=VALUE that goes before what is inferred; may be repeated
     #[arg(long, value_name = "KEY=VALUE")]
     metadata: Vec<Pair>,
+    /// Keep the copy of each test for others to look at, such as 4h: 1 to 168 hours, or until they
+    /// report [default: not at all]
+    #[arg(long, value_name = "TIME")]
+    validation_window: Option<Hours>,
 }
 
 impl RestoreTestingSelectionCommand {
@@ -116,7 +121,7 @@ fn create(context: &Context<'_>, args: CreateArgs) -> Result<Exit, CliError> {
             protected_resource_type: Some(args.resource_type),
             restore_metadata_overrides: (!metadata.is_empty()).then_some(metadata),
             restore_testing_selection_name: Some(args.name),
-            validation_window_hours: None,
+            validation_window_hours: args.validation_window.map(|Hours(hours)| hours),
         }),
     };
     let made = client.ask(&input)?;
@@ -154,12 +159,18 @@ fn list(context: &Context<'_>, plan: String) -> Result<Exit, CliError> {
     Ok(Exit::Done)
 }
 
+/// How long copies are kept, where they are.
+fn kept(hours: Option<i32>) -> Option<String> {
+    hours.filter(|hours| *hours > 0).map(|hours| format!("{hours} h"))
+}
+
 fn fields(selection: RestoreTestingSelectionForGet) -> View {
     let mut view = View::fields()
         .field("Name", selection.restore_testing_selection_name)
         .field("Plan", selection.restore_testing_plan_name)
         .field("Type", selection.protected_resource_type)
         .field("Role", selection.iam_role_arn)
+        .field("Validation window", kept(selection.validation_window_hours))
         .field("Created", selection.creation_time.map(time));
     for arn in selection.protected_resource_arns.unwrap_or_default() {
         view = view.field("Resource", arn);

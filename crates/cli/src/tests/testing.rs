@@ -84,3 +84,39 @@ fn budgets_without_tests_are_not_asked_for() {
         assert!(refusal.contains(names), "{words}: {refusal}");
     }
 }
+
+#[test]
+fn a_validator_reports_by_the_test_or_by_its_restore_job() {
+    let server = Server::start(|request| match request.line().as_str() {
+        "GET /provault/v1/restore-tests/t1" => ok(&json!({
+            "RestoreTestId": "t1", "ResourceArn": "arn", "ResourceName": "docs",
+            "State": "VALIDATING", "RestoreJobId": "j1", "Probes": [], "Mutants": [],
+            "MutantsCached": false, "Steps": [], "CreationDate": 1_700_000_000,
+            "Validation": { "CopyPath": "/d/copy", "UntilDate": 1_700_003_600,
+                "Status": "VALIDATING" },
+        })),
+        "PUT /restore-jobs/j1/validations" => ok(&json!({})),
+        line => error(404, "ResourceNotFoundException", line),
+    });
+    let ran = run(&server, &["restore-test", "show", "t1"]);
+    assert!(ran.out.contains("/d/copy until 2023-11-14"), "{}{}", ran.out, ran.err);
+    for id in ["t1", "j1"] {
+        let line = ["restore-test", "validate", id, "--failed", "--message", "no rows"];
+        let ran = run(&server, &line);
+        assert_eq!(ran.exit, Exit::Done, "{}", ran.err);
+        assert!(ran.out.contains("FAILED about restore job j1"), "{}", ran.out);
+        assert_eq!(
+            server.requests().last().unwrap().json(),
+            json!({ "ValidationStatus": "FAILED", "ValidationStatusMessage": "no rows" })
+        );
+    }
+    let ran = run(&server, &["restore-test", "validate", "t2", "--successful"]);
+    assert_eq!(ran.exit, Exit::Failed);
+    for line in ["t1", "t1 --successful --failed"] {
+        let mut words = vec!["restore-test", "validate"];
+        words.extend(line.split(' '));
+        assert!(refused(&words).contains("--successful"), "{line}");
+    }
+    let line = "restore-testing-selection create weekly all --validation-window 90m";
+    assert!(refused(&line.split(' ').collect::<Vec<_>>()).contains("hours"));
+}

@@ -171,6 +171,7 @@ fn weekly_tests() -> (RestoreTestingPlan, Vec<RestoreTestingSelection>) {
         resource_arns: vec!["*".to_owned()],
         conditions: Conditions::default(),
         metadata_overrides: BTreeMap::new(),
+        validation_window_hours: 0,
         creator_request_id: None,
         created_at,
         updated_at: None,

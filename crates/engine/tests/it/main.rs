@@ -22,5 +22,6 @@ mod support;
 mod test_budgets;
 mod testing_plans;
 mod tests_of_restores;
+mod validation;
 mod verification;
 mod windows;

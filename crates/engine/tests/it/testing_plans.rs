@@ -13,7 +13,7 @@ use crate::support::World;
 
 const START: &str = "2026-03-01T04:00:00Z";
 
-fn plan(world: &World, change: impl FnOnce(&mut RestoreTestingPlan)) -> RestoreTestingPlan {
+pub fn plan(world: &World, change: impl FnOnce(&mut RestoreTestingPlan)) -> RestoreTestingPlan {
     let mut plan = RestoreTestingPlan {
         name: "daily".into(),
         arn: Arn::restore_testing_plan(&world.region, &world.account, "daily", "1"),
@@ -40,7 +40,7 @@ fn plan(world: &World, change: impl FnOnce(&mut RestoreTestingPlan)) -> RestoreT
     plan
 }
 
-fn selection(world: &World, plan: &RestoreTestingPlan) -> RestoreTestingSelection {
+pub fn selection(world: &World, plan: &RestoreTestingPlan) -> RestoreTestingSelection {
     RestoreTestingSelection {
         name: "all".into(),
         account: world.account.clone(),
@@ -51,13 +51,14 @@ fn selection(world: &World, plan: &RestoreTestingPlan) -> RestoreTestingSelectio
         resource_arns: vec!["*".into()],
         conditions: selection::Conditions::default(),
         metadata_overrides: [("Encrypted".to_owned(), "false".to_owned())].into(),
+        validation_window_hours: 0,
         creator_request_id: None,
         created_at: world.clock.now(),
         updated_at: None,
     }
 }
 
-async fn enter(world: &World, plan: &RestoreTestingPlan, selection: &RestoreTestingSelection) {
+pub async fn enter(world: &World, plan: &RestoreTestingPlan, selection: &RestoreTestingSelection) {
     let catalog = world.engine.catalog();
     selection.validate().unwrap();
     catalog.insert_restore_testing_plan(plan, &Tags::new()).await.unwrap();
@@ -77,7 +78,7 @@ async fn ended(world: &World, count: usize) -> Vec<RestoreTest> {
 }
 
 /// Backs up with an engine of its own, and stops that.
-async fn backed_up(world: World) -> (World, BackupJob) {
+pub async fn backed_up(world: World) -> (World, BackupJob) {
     let running = world.start().await;
     let job = world.back_up().await;
     assert_eq!(job.state, BackupJobState::Completed, "{:?}", job.status_message);

@@ -122,9 +122,14 @@ pub(crate) async fn get(
         restore_metadata_overrides: Some(found.metadata_overrides),
         restore_testing_plan_name: Some(found.plan_name),
         restore_testing_selection_name: Some(found.name),
-        validation_window_hours: Some(0),
+        validation_window_hours: hours(found.validation_window_hours),
     };
     Ok(GetRestoreTestingSelectionOutput { restore_testing_selection: Some(selection) })
+}
+
+/// At most a week.
+fn hours(hours: u32) -> Option<i32> {
+    i32::try_from(hours).ok()
 }
 
 fn member(selection: RestoreTestingSelection) -> RestoreTestingSelectionForList {
@@ -134,7 +139,7 @@ fn member(selection: RestoreTestingSelection) -> RestoreTestingSelectionForList 
         protected_resource_type: Some(selection.kind.resource_type().to_owned()),
         restore_testing_plan_name: Some(selection.plan_name),
         restore_testing_selection_name: Some(selection.name),
-        validation_window_hours: Some(0),
+        validation_window_hours: hours(selection.validation_window_hours),
     }
 }
 

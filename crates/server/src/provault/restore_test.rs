@@ -56,6 +56,12 @@ fn wire_test(test: RestoreTest) -> wire::RestoreTest {
         killed: mutant.killed,
         detail: mutant.detail,
     });
+    let validation = findings.validation.map(|asked| wire::TestValidation {
+        copy_path: asked.copy,
+        until_date: epoch(asked.until),
+        status: asked.status.to_string(),
+        message: asked.message,
+    });
     let pending = test.state == RestoreTestState::Pending;
     let waiting = test.waiting.map_or_else(|| "It waits for its turn.".to_owned(), |w| w.reason);
     let point = test.recovery_point_arn.or(test.requested_point);
@@ -78,6 +84,7 @@ fn wire_test(test: RestoreTest) -> wire::RestoreTest {
         probes: probes.collect(),
         mutants: mutants.collect(),
         mutants_cached: findings.mutants_cached,
+        validation,
         steps: test.steps.into_iter().map(step).collect(),
         cleaned_up: test.cleaned_up,
         creation_date: epoch(test.created_at),

@@ -1,6 +1,10 @@
 //! Restore testing plans and selections, and results from outside.
 
+use std::path::Path;
+
 use provault_app::Settings;
+use provault_domain::plan::add_minutes;
+use provault_domain::{Arn, PlannedTest};
 use serde_json::{Value, json};
 
 use crate::support::{ROLE, World, segment, text};
@@ -239,6 +243,14 @@ async fn a_selection_is_made_changed_and_listed() {
     assert_eq!(got["ProtectedResourceConditions"]["StringEquals"], json!([]));
     assert_eq!(got["RestoreMetadataOverrides"], json!({ "Encrypted": "false" }), "it stays");
 
+    for change in [json!({ "ValidationWindowHours": 168 }), json!({})] {
+        world.ok("PUT", &one, json!({ "RestoreTestingSelection": change })).await;
+        let got = world.ok("GET", &one, Value::Null).await;
+        assert_eq!(got["RestoreTestingSelection"]["ValidationWindowHours"], 168, "it stays");
+        let listed = world.ok("GET", &target, Value::Null).await;
+        assert_eq!(listed["RestoreTestingSelections"][0]["ValidationWindowHours"], 168);
+    }
+
     answered(&world, 201, "PUT", &target, selection("other")).await;
     let page = world.ok("GET", &format!("{target}?MaxResults=1"), Value::Null).await;
     assert_eq!(page["RestoreTestingSelections"].as_array().unwrap().len(), 1);
@@ -267,7 +279,7 @@ async fn selections_that_could_not_be_honoured_are_refused_by_the_member() {
         ("RestoreMetadataOverrides", json!({ "targetPath": "/elsewhere" })),
         ("RestoreMetadataOverrides", json!({ "KmsKeyId": "x" })),
         ("RestoreMetadataOverrides", json!({ "tragetPath": "x" })),
-        ("ValidationWindowHours", json!(8)),
+        ("ValidationWindowHours", json!(169)),
         ("ValidationWindowHours", json!(-1)),
     ] {
         let mut body = selection("another");
@@ -384,5 +396,64 @@ async fn somebody_outside_says_what_became_of_a_restore() {
     let jobs = format!("/restore-jobs/?restoreTestingPlanArn={other}");
     assert_eq!(world.ok("GET", &jobs, Value::Null).await["RestoreJobs"], json!([]));
     world.refused("GET", "/restore-jobs/?restoreTestingPlanArn=x", Value::Null, INVALID).await;
+    running.stop("test over").await;
+}
+
+#[tokio::test]
+async fn a_validator_outside_is_asked_and_heard() {
+    let world = World::new().await;
+    let running = world.start().await;
+    let resource = world.resource("docs").await;
+    let point = world.backup(&resource, "Default").await;
+    // As a restore testing plan makes it when it is due.
+    let engine = world.app.engine();
+    let arn: Arn = resource.parse().unwrap();
+    let found = engine.catalog().resource(&arn).await.unwrap().unwrap();
+    let mut test = engine.new_restore_test(&found, Some(point.parse().unwrap()));
+    test.planned = Some(PlannedTest {
+        plan_arn: Arn::restore_testing_plan(&test.region, &test.account, "weekly", "1"),
+        plan_name: "weekly".to_owned(),
+        selection_name: "all".to_owned(),
+        start_by: add_minutes(engine.now(), 60),
+        role_arn: ROLE.parse().unwrap(),
+        metadata_overrides: std::collections::BTreeMap::new(),
+        validation_window_hours: 4,
+        missed: None,
+    });
+    engine.catalog().insert_job(&test).await.unwrap();
+    engine.wake();
+    let one = format!("/provault/v1/restore-tests/{}", test.id);
+    let waits = world.wait(&one, "State", "VALIDATING").await;
+    let copy = text(&waits["Validation"], "CopyPath");
+    assert_eq!(std::fs::read_to_string(Path::new(&copy).join("data.txt")).unwrap(), "docs");
+    assert!(waits["Validation"]["UntilDate"].is_number(), "{waits}");
+    let target = format!("/restore-jobs/{}", text(&waits, "RestoreJobId"));
+    let job = world.ok("GET", &target, Value::Null).await;
+    assert_eq!(job["ValidationStatus"], "VALIDATING");
+    assert!(text(&job, "ValidationStatusMessage").contains(&copy), "{job}");
+
+    let put = format!("{target}/validations");
+    world.refused("PUT", &put, json!({ "ValidationStatus": "PERFECT" }), INVALID).await;
+    answered(&world, 204, "PUT", &put, json!({ "ValidationStatus": "VALIDATING" })).await;
+    let good = json!({ "ValidationStatus": "SUCCESSFUL", "ValidationStatusMessage": "rows: 12" });
+    for _ in 0..2 {
+        answered(&world, 204, "PUT", &put, good.clone()).await;
+    }
+    let failed = json!({ "ValidationStatus": "FAILED" });
+    world.refused("PUT", &put, failed, "InvalidRequestException").await;
+    let ended = world.wait(&one, "State", "FINISHED").await;
+    assert_eq!(ended["Verdict"], "PASSED", "{ended}");
+    assert!(text(&ended, "Reason").contains("rows: 12"), "{ended}");
+    let job = world.wait(&target, "DeletionStatus", "SUCCESSFUL").await;
+    assert_eq!(job["ValidationStatus"], "SUCCESSFUL");
+    assert!(!Path::new(&copy).exists());
+
+    // A test that keeps nothing asks nobody.
+    let body = json!({ "RecoveryPointArn": point });
+    let own = text(&world.ok("POST", "/provault/v1/restore-tests", body).await, "RestoreTestId");
+    let own = world.wait(&format!("/provault/v1/restore-tests/{own}"), "State", "FINISHED").await;
+    let put = format!("/restore-jobs/{}/validations", text(&own, "RestoreJobId"));
+    let reply = world.refused("PUT", &put, good, "InvalidRequestException").await;
+    assert!(reply.message().contains("restore test"), "{reply:?}");
     running.stop("test over").await;
 }

@@ -66,3 +66,18 @@ impl Testing {
         change_date: None,
     };
 }
+
+message! {
+    /// The question to somebody outside about the copy of a restore test.
+    TestValidation {
+        /// Where the copy lies on the server's machine, while it is there.
+        copy_path: String,
+        /// How long it is kept at most.
+        until_date: EpochSeconds,
+        /// The last word: `VALIDATING` while no result was reported.
+        status: String,
+        /// In the reporter's words.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        message: Option<String>,
+    }
+}
