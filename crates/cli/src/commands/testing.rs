@@ -27,17 +27,17 @@ pub struct TestingArgs {
     unset: bool,
     /// Test only this share of each resource's recovery points, in turn: 25% is every fourth [default:
     /// 100%]
-    #[arg(long, value_name = "PERCENT", requires = "on")]
+    #[arg(long, value_name = "PERCENT", requires = "on", conflicts_with_all = ["off", "unset"])]
     share: Option<Share>,
     /// Begin tests only in this part of the day, such as 01:00-05:00 or 22:00-04:00; of a resource's tests
     /// that wait for it only the newest is made
-    #[arg(long, value_name = "HH:MM-HH:MM", requires = "on")]
+    #[arg(long, value_name = "HH:MM-HH:MM", requires = "on", conflicts_with_all = ["off", "unset"])]
     between: Option<Between>,
     /// Time zone of --between, such as Europe/Berlin [default: Etc/UTC]
     #[arg(long, value_name = "ZONE", requires = "between")]
     timezone: Option<String>,
     /// Run at most so many of these tests at a time; the server's own limit holds too
-    #[arg(long, value_name = "N", requires = "on")]
+    #[arg(long, value_name = "N", requires = "on", conflicts_with_all = ["off", "unset"])]
     at_once: Option<u32>,
 }
 

@@ -149,7 +149,7 @@ fn the_command_line_is_consistent() {
     let error =
         Cli::try_parse_from(["provault", "resource", "add", "filesystem", "--help"]).unwrap_err();
     let help = error.to_string();
-    assert!(help.contains("http:PORT/PATH[,status=N]") && help.contains("no shell"), "{help}");
+    assert!(help.contains("http:PORT/PATH[,PART]") && help.contains("no shell"), "{help}");
     for line in [
         &["backup", "r", "--keep", "36h"][..],
         &["backup", "r", "--keep", "30"],

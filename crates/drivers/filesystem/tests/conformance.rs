@@ -35,5 +35,6 @@ invariants!(
     failing_restores_leave_nothing,
     cancelled_restores_leave_nothing,
     dead_restores_are_discarded,
+    dead_restores_are_taken_up,
     damage_is_the_fault_of_the_data,
 );

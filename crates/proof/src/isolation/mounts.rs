@@ -27,6 +27,8 @@ use nix::unistd::{chdir, pivot_root};
 
 use super::message::Trouble;
 use super::request::IsolationRequest;
+use provault_domain::Probe;
+
 use super::{COPY, within};
 
 /// Where programs and libraries lie.
@@ -144,7 +146,8 @@ pub(super) fn build(request: &IsolationRequest) -> Result<Vec<String>, Trouble> 
     link("/run", "/var/run")?;
 
     make_dir(Path::new(COPY))?;
-    if request.service.is_some() {
+    // Without either it is only tried whether this host isolates at all.
+    if request.service.is_some() || request.probes.iter().any(Probe::needs_isolation) {
         copy(&request.copy_root)?;
     }
     let mut notes = Vec::new();

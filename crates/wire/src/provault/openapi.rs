@@ -116,13 +116,15 @@ fn schemas() -> Map<String, Value> {
         .with(|settings| settings.definitions_path = "/components/schemas".into());
     let mut generator = settings.into_generator();
     all! { generator:
-        ServerInfo Status Health AddResourceInput Resource ResourceList ChangeTagsInput
-        ExemptResourceInput UpdateRetentionInput PointRetention AddNameInput Named NamedList AddUserInput
-        UpdateUserInput User UserList CreatedAccessKey UpdateAccessKeyInput AccessKey AuditRecordList
-        SubscribeInput Subscription SubscriptionList SubscriptionTest Delivery DeliveryList JobLog
-        StartRestoreTestInput RestoreTest RestoreTestList EvidenceList Repository ExportedPassword
-        ImportVaultInput CareRun ExportRecoveryKitInput RecoveryKit StartCareRunInput CareRunList
-        VaultCare UpdateVaultCareInput
+        ServerInfo ReloadedSettings Status Health Discovery AddResourceInput Resource ResourceList
+        ChangeTagsInput ExemptResourceInput UpdateRetentionInput PutTestingInput Testing
+        PointRetention AddNameInput Named NamedList AddUserInput User UserList UpdateUserInput
+        CreatedAccessKey UpdateAccessKeyInput AccessKey AuditRecordList SubscribeInput
+        Subscription SubscriptionList SubscriptionTest DeliveryList Delivery JobLog
+        PreviewRestoreInput RestorePreview StartRestoreTestInput RestoreTest RestoreTestList
+        EvidenceList EvidencePage Repository ExportedPassword ImportVaultInput CareRun
+        ExportRecoveryKitInput RecoveryKit StartCareRunInput CareRunList VaultCare
+        UpdateVaultCareInput
     }
     generator.take_definitions(true)
 }
