@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use provault_catalog::{Catalog, CatalogError};
 use provault_domain::{
     AccountId, Arn, BackupJob, BackupJobEvent, BackupPlan, BackupVault, Key, Kind, Resource,
-    RestoreJob, RestoreJobEvent, RestoreJobState, RestoreTest, RestoreTestState, Tags,
+    RestoreTest, RestoreTestState, Tags,
 };
 use provault_driver::Driver;
 use tokio::task::JoinSet;
@@ -197,40 +197,6 @@ impl Engine {
             .step_job::<BackupJob>(account, id, None, event, now, Vec::new())
             .await?;
         self.shared.cancel(id, reason);
-        Ok(job)
-    }
-
-    /// Asks an operator's restore job to stop: ABORTED, and what was written is removed.
-    pub async fn stop_restore_job(
-        &self,
-        account: &AccountId,
-        id: &str,
-        reason: &str,
-    ) -> Result<RestoreJob> {
-        let job = self.find::<RestoreJob>(account, id, "restore job").await?;
-        if job.test_token.is_some() {
-            return Err(EngineError::Refused(format!(
-                "restore job {id} belongs to a restore test; stop the test instead."
-            )));
-        }
-        if job.state == RestoreJobState::Pending {
-            let event = RestoreJobEvent::Aborted { message: reason.to_owned() };
-            let step = self.shared.catalog.step_job::<RestoreJob>(
-                account,
-                id,
-                None,
-                event,
-                self.now(),
-                Vec::new(),
-            );
-            return Ok(step.await?);
-        }
-        if job.state.is_final() || !self.shared.cancel(id, reason) {
-            return Err(EngineError::Refused(format!(
-                "restore job {id} is {} already.",
-                job.state
-            )));
-        }
         Ok(job)
     }
 

@@ -44,6 +44,7 @@ mod reconcile;
 mod recovery_kit;
 mod restore;
 mod restore_preview;
+mod restore_stop;
 mod restore_test;
 mod schedule;
 mod shared;
