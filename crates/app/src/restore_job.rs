@@ -128,6 +128,7 @@ impl App {
                 completed_at: None,
                 state: RestoreJobState::Pending,
                 status_message: None,
+                stop_requested: None,
                 attempts: 0,
                 backup_size_bytes: point.backup_size_bytes,
                 bytes_restored: 0,

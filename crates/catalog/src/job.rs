@@ -218,6 +218,7 @@ impl Job for RestoreJob {
             E::Started => EventNote::text("started"),
             E::Resumed => EventNote::text("taken up again"),
             E::Suspended { reason } => EventNote::text(format!("suspended: {reason}")),
+            E::StopRequested { reason } => EventNote::text(format!("stop requested: {reason}")),
             E::Progressed { .. } => return None,
             E::Completed { bytes_restored, message, .. } => EventNote::text(match message {
                 Some(message) => format!("completed: {bytes_restored} written. {message}"),

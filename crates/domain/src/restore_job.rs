@@ -49,6 +49,9 @@ pub struct RestoreJob {
     pub state: RestoreJobState,
     /// Why, for people.
     pub status_message: Option<String>,
+    /// Who asked it to stop while it ran, for people. It ends, and is never gone on with.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stop_requested: Option<String>,
     /// How often it was begun without coming to an orderly end: a server that is told to stop sets it
     /// back, one that dies does not.
     #[serde(default)]
@@ -147,6 +150,11 @@ pub enum RestoreJobEvent {
     /// Its server stops; the next start takes it up.
     Suspended {
         /// Why, for people.
+        reason: String,
+    },
+    /// Somebody wants it to stop: its worker, or the next to find it, ends it.
+    StopRequested {
+        /// Who.
         reason: String,
     },
     /// So much is written.
@@ -269,7 +277,7 @@ pub fn step(
             Ok((job, effects))
         }
         (_, E::Started) => refuse("started"),
-        (S::Running, E::Resumed) => {
+        (S::Running, E::Resumed) if job.stop_requested.is_none() => {
             job.attempts = job.attempts.saturating_add(1);
             job.status_message = None;
             Ok((job, Vec::new()))
@@ -281,6 +289,12 @@ pub fn step(
             Ok((job, Vec::new()))
         }
         (_, E::Suspended { .. }) => refuse("suspended"),
+        (S::Pending, E::StopRequested { reason }) => Ok(job.end(S::Aborted, Some(reason), now)),
+        (S::Running, E::StopRequested { reason }) => {
+            job.stop_requested.get_or_insert(reason);
+            Ok((job, Vec::new()))
+        }
+        (_, E::StopRequested { .. }) => refuse("stopped"),
         (S::Running, E::Progressed { bytes_restored }) => {
             job.bytes_restored = bytes_restored;
             Ok((job, Vec::new()))

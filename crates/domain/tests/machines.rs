@@ -347,6 +347,7 @@ fn restore(test_token: Option<&str>) -> RestoreJob {
         completed_at: None,
         state: RestoreJobState::Pending,
         status_message: None,
+        stop_requested: None,
         attempts: 0,
         backup_size_bytes: 1000,
         bytes_restored: 0,
@@ -373,6 +374,7 @@ fn restore_event() -> impl Strategy<Value = RestoreJobEvent> {
         Just(E::Started),
         Just(E::Resumed),
         Just(E::Suspended { reason: "the server stops".to_owned() }),
+        Just(E::StopRequested { reason: "asked".to_owned() }),
         any::<u64>().prop_map(|bytes_restored| E::Progressed { bytes_restored }),
         (any::<bool>(), any::<u64>()).prop_map(|(created, bytes_restored)| E::Completed {
             created_resource_arn: created.then(|| arn(RESOURCE)),
@@ -395,11 +397,14 @@ fn restore_expected(job: &RestoreJob, event: &RestoreJobEvent) -> Option<Restore
     let live = !job.state.is_final();
     match event {
         E::Started if job.state == S::Pending => Some(S::Running),
-        E::Progressed { .. } | E::Resumed | E::Suspended { .. } if job.state == S::Running => {
+        E::Progressed { .. } | E::Resumed | E::Suspended { .. } | E::StopRequested { .. }
+            if job.state == S::Running =>
+        {
             Some(S::Running)
         }
         E::Completed { .. } if job.state == S::Running => Some(S::Completed),
         E::Failed { .. } if live => Some(S::Failed),
+        E::StopRequested { .. } if job.state == S::Pending => Some(S::Aborted),
         E::Aborted { .. } if live => Some(S::Aborted),
         E::Validated { .. } | E::ValidationAsked { .. } | E::Deletion { .. }
             if job.test_token.is_some() =>
@@ -443,6 +448,24 @@ proptest! {
                 (None, Err(refused)) => prop_assert_eq!(&refused.state, state.as_str()),
                 (expected, got) => prop_assert!(false, "{state} {event:?}: {expected:?} {got:?}"),
             }
+        }
+    }
+
+    /// What somebody stopped is not gone on with, whatever becomes of its server.
+    #[test]
+    fn a_restore_that_is_to_stop_is_never_begun_again(
+        events in prop::collection::vec(restore_event(), 0..12),
+    ) {
+        let mut job = restore_in(RestoreJobState::Running, None);
+        let stop = RestoreJobEvent::StopRequested { reason: "asked".to_owned() };
+        job = restore_job::step(&job, stop, at(2)).unwrap().0;
+        for (event, n) in events.into_iter().zip(3..) {
+            let begins = matches!(event, RestoreJobEvent::Started | RestoreJobEvent::Resumed);
+            if let Ok((next, _)) = restore_job::step(&job, event, at(n)) {
+                prop_assert!(!begins);
+                job = next;
+            }
+            prop_assert_eq!(job.stop_requested.as_deref(), Some("asked"));
         }
     }
 

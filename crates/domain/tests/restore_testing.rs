@@ -347,6 +347,7 @@ fn restore(state: RestoreJobState, token: Option<&str>) -> RestoreJob {
         completed_at: None,
         state,
         status_message: None,
+        stop_requested: None,
         attempts: 0,
         backup_size_bytes: 1,
         bytes_restored: 1,

@@ -66,7 +66,7 @@ impl Reporting for RestoreJob {
         Some(RestoreJobEvent::Progressed { bytes_restored })
     }
     fn asked_to_stop(&self) -> bool {
-        self.state.is_final()
+        self.stop_requested.is_some() || self.state.is_final()
     }
 }
 

@@ -4,7 +4,8 @@
 //! either the target whole or nothing but a staging directory that bears the job's id. The job stays
 //! RUNNING then, as it does when the server is told to stop: a worker of the next start claims it and
 //! has the driver take up what was left. One that was begun [`MAX_RESTORE_ATTEMPTS`] times without an
-//! end is given up, and what was left is discarded.
+//! end is given up, and what was left is discarded. One that somebody stopped bears that in its row, so
+//! that it ends whatever becomes of its server, and is not gone on with.
 
 use std::sync::Arc;
 
@@ -129,7 +130,9 @@ pub(crate) async fn claim(shared: &Arc<Shared>) -> Result<Option<Claimed<Restore
 pub(crate) async fn run(shared: &Arc<Shared>, claimed: Claimed<RestoreJob>) {
     let Claimed { job, claim } = claimed;
     let entered = shared.enter(&job.id);
-    let outcome = if job.state == RestoreJobState::Running && job.is_worn_out() {
+    let outcome = if job.stop_requested.is_some() {
+        Err(Failed::Stopped)
+    } else if job.state == RestoreJobState::Running && job.is_worn_out() {
         Err(Failed::Engine(EngineError::Refused(format!(
             "The server ended {MAX_RESTORE_ATTEMPTS} times while this restore ran, so it is not begun \
              again. See the server's log for what it died of, then restore again."
@@ -138,6 +141,16 @@ pub(crate) async fn run(shared: &Arc<Shared>, claimed: Claimed<RestoreJob>) {
         perform(shared, &job, &claim, &entered.cancel).await
     };
     let interruption = shared.interruption(&job.id);
+    // The row tells: the server may have been told to stop in the same moment.
+    let stopped = match shared.catalog.job::<RestoreJob>(&job.account, &job.id).await {
+        Ok(now) => now.and_then(|now| now.stop_requested),
+        // Then it is suspended or failed; the next to find it ends it.
+        Err(error) => {
+            tracing::warn!(job = job.id, %error, "whether a restore is to stop is not known");
+            None
+        }
+    };
+    let interruption = interruption.filter(|_| stopped.is_none());
     let (event, changes) = match (outcome, interruption) {
         (Ok(outcome), _) => finished(shared, &job, outcome),
         // What failed while everything was going down is tried again before it is believed.
@@ -147,13 +160,17 @@ pub(crate) async fn run(shared: &Arc<Shared>, claimed: Claimed<RestoreJob>) {
         }
         (Err(failed), _) => {
             let left = discard(shared, &job).await;
-            let event = match failed {
-                Failed::Stopped => {
+            let event = match (failed, stopped) {
+                // One that was to stop is not begun again, which the catalog says.
+                (Failed::Stopped | Failed::Engine(_), Some(reason)) => {
+                    RestoreJobEvent::Aborted { message: format!("{reason} {left}") }
+                }
+                (Failed::Stopped, None) => {
                     let reason = shared.stop_reason(&job.id);
                     let reason = reason.unwrap_or_else(|| "Stopped on request.".to_owned());
                     RestoreJobEvent::Aborted { message: format!("{reason} {left}") }
                 }
-                failed => RestoreJobEvent::Failed { message: failed.to_string() },
+                (failed, _) => RestoreJobEvent::Failed { message: failed.to_string() },
             };
             (event, Vec::new())
         }

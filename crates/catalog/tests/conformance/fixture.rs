@@ -279,6 +279,7 @@ pub fn restore_job(n: u32, token: Option<&str>) -> RestoreJob {
         completed_at: None,
         state: RestoreJobState::Pending,
         status_message: None,
+        stop_requested: None,
         attempts: 0,
         backup_size_bytes: 1000,
         bytes_restored: 0,

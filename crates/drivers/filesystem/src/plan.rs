@@ -467,7 +467,9 @@ impl Survey<'_> {
                 fate = F::Conflict;
                 late = false;
             } else if !late {
-                below.iter().for_each(|_| self.plan.counts.deleted.add(0));
+                for _ in &below {
+                    self.plan.counts.deleted.add(0);
+                }
                 gone = below;
             }
         }

@@ -149,3 +149,70 @@ async fn a_restored_copy_is_exempt_for_a_while_and_a_restore_in_place_makes_none
     assert_eq!(catalog.list_exemptions(&world.account).await.unwrap().len(), 1);
     running.stop("test over").await;
 }
+
+/// The job died with its server after it had staged a part.
+async fn half_done(world: &World, point: &RecoveryPoint) -> (RestoreJob, PathBuf, PathBuf) {
+    let target = world.directory.path().join("out");
+    let job = world.restore_job(point, &target);
+    let staged = world.directory.path().join(format!(".out.provault-{}", job.id));
+    std::fs::create_dir(&staged).unwrap();
+    std::fs::write(staged.join("half"), "half").unwrap();
+    died(world, &job, 1).await;
+    (job, target, staged)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_restore_without_a_worker_can_be_stopped() {
+    let (world, point) = backed_up().await;
+    let (job, target, staged) = half_done(&world, &point).await;
+    // Its lease is over, and nobody has taken it up yet.
+    world.clock.advance(SignedDuration::from_mins(2));
+    let ended = world.engine.stop_restore_job(&world.account, &job.id, "Asked.").await.unwrap();
+    assert_eq!(ended.state, RestoreJobState::Aborted, "{ended:?}");
+    assert!(ended.status_message.unwrap().starts_with("Asked. "));
+    assert!(!staged.exists() && !target.exists());
+    let again = world.engine.stop_restore_job(&world.account, &job.id, "Again.").await;
+    assert!(again.unwrap_err().to_string().contains("ABORTED already"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_restore_that_was_to_stop_is_not_gone_on_with_after_its_server_died() {
+    let (world, point) = backed_up().await;
+    let (job, target, staged) = half_done(&world, &point).await;
+    // Another server holds the lease, is told, and dies before it obeys.
+    let stopping = world.engine.stop_restore_job(&world.account, &job.id, "Asked.").await.unwrap();
+    assert_eq!(stopping.state, RestoreJobState::Running, "{stopping:?}");
+    assert!(staged.exists());
+    let world = world.restarted().await;
+    let running = world.start().await;
+    let ended: RestoreJob = world.end_of(&job.id).await;
+    assert_eq!(ended.state, RestoreJobState::Aborted, "{ended:?}");
+    assert!(ended.status_message.unwrap().starts_with("Asked. "));
+    assert!(!staged.exists() && !target.exists());
+    running.stop("test over").await;
+}
+
+/// The wish is in the row before the worker comes to its end, whatever the server was told before.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stop_counts_while_the_server_stops_too() {
+    let (world, point) = backed_up().await;
+    let target = world.directory.path().join("out");
+    let job = world.restore_job(&point, &target);
+    let catalog = world.engine.catalog();
+    died(&world, &job, 1).await;
+    let stop = RestoreJobEvent::StopRequested { reason: "Asked.".into() };
+    let now = world.clock.now();
+    catalog.step_job::<RestoreJob>(&world.account, &job.id, None, stop, now, vec![]).await.unwrap();
+    // Its worker only hears that the server stops.
+    let suspended = RestoreJobEvent::Suspended { reason: "The server was stopped.".into() };
+    catalog
+        .step_job::<RestoreJob>(&world.account, &job.id, None, suspended, now, vec![])
+        .await
+        .unwrap();
+    let world = world.restarted().await;
+    let running = world.start().await;
+    let ended: RestoreJob = world.end_of(&job.id).await;
+    assert_eq!(ended.state, RestoreJobState::Aborted, "{ended:?}");
+    assert!(!target.exists());
+    running.stop("test over").await;
+}
