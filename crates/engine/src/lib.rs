@@ -51,6 +51,7 @@ mod sink;
 mod source;
 mod subscription;
 mod test_queue;
+mod test_share;
 mod testing_schedule;
 mod trial;
 mod unsettled;
@@ -73,5 +74,6 @@ pub use recovery_kit::{Kit, KitVault, Restored, SHORTEST_PASSPHRASE, check_passp
 pub use shared::Parts;
 pub use subscription::SubscriptionTest;
 pub use test_queue::{DiskReserve, TestLimits};
+pub use test_share::TestsAtWork;
 pub use vault_care::VaultCareView;
 pub use vault_place::VaultPlace;
