@@ -55,6 +55,7 @@ mod test_stop;
 mod subscription;
 mod test_queue;
 mod test_result;
+mod test_share;
 mod testing_schedule;
 mod trial;
 mod unsettled;
@@ -78,5 +79,6 @@ pub use recovery_kit::{Kit, KitVault, Restored, SHORTEST_PASSPHRASE, check_passp
 pub use shared::Parts;
 pub use subscription::SubscriptionTest;
 pub use test_queue::{DiskReserve, TestLimits};
+pub use test_share::TestsAtWork;
 pub use vault_care::VaultCareView;
 pub use vault_place::VaultPlace;

@@ -17,6 +17,7 @@ use tokio::sync::Notify;
 use crate::clock::{Clock, millis_since};
 use crate::keyring::Keyring;
 use crate::test_queue::TestLimits;
+use crate::test_share::{Place, TestsAtWork};
 use crate::vault_place::VaultPlace;
 use crate::vaults::Vaults;
 use crate::{EngineError, Result};
@@ -53,6 +54,8 @@ pub struct Parts {
     pub command_subscriptions: bool,
     /// What restore tests may take of the server.
     pub tests: TestLimits,
+    /// The restore tests of all engines that share the limits.
+    pub at_work: Arc<TestsAtWork>,
 }
 
 pub(crate) struct Shared {
@@ -82,6 +85,8 @@ pub(crate) struct Shared {
     pub(crate) tests_held: AtomicBool,
     /// What restore tests may take of the server.
     pub(crate) tests: TestLimits,
+    /// The restore tests of all engines of this server.
+    pub(crate) at_work: Arc<TestsAtWork>,
     /// Whether the time of day may delete.
     pub(crate) watch: tokio::sync::Mutex<crate::watch::Watch>,
     /// When each vault's packs and snapshots were last listed, by the vault's place.
@@ -132,6 +137,7 @@ impl Shared {
             pulse: crate::pulse::Pulse::default(),
             tests_held: AtomicBool::new(false),
             tests: parts.tests,
+            at_work: parts.at_work,
             watch: tokio::sync::Mutex::default(),
             listed: Mutex::default(),
             running: Mutex::default(),
@@ -194,7 +200,7 @@ impl Shared {
         let entry = Running { cancel: cancel.clone(), reason, interrupted };
         running.insert(job_id.to_owned(), entry);
         drop(running);
-        Entered { shared: Arc::clone(self), job_id: job_id.to_owned(), cancel }
+        Entered { shared: Arc::clone(self), job_id: job_id.to_owned(), cancel, place: None }
     }
 
     /// Whether a job runs in this process.
@@ -277,6 +283,8 @@ pub(crate) struct Entered {
     shared: Arc<Shared>,
     job_id: String,
     pub(crate) cancel: CancelFlag,
+    /// Of a restore test: its place among those of this server.
+    pub(crate) place: Option<Place>,
 }
 
 impl Drop for Entered {

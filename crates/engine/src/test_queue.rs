@@ -18,6 +18,7 @@ use provault_domain::restore_test::step;
 use provault_domain::{RecoveryPoint, RestoreJob, RestoreTest, RestoreTestEvent, RestoreTestState};
 
 use crate::shared::{Entered, Shared, blocking};
+use crate::test_share::{NoPlace, Place};
 use crate::trial::LARGEST_SCORED_BYTES;
 use crate::{EngineError, Result, restore_test};
 
@@ -93,6 +94,8 @@ impl FromStr for DiskReserve {
 
 /// The test that begins now: claimed, and entered among those running here.
 pub(crate) async fn next(shared: &Arc<Shared>) -> Result<Option<(Claimed<RestoreTest>, Entered)>> {
+    // Before the room is looked at: what begins elsewhere after this is not in it.
+    let begun = shared.at_work.begun();
     let (now, mut open) = (shared.now(), open(shared).await?);
     end_what_is_over(shared, &mut open, now).await;
     let running: Vec<RestoreTest> =
@@ -106,8 +109,10 @@ pub(crate) async fn next(shared: &Arc<Shared>) -> Result<Option<(Claimed<Restore
             }
             Ok(false) => {}
             Ok(true) => {
+                let Some(place) = place(shared, test, begun, now).await? else { return Ok(None) };
                 // Entered first: from the claim on, whoever wants to stop it has to find it here.
-                let entered = shared.enter(&test.id);
+                let mut entered = shared.enter(&test.id);
+                entered.place = Some(place);
                 let (owner, until) = (&shared.owner, shared.lease_until());
                 let claimed = shared.catalog.claim_job_by_id(&test.id, owner, now, until).await?;
                 if let Some(claimed) = claimed {
@@ -116,7 +121,33 @@ pub(crate) async fn next(shared: &Arc<Shared>) -> Result<Option<(Claimed<Restore
             }
         }
     }
+    shared.at_work.leave_queue(&shared.owner);
     Ok(None)
+}
+
+/// A test's place among those of all engines of this server. One that has none has it noted why.
+async fn place(
+    shared: &Shared,
+    test: &RestoreTest,
+    begun: u64,
+    now: Timestamp,
+) -> Result<Option<Place>> {
+    let point = point_of(shared, test).await?;
+    let bytes = point.map_or(0, |point| most_on_disk(point.backup_size_bytes));
+    let at_once = shared.tests.at_once.get();
+    match shared.at_work.take(&shared.owner, at_once, begun, &test.id, bytes) {
+        Ok(place) => Ok(Some(place)),
+        Err(NoPlace::LookAgain) => Ok(None),
+        Err(NoPlace::Taken) => {
+            let reason = format!(
+                "It waits for its turn: the server lets {at_once} restore test{} run at a time, those of \
+                 all its regions together.",
+                if at_once == 1 { "" } else { "s" }
+            );
+            wait(shared, test, Obstacle::Turn, reason, now).await?;
+            Ok(None)
+        }
+    }
 }
 
 /// Whether a test may begin now. One that may not has it noted why.
@@ -318,7 +349,7 @@ struct Disk {
     place: String,
     free: u64,
     reserve: u64,
-    /// What running tests have still to write.
+    /// What running tests have still to write, those of other regions among them.
     promised: u64,
 }
 
@@ -328,7 +359,8 @@ impl Disk {
         let room = blocking(move || provault_proof::room(&root))
             .await?
             .map_err(|error| EngineError::Refused(error.to_string()))?;
-        let mut promised = 0_u64;
+        let own = |id: &str| running.iter().any(|test| test.id == id);
+        let mut promised = shared.at_work.promised_to_others(own);
         for test in running {
             promised = promised.saturating_add(still_to_write(shared, test).await?);
         }

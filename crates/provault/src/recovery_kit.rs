@@ -144,6 +144,7 @@ fn restore(
         vault_storage: None,
         command_subscriptions: false,
         tests: TestLimits::default(),
+        at_work: Arc::default(),
     };
     let restored = runtime
         .block_on(kit.restore(&data_dir.join("catalog.db"), &storage, now, parts))

@@ -10,7 +10,7 @@ use provault_catalog::{Catalog, SoleUse};
 use provault_domain::{AccountId, Region};
 use provault_driver::Driver;
 use provault_driver_filesystem::FilesystemDriver;
-use provault_engine::{Engine, Parts, Running, VaultPlace};
+use provault_engine::{Engine, Parts, Running, TestsAtWork, VaultPlace};
 use provault_proof::HelperCommand;
 
 use crate::clock::SystemClock;
@@ -91,9 +91,12 @@ impl Site {
         let data_dirs = vec![opened[0].data_dir.clone()];
         let files = FilesystemDriver::reserving(data_dirs).and_by_name(reserved);
         let driver: Arc<dyn Driver> = Arc::new(files.clone());
+        // They restore to one machine: a limit for each would be none for it.
+        let at_work = Arc::<TestsAtWork>::default();
         let mut sites: Vec<Self> = Vec::new();
         for site in opened {
-            let made = site.made(options, &driver, sites.first().map(|home| &home.app)).await?;
+            let made =
+                site.made(options, &driver, &at_work, sites.first().map(|home| &home.app)).await?;
             sites.push(made);
         }
         Ok((sites, files))
@@ -140,6 +143,7 @@ impl Opened {
         self,
         options: &InstanceOptions,
         files: &Arc<dyn Driver>,
+        at_work: &Arc<TestsAtWork>,
         home: Option<&App>,
     ) -> Result<Site, StartError> {
         let engine = Engine::new(Parts {
@@ -153,6 +157,7 @@ impl Opened {
             vault_storage: self.vault_storage,
             command_subscriptions: options.command_subscriptions,
             tests: options.tests,
+            at_work: Arc::clone(at_work),
         })
         .map_err(|error| StartError::new("the engine", error))?;
         let account: Option<AccountId> =

@@ -94,6 +94,7 @@ impl World {
             vault_storage: None,
             command_subscriptions: false,
             tests: provault_engine::TestLimits::default(),
+            at_work: Arc::default(),
         })?;
         let setup = Setup {
             engine,

@@ -56,6 +56,7 @@ impl World {
             vault_storage: None,
             command_subscriptions: false,
             tests: provault_engine::TestLimits::default(),
+            at_work: Arc::default(),
         };
         let kit = Kit::open(kit, CODE).unwrap();
         kit.restore(&directory.path().join("catalog.db"), &StorageOptions::default(), now, parts)

@@ -32,7 +32,7 @@ struct HeldCapture {
     waits: Sender<()>,
 }
 
-fn held() -> (Arc<dyn Driver>, Receiver<()>) {
+pub fn held() -> (Arc<dyn Driver>, Receiver<()>) {
     let (waits, seen) = channel();
     (Arc::new(Held { below: FilesystemDriver::new(), waits }), seen)
 }

@@ -11,7 +11,7 @@ use provault_domain::key::KeyWrapper;
 use provault_domain::*;
 use provault_driver::Driver;
 use provault_driver_filesystem::FilesystemDriver;
-use provault_engine::{Clock, Engine, Parts, Running, StorageOptions, TestLimits};
+use provault_engine::{Clock, Engine, Parts, Running, StorageOptions, TestLimits, TestsAtWork};
 use provault_proof::HelperCommand;
 
 /// A clock that stands until the test moves it.
@@ -45,6 +45,8 @@ pub struct World {
     pub region: Region,
     pub vault: BackupVault,
     pub resource: Resource,
+    /// Of the engine, and of those that come after it.
+    pub at_work: Arc<TestsAtWork>,
 }
 
 impl World {
@@ -60,7 +62,8 @@ impl World {
         });
         let account: AccountId = "123456789012".parse().unwrap();
         let region: Region = "us-east-1".parse().unwrap();
-        let engine = engine(directory.path(), &clock, TestLimits::default()).await;
+        let at_work = Arc::<TestsAtWork>::default();
+        let engine = engine(directory.path(), &clock, TestLimits::default(), &at_work).await;
         let now = clock.now();
         let key = Key {
             arn: Arn::key(&region, &account, "0"),
@@ -116,7 +119,7 @@ impl World {
         resource.config = driver.check_config(&resource.config).unwrap();
         let identity = driver.identity(&resource.config);
         engine.catalog().insert_resource(&resource, &identity).await.unwrap();
-        Self { directory, clock, engine, account, region, vault, resource }
+        Self { directory, clock, engine, account, region, vault, resource, at_work }
     }
 
     /// Another process on the same directory, as after a crash.
@@ -127,7 +130,7 @@ impl World {
     /// The same, whose restore tests may take so much.
     pub async fn limited(mut self, tests: TestLimits) -> Self {
         self.engine.catalog().close().await;
-        self.engine = engine(self.directory.path(), &self.clock, tests).await;
+        self.engine = engine(self.directory.path(), &self.clock, tests, &self.at_work).await;
         self
     }
 
@@ -135,13 +138,15 @@ impl World {
     pub async fn restarted_with(mut self, driver: Arc<dyn Driver>) -> Self {
         self.engine.catalog().close().await;
         let tests = TestLimits::default();
-        self.engine = engine_with(self.directory.path(), &self.clock, driver, tests).await;
+        let path = self.directory.path();
+        self.engine = engine_with(path, &self.clock, driver, tests, &self.at_work).await;
         self
     }
 
     /// Another server on the same catalog, at the same time.
     pub async fn another(&self) -> Engine {
-        engine(self.directory.path(), &self.clock, TestLimits::default()).await
+        let at_work = Arc::default();
+        engine(self.directory.path(), &self.clock, TestLimits::default(), &at_work).await
     }
 
     /// A topic with one receiver, which hears of these events of the vault.
@@ -272,8 +277,13 @@ impl World {
     }
 }
 
-async fn engine(directory: &Path, clock: &Arc<TestClock>, tests: TestLimits) -> Engine {
-    engine_with(directory, clock, Arc::new(FilesystemDriver::new()), tests).await
+async fn engine(
+    directory: &Path,
+    clock: &Arc<TestClock>,
+    tests: TestLimits,
+    at_work: &Arc<TestsAtWork>,
+) -> Engine {
+    engine_with(directory, clock, Arc::new(FilesystemDriver::new()), tests, at_work).await
 }
 
 async fn engine_with(
@@ -281,6 +291,7 @@ async fn engine_with(
     clock: &Arc<TestClock>,
     driver: Arc<dyn Driver>,
     tests: TestLimits,
+    at_work: &Arc<TestsAtWork>,
 ) -> Engine {
     let url = format!("sqlite:{}", directory.join("catalog.db").display());
     Engine::new(Parts {
@@ -296,6 +307,7 @@ async fn engine_with(
         vault_storage: None,
         command_subscriptions: false,
         tests,
+        at_work: Arc::clone(at_work),
     })
     .unwrap()
 }

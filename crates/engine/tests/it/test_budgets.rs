@@ -1,6 +1,7 @@
 //! Restore tests that follow backups: who says so, and the budgets they keep.
 
 use std::num::NonZeroUsize;
+use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::SignedDuration;
@@ -350,4 +351,48 @@ async fn a_setting_may_let_fewer_tests_run_than_the_server() {
     let settings = world.engine.catalog().testing_settings(&world.account).await.unwrap();
     assert_eq!(settings, TestingSettings::default(), "a resource has its setting with it");
     running.stop("test over").await;
+}
+
+/// Two regions of one server have one limit, and leave each other a turn.
+#[tokio::test(flavor = "multi_thread")]
+async fn engines_of_one_server_keep_the_limit_together() {
+    let home = World::new(START).await;
+    let running = home.start().await;
+    home.back_up().await;
+    running.stop("restart").await;
+    let (driver, seen) = crate::stopping::held();
+    let home = home.restarted_with(driver).await;
+    let mut other = World::new(START).await;
+    other.at_work = Arc::clone(&home.at_work);
+    let other = other.restarted().await;
+    let (at_home, elsewhere) = (home.start().await, other.start().await);
+    other.back_up().await;
+    let ask = async |world: &World| {
+        let asked = world.engine.new_restore_test(&world.resource, None);
+        world.engine.catalog().insert_job(&asked).await.unwrap();
+        world.engine.wake();
+        asked.id
+    };
+    ask(&home).await;
+    let begun = tokio::task::spawn_blocking(move || {
+        seen.recv().unwrap();
+        seen
+    });
+    let _seen = begun.await.unwrap();
+    let id = ask(&other).await;
+    loop {
+        let test = other.engine.catalog().job::<RestoreTest>(&other.account, &id).await;
+        let test = test.unwrap().unwrap();
+        assert_eq!(test.state, RestoreTestState::Pending);
+        if let Some(waiting) = test.waiting {
+            assert_eq!(waiting.obstacle, Obstacle::Turn);
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    at_home.stop("test over").await;
+    other.engine.wake();
+    let test: RestoreTest = other.end_of(&id).await;
+    assert_eq!(test.verdict, Some(Verdict::Passed), "{:?}", test.reason);
+    elsewhere.stop("test over").await;
 }

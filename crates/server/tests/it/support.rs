@@ -60,6 +60,7 @@ async fn engine_that(directory: &Path, command_subscriptions: bool) -> Engine {
         vault_storage: None,
         command_subscriptions,
         tests: provault_engine::TestLimits::default(),
+        at_work: Arc::default(),
     })
     .unwrap()
 }
