@@ -62,7 +62,14 @@ Config = {{ path = "{files}", exclude = ["**/*.tmp"] }}
 Tags = {{ backup = "daily" }}
 RpoSeconds = 86400
 KeepAtMost = 10
-Probes = [{{ Type = "Files" }}]
+Service = {{ Command = ["./serve"] }}
+Probes = [
+    {{ Type = "Files" }},
+    {{ Type = "Http", Port = 8080, Path = "/", Assertions = [{{ Type = "Status", Equals = 200 }}] }},
+    {{ Type = "Tcp", Port = 6379, SendHex = "50494E47", Assertions = [{{ Type = "BodyMatches", Pattern = "PONG" }}] }},
+    {{ Type = "Tcp", Port = 25, SendHex = "00FF", TimeoutSeconds = 3 }},
+    {{ Type = "Command", Command = ["./check", "--rows"], Assertions = [{{ Type = "ExitCode", Equals = 0 }}] }},
+]
 TestAfterBackup = false
 Exemption = {{ Reason = "made again", Owner = "ann", Until = "{until}" }}
 

@@ -1,5 +1,6 @@
 //! Documents: what stands is written into one, and made of one.
 
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 
@@ -118,9 +119,14 @@ fn what_is_exported_is_what_stands_and_holds_no_secret() {
     let open = run(&scene.server, &["export", "--with-environment"]);
     assert!(open.out.contains("hush-hush-hush-hush") && !open.out.contains("PROVAULT_APP_TOKEN"));
     let path = scene.directory.path().join("out.toml");
-    let ran = run(&scene.server, &["export", "-o", path.to_str().unwrap()]);
-    assert_eq!((ran.exit, ran.out.as_str()), (Exit::Done, ""), "{}", ran.err);
-    assert!(std::fs::read_to_string(path).unwrap().starts_with("# What a Provault server"));
+    for what in ["a new file", "one that others could read"] {
+        let ran = run(&scene.server, &["export", "-o", path.to_str().unwrap()]);
+        assert_eq!((ran.exit, ran.out.as_str()), (Exit::Done, ""), "{}", ran.err);
+        assert!(std::fs::read_to_string(&path).unwrap().starts_with("# What a Provault server"));
+        let mode = std::fs::metadata(&path).unwrap().permissions().mode() & 0o777;
+        assert_eq!(mode, 0o600, "{what}");
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o644)).unwrap();
+    }
 }
 
 #[test]

@@ -13,7 +13,10 @@ mod tree;
 mod waiting;
 
 use std::collections::BTreeSet;
-use std::path::PathBuf;
+use std::fs::{OpenOptions, Permissions};
+use std::io::Write as _;
+use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
+use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 
@@ -29,12 +32,13 @@ use crate::exit::Exit;
 /// How a document begins.
 const HEADER: &str = "\
 # What a Provault server protects, and how: `provault apply -f THIS-FILE` makes it so.
-# Secrets are not in it; FromEnv and FromFile say where they are taken from.
+# Secrets of their own are not in it: FromEnv and FromFile say where they are taken from. Addresses of
+# webhooks and commands are in it as they are; where these hold a token, keep it as you keep secrets.
 ";
 
 #[derive(Debug, clap::Args)]
 pub struct ExportArgs {
-    /// Write the document into this file instead of standard output
+    /// Write the document into this file, which nobody else may read, instead of standard output
     #[arg(short, long, value_name = "FILE")]
     output: Option<PathBuf>,
     /// Write the variables of applications as they are; else only their names, since they may be
@@ -74,11 +78,22 @@ impl ExportArgs {
         };
         let text = if context.out.is_json() { format!("{json:#}") } else { toml };
         let shown = path.display();
-        std::fs::write(&path, format!("{}\n", text.trim_end()))
+        write_private(&path, &format!("{}\n", text.trim_end()))
             .map_err(|error| CliError::usage(format!("cannot write {shown}: {error}")))?;
         context.out.note(&format!("wrote {shown}"))?;
         Ok(Exit::Done)
     }
+}
+
+/// Writes a file that nobody else can read, in place of one that is there.
+fn write_private(path: &Path, text: &str) -> std::io::Result<()> {
+    let mut options = OpenOptions::new();
+    let mut file = options.write(true).create(true).truncate(true).mode(0o600).open(path)?;
+    // One that was there has its own mode; a terminal or a pipe keeps it.
+    if file.metadata()?.is_file() {
+        file.set_permissions(Permissions::from_mode(0o600))?;
+    }
+    file.write_all(text.as_bytes())
 }
 
 impl ApplyArgs {

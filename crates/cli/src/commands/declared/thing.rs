@@ -252,6 +252,7 @@ fn defaults(noun: Noun, body: &mut Map<String, Value>) {
             if let Some(Value::Object(service)) = body.get_mut("Service") {
                 service.entry("StartTimeoutSeconds").or_insert(json!(60));
             }
+            list(body, "Probes").for_each(probe);
             let is_filesystem = body.get("Kind") == Some(&json!("filesystem"));
             if let (Some(Value::Object(config)), true) = (body.get_mut("Config"), is_filesystem) {
                 // The others are off or empty, and so left out.
@@ -270,6 +271,41 @@ fn defaults(noun: Noun, body: &mut Map<String, Value>) {
             leave_out(window, "Timezone", &json!("Etc/UTC"));
         }
     }
+}
+
+/// A probe as the server shows it, which has no other form for what can be written in several.
+fn probe(probe: &mut Map<String, Value>) {
+    let timeout = match probe.get("Type").and_then(Value::as_str) {
+        Some("Tcp") => 10,
+        Some("Command") => 60,
+        _ => return,
+    };
+    let seconds = probe.entry("TimeoutSeconds").or_insert(Value::Null);
+    if seconds.is_null() {
+        *seconds = json!(timeout);
+    }
+    let sent = probe.get("SendHex").and_then(Value::as_str).and_then(bytes);
+    if let (Some(sent), false) = (sent, probe.get("Send").is_some_and(Value::is_string)) {
+        match String::from_utf8(sent) {
+            Ok(text) => {
+                probe.remove("SendHex");
+                probe.insert("Send".to_owned(), text.into());
+            }
+            Err(_) => {
+                if let Some(Value::String(digits)) = probe.get_mut("SendHex") {
+                    digits.make_ascii_lowercase();
+                }
+            }
+        }
+    }
+    leave_out(probe, "Send", &json!(""));
+}
+
+/// What pairs of hexadecimal digits stand for; the server refuses what is none.
+fn bytes(digits: &str) -> Option<Vec<u8>> {
+    let digit = |byte: u8| char::from(byte).to_digit(16).and_then(|d| u8::try_from(d).ok());
+    let pairs = digits.as_bytes().chunks(2);
+    pairs.map(|pair| Some(digit(pair[0])? * 16 + digit(*pair.get(1)?)?)).collect()
 }
 
 fn leave_out(body: &mut Map<String, Value>, key: &str, value: &Value) {
@@ -362,6 +398,42 @@ mod tests {
             full["Testing"]["SharePercent"] = json!(25);
             assert_ne!(settled(noun, &full), settled(noun, &short));
             full["Testing"]["SharePercent"] = json!(100);
+        }
+    }
+
+    #[test]
+    fn a_probe_compares_however_it_is_written() {
+        let settled = |probe: Value| {
+            settled(Noun::Resource, &json!({ "Probes": [probe] }))["Probes"][0].clone()
+        };
+        for (short, shown) in [
+            (
+                json!({ "Type": "Tcp", "Port": 25, "Send": "", "Assertions": [] }),
+                json!({ "Type": "Tcp", "Port": 25, "TimeoutSeconds": 10 }),
+            ),
+            (
+                json!({ "Type": "Tcp", "Port": 25, "SendHex": "50494E470d0a", "TimeoutSeconds": 3 }),
+                json!({ "Type": "Tcp", "Port": 25, "Send": "PING\r\n", "TimeoutSeconds": 3 }),
+            ),
+            (
+                json!({ "Type": "Tcp", "Port": 25, "SendHex": "00FF" }),
+                json!({ "Type": "Tcp", "Port": 25, "SendHex": "00ff", "TimeoutSeconds": 10 }),
+            ),
+            (
+                json!({ "Type": "Command", "Command": ["./check", ""] }),
+                json!({ "Type": "Command", "Command": ["./check", ""], "TimeoutSeconds": 60 }),
+            ),
+        ] {
+            assert_eq!(settled(short), shown);
+            assert_eq!(settled(shown.clone()), shown);
+        }
+        // Wrong ones are the server's to refuse.
+        for wrong in [
+            json!({ "Type": "Tcp", "SendHex": "0", "TimeoutSeconds": 10 }),
+            json!({ "Type": "Tcp", "SendHex": "30", "Send": "0", "TimeoutSeconds": 10 }),
+            json!({ "Type": "Http", "SendHex": "FF" }),
+        ] {
+            assert_eq!(settled(wrong.clone()), wrong);
         }
     }
 

@@ -214,6 +214,15 @@ impl Kept {
                         body[key] = value;
                     }
                 }
+                for probe in body["Probes"].as_array_mut().unwrap() {
+                    let seconds = match probe["Type"].as_str() {
+                        Some("Tcp") => 10,
+                        Some("Command") => 60,
+                        _ => continue,
+                    };
+                    probe["TimeoutSeconds"] =
+                        json!(probe["TimeoutSeconds"].as_u64().unwrap_or(seconds));
+                }
                 let on = std::mem::replace(&mut body["TestAfterBackup"], json!(false));
                 if on.is_boolean() {
                     let said = json!({ "TestAfterBackup": on });

@@ -140,7 +140,7 @@ fn what_cannot_be_is_refused_before_anything_is_asked() {
             "nothing to budget",
         ),
         (
-            &format!("{plan}Testing = {{ TestAfterBackup = true, Share = 5 }}\n"),
+            &format!("{plan}Testing = {{ TestAfterBackup = true, SharePercen = 5 }}\n"),
             "did you mean SharePercent?",
         ),
         (
