@@ -244,8 +244,7 @@ impl Writer {
     /// Waits for a connection of the catalog's writers and begins a transaction on it.
     pub(crate) async fn begin(catalog: &Catalog) -> Result<Self> {
         let connection = catalog.write.acquire().await?;
-        let mut writer =
-            Self { connection, clean: false, watch: Watch::OFF, changed_before: None };
+        let mut writer = Self { connection, clean: false, watch: Watch::OFF, changed_before: None };
         sqlx::raw_sql(catalog.begin).execute(writer.connection()).await?;
         writer.watch = Watch::begin(catalog, writer.connection()).await?;
         if catalog.begin == SQLITE_BEGIN && crate::audit::is_due() {

@@ -3,7 +3,8 @@
 
 use proptest::prelude::*;
 use provault_iam::{
-    ACTIONS, Decision, DeniedBecause, ManagedPolicy, Policy, PolicyError, Principal, Scope, authorize_with,
+    ACTIONS, Decision, DeniedBecause, ManagedPolicy, Policy, PolicyError, Principal, Scope,
+    authorize_with,
 };
 
 const VAULT: &str = "arn:aws:backup:us-east-1:123456789012:backup-vault:prod-1";

@@ -326,6 +326,13 @@ impl Asking<'_> {
                 return Ok(unanswered(label, format!("{how}."), self.millis()));
             }
             let tried = self.attempt(probe)?;
+            // A command may say that all is well of an application that died meanwhile.
+            if tried.outcome == Outcome::Held
+                && matches!(probe, Probe::Command { .. })
+                && let Some(how) = (self.ended)(Duration::ZERO)
+            {
+                return Ok(unanswered(label, format!("{how}."), self.millis()));
+            }
             let now = Instant::now();
             let is_final = match tried.outcome {
                 Outcome::Held | Outcome::Final => true,
@@ -464,6 +471,40 @@ mod tests {
         assert!(!only_out_of_time(&[good]) && !only_out_of_time(&[]));
         // As the result of a broken copy tells it.
         assert!(ran_out_of_time(&format!("{}: {}", silent.label, silent.detail)));
+    }
+
+    #[test]
+    fn an_application_that_dies_while_a_command_asks_is_noticed() {
+        let died = std::cell::Cell::new(false);
+        let now = Instant::now();
+        let mut asking = Asking {
+            since: now,
+            deadline: now,
+            overall: now + Duration::from_secs(60),
+            settle: Duration::ZERO,
+            settled: None,
+            captured: Timestamp::UNIX_EPOCH.into(),
+            ended: &|_| died.get().then(|| "the application exited with status 1".to_owned()),
+            run: &|_, _| {
+                died.set(true);
+                let exit = crate::isolation::ApplicationExit { code: Some(0), signal: None };
+                Ok(Ran {
+                    end: End::Exited(exit),
+                    stdout: Vec::new(),
+                    cut: false,
+                    tail: String::new(),
+                    last_line: None,
+                })
+            },
+        };
+        let probe = Probe::Command {
+            command: vec!["true".to_owned()],
+            assertions: Vec::new(),
+            timeout_seconds: 60,
+        };
+        let answer = asking.ask(&probe).unwrap_or_else(|_| panic!("no trouble"));
+        assert!(!answer.passed, "{answer:?}");
+        assert!(answer.detail.contains("exited with status 1"), "{answer:?}");
     }
 
     #[test]

@@ -17,7 +17,7 @@ use crate::clock::SystemClock;
 use crate::instance::{InstanceOptions, StartError, hold, hostname, vault_directories};
 
 /// Where further regions lie below the data directory, each under its name.
-const SITES: &str = "sites";
+pub(crate) const SITES: &str = "sites";
 
 /// A further region of a server.
 #[derive(Debug, Clone, PartialEq, Eq)]

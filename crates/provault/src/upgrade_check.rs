@@ -3,7 +3,9 @@
 //! Needs no server and changes nothing, so that it can be run with the new program beside the old one at
 //! work.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
@@ -19,9 +21,12 @@ use serde::Serialize;
 use crate::instance::is_in_use;
 use crate::serve::fail;
 use crate::settings::ServeSettings;
+use crate::site::SITES;
 
 /// What SQLite needs at least beside the copy: its log of the change itself.
 const ROOM_TO_WORK: u64 = 16 << 20;
+/// The catalog's file in the directory of a region.
+const CATALOG: &str = "catalog.db";
 /// How long a vault's directory may keep silent.
 const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -45,6 +50,9 @@ enum State {
     /// It stands in the way.
     Failed,
 }
+
+/// Bytes that the catalogs need together, by disk.
+type Owed = BTreeMap<u64, u64>;
 
 /// One thing that was looked at.
 #[derive(Debug, Serialize)]
@@ -82,8 +90,8 @@ pub fn run(args: &UpgradeCheckArgs, global: &GlobalOptions) -> ExitCode {
     let config = args.config.clone().or_else(|| variable.map(PathBuf::from));
     let (settings, finding) = settings(config.as_deref(), global);
     // As the server finds it: the command line, the file, the environment.
-    let data_dir = match (&global.data_dir, settings) {
-        (None, Some(settings)) => Some(settings.data_dir),
+    let data_dir = match (&global.data_dir, &settings) {
+        (None, Some(settings)) => Some(settings.data_dir.clone()),
         _ => global.data_dir(),
     };
     let Some(data_dir) = data_dir else {
@@ -91,7 +99,7 @@ pub fn run(args: &UpgradeCheckArgs, global: &GlobalOptions) -> ExitCode {
             "there is no HOME to look for data below; name the directory with --data-dir.",
         );
     };
-    let mut findings = runtime.block_on(looked_over(&data_dir));
+    let mut findings = runtime.block_on(looked_over(&data_dir, settings.as_ref()));
     findings.push(finding);
     let can_be_upgraded = findings.iter().all(|finding| finding.state != State::Failed);
     let version = env!("CARGO_PKG_VERSION");
@@ -128,16 +136,18 @@ fn show(report: &Report, global: &GlobalOptions) -> Result<(), String> {
 /// Whether this program understands the file of settings.
 fn settings(config: Option<&Path>, global: &GlobalOptions) -> (Option<ServeSettings>, Finding) {
     const CHECK: &str = "settings";
-    let Some(path) = config else {
-        let detail =
-            "no file of settings was named; name it with --config, should the server have one.";
-        return (None, Finding::new(CHECK, State::Note, detail));
-    };
     let mut given: Vec<OsString> = ["provault", "serve"].map(OsString::from).to_vec();
     if let Some(data_dir) = &global.data_dir {
         given.push("--data-dir".into());
         given.push(data_dir.into());
     }
+    let Some(path) = config else {
+        let detail =
+            "no file of settings was named; name it with --config, should the server have one.";
+        // The environment alone may say where the catalog is.
+        let settings = ServeSettings::read_again(&given, None).ok();
+        return (settings, Finding::new(CHECK, State::Note, detail));
+    };
     match ServeSettings::read_again(&given, Some(path)) {
         Ok(settings) => {
             let detail = format!("{} is understood", path.display());
@@ -150,36 +160,78 @@ fn settings(config: Option<&Path>, global: &GlobalOptions) -> (Option<ServeSetti
     }
 }
 
-async fn looked_over(data_dir: &Path) -> Vec<Finding> {
-    let file = data_dir.join("catalog.db");
-    if !file.is_file() {
+/// Looks at the server's own region and at all further ones: the start takes over each of them.
+async fn looked_over(data_dir: &Path, settings: Option<&ServeSettings>) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    let mut owed = Owed::new();
+    let file = data_dir.join(CATALOG);
+    if settings.is_some_and(|settings| settings.catalog.is_some()) {
+        findings.push(in_use(data_dir));
+        let detail = "it is in PostgreSQL and was not looked at, nor were its vaults; the first start makes \
+                      no copy of it: run pg_dump before";
+        findings.push(Finding::new("catalog", State::Note, detail));
+    } else if file.is_file() {
+        findings.push(in_use(data_dir));
+        findings.extend(catalog(&file, data_dir, &mut owed).await);
+    } else {
         let detail = format!(
             "there is no catalog in {}: no server ever ran there. Is it the right --data-dir?",
             data_dir.display()
         );
         return vec![Finding::new("catalog", State::Failed, detail)];
     }
-    let mut findings = Vec::new();
+    for (region, directory) in further_regions(data_dir, settings) {
+        let file = directory.join(CATALOG);
+        let found = if file.is_file() {
+            catalog(&file, &directory, &mut owed).await
+        } else {
+            let detail = "there is none yet; the first start makes it";
+            vec![Finding::new("catalog", State::Note, detail)]
+        };
+        let of_region =
+            |found: Finding| Finding { check: format!("{region}: {}", found.check), ..found };
+        findings.extend(found.into_iter().map(of_region));
+    }
+    findings
+}
+
+/// The further regions that the settings name, and without settings those that are there; with where
+/// each lies.
+fn further_regions(data_dir: &Path, settings: Option<&ServeSettings>) -> BTreeMap<String, PathBuf> {
+    let below = data_dir.join(SITES);
+    let named = settings.iter().flat_map(|settings| &settings.sites);
+    let mut names: BTreeSet<String> = named.map(|site| site.region.to_string()).collect();
+    for entry in std::fs::read_dir(&below).into_iter().flatten().flatten() {
+        if entry.path().join(CATALOG).is_file() {
+            names.insert(entry.file_name().to_string_lossy().into_owned());
+        }
+    }
+    names.into_iter().map(|name| (name.clone(), below.join(name))).collect()
+}
+
+fn in_use(data_dir: &Path) -> Finding {
+    const CHECK: &str = "server";
     match is_in_use(data_dir) {
-        Ok(true) => findings.push(Finding::new(
-            "server",
+        Ok(true) => Finding::new(
+            CHECK,
             State::Note,
             "a server runs on it: stop it before the new one is started",
-        )),
-        Ok(false) => findings.push(Finding::new("server", State::Ok, "none runs on it")),
-        Err(error) => findings.push(Finding::new("server", State::Failed, error.to_string())),
+        ),
+        Ok(false) => Finding::new(CHECK, State::Ok, "none runs on it"),
+        Err(error) => Finding::new(CHECK, State::Failed, error.to_string()),
     }
-    let found = match Inspection::of(&file).await {
+}
+
+/// Looks at one catalog and the vaults in it.
+async fn catalog(file: &Path, data_dir: &Path, owed: &mut Owed) -> Vec<Finding> {
+    let found = match Inspection::of(file).await {
         Ok(found) => found,
         Err(error) => {
             let detail = format!("{} cannot be read: {error}", file.display());
-            findings.push(Finding::new("catalog", State::Failed, detail));
-            return findings;
+            return vec![Finding::new("catalog", State::Failed, detail)];
         }
     };
-    findings.push(integrity(&found));
-    findings.push(schema(&found));
-    findings.push(room(&found, data_dir));
+    let mut findings = vec![integrity(&found), schema(&found), room(&found, data_dir, owed)];
     if found.damage.is_empty() && found.version <= found.known {
         findings.push(jobs(&found));
         findings.extend(found.vaults.iter().map(|vault| format_of(vault, &found, data_dir)));
@@ -243,10 +295,18 @@ fn size(bytes: u64) -> String {
     provault_cli::size(i64::try_from(bytes).unwrap_or(i64::MAX))
 }
 
-/// The copy, and as much again for the change itself.
-fn room(found: &Inspection, data_dir: &Path) -> Finding {
+/// The copy, and as much again for the change itself; beside what the catalogs before need on the same
+/// disk.
+fn room(found: &Inspection, data_dir: &Path, owed: &mut Owed) -> Finding {
     const CHECK: &str = "room";
     let needed = if found.pending().is_empty() { 0 } else { 2 * found.bytes } + ROOM_TO_WORK;
+    // Where the disk cannot be told nothing can be asked of it either, which is found below.
+    let disk = std::fs::metadata(data_dir).map_or(0, |found| found.dev());
+    let needed = {
+        let all = owed.entry(disk).or_default();
+        *all += needed;
+        *all
+    };
     let free = provault_proof::free_bytes(data_dir);
     match free {
         Ok(free) if free < needed => Finding::new(
@@ -317,17 +377,17 @@ mod tests {
     #[tokio::test]
     async fn a_directory_is_looked_over_without_a_change() {
         let dir = tempfile::tempdir().unwrap();
-        let none = looked_over(dir.path()).await;
+        let none = looked_over(dir.path(), None).await;
         assert_eq!(states(&none), [("catalog", State::Failed)]);
         assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);
         let file = dir.path().join("catalog.db");
         Catalog::open(&format!("sqlite:{}", file.display())).await.unwrap().close().await;
         let before = std::fs::read(&file).unwrap();
-        let well = looked_over(dir.path()).await;
+        let well = looked_over(dir.path(), None).await;
         assert!(well.iter().all(|finding| finding.state == State::Ok), "{well:?}");
         assert_eq!(std::fs::read(&file).unwrap(), before);
         std::fs::write(&file, vec![0x55; before.len()]).unwrap();
-        let hurt = looked_over(dir.path()).await;
+        let hurt = looked_over(dir.path(), None).await;
         assert!(hurt.iter().any(|f| f.check == "catalog" && f.state == State::Failed), "{hurt:?}");
     }
 
@@ -376,5 +436,56 @@ mod tests {
         assert_eq!(finding.state, State::Failed);
         assert!(finding.detail.contains("listen-to-me"), "{}", finding.detail);
         assert_eq!(settings(None, &global).1.state, State::Note);
+    }
+
+    async fn make_catalog(directory: &Path) {
+        std::fs::create_dir_all(directory).unwrap();
+        let url = format!("sqlite:{}", directory.join(CATALOG).display());
+        Catalog::open(&url).await.unwrap().close().await;
+    }
+
+    fn state_of(findings: &[Finding], check: &str) -> State {
+        let found = findings.iter().find(|finding| finding.check == check);
+        found.unwrap_or_else(|| panic!("no {check}: {findings:#?}")).state
+    }
+
+    fn settings(data_dir: &Path, options: &[&str]) -> ServeSettings {
+        let line = ["provault", "serve", "--data-dir", data_dir.to_str().unwrap()];
+        let line: Vec<_> = line.iter().chain(options).map(OsString::from).collect();
+        ServeSettings::read_again(&line, None).unwrap()
+    }
+
+    /// The start opens the catalogs of all regions, so each is looked at.
+    #[tokio::test]
+    async fn every_region_is_looked_at() {
+        let directory = tempfile::tempdir().unwrap();
+        let home = directory.path();
+        make_catalog(home).await;
+        let further = home.join(SITES).join("eu-west-1");
+        make_catalog(&further).await;
+        let settings = settings(home, &["--site", "eu-west-1", "--site", "eu-north-1"]);
+        let findings = looked_over(home, Some(&settings)).await;
+        assert_eq!(state_of(&findings, "catalog"), State::Ok);
+        assert_eq!(state_of(&findings, "eu-west-1: catalog"), State::Ok);
+        assert_eq!(state_of(&findings, "eu-west-1: schema"), State::Ok);
+        assert_eq!(state_of(&findings, "eu-north-1: catalog"), State::Note, "it is new");
+
+        std::fs::write(further.join(CATALOG), "no database").unwrap();
+        for settings in [Some(&settings), None] {
+            let findings = looked_over(home, settings).await;
+            assert_eq!(state_of(&findings, "catalog"), State::Ok);
+            assert_eq!(state_of(&findings, "eu-west-1: catalog"), State::Failed);
+        }
+    }
+
+    /// It has no file here, and nobody copies it.
+    #[tokio::test]
+    async fn a_catalog_in_postgresql_is_a_note() {
+        let directory = tempfile::tempdir().unwrap();
+        let settings = settings(directory.path(), &["--catalog", "postgres://me@db/provault"]);
+        let findings = looked_over(directory.path(), Some(&settings)).await;
+        assert_eq!(state_of(&findings, "catalog"), State::Note);
+        assert!(findings.iter().any(|finding| finding.detail.contains("pg_dump")), "{findings:#?}");
+        assert!(findings.iter().all(|finding| finding.state != State::Failed), "{findings:#?}");
     }
 }

@@ -4,10 +4,14 @@
 //! with `PROVAULT_PAUSE_AT=place`; the thread that comes by writes the place to the file named by
 //! `PROVAULT_PAUSE_FILE` and waits for ever, and the test kills the process. A test that wants it to
 //! go on names a file in `PROVAULT_PAUSE_UNTIL` and makes it when it is time. Without the first
-//! variable this costs one comparison.
+//! variable this costs one comparison. A build without debug assertions, and so every release, has none
+//! of this.
 
+#[cfg(debug_assertions)]
 use std::path::PathBuf;
+#[cfg(debug_assertions)]
 use std::sync::OnceLock;
+#[cfg(debug_assertions)]
 use std::time::Duration;
 
 /// Every place of this crate; tests go through all of them. Those of `retire` are passed by prunes
@@ -27,6 +31,7 @@ pub const PLACES: &[&str] = &[
 ];
 
 /// A look for the file that lets the process go on.
+#[cfg(debug_assertions)]
 const GLANCE: Duration = Duration::from_millis(10);
 
 /// A place of this crate.
@@ -37,6 +42,7 @@ pub(crate) fn pause(place: &'static str) {
 
 /// Waits here when a test asked for it. Blocks its thread. The caller sees to it that tests know
 /// of the place.
+#[cfg(debug_assertions)]
 pub fn wait_at(place: &'static str) {
     static WANTED: OnceLock<Option<String>> = OnceLock::new();
     let wanted = WANTED.get_or_init(|| std::env::var("PROVAULT_PAUSE_AT").ok());
@@ -52,3 +58,7 @@ pub fn wait_at(place: &'static str) {
         std::thread::sleep(GLANCE);
     }
 }
+
+/// Never.
+#[cfg(not(debug_assertions))]
+pub fn wait_at(_: &'static str) {}

@@ -27,9 +27,10 @@ pub fn run(environment: &Environment) -> Result<Count, Failure> {
     Ok(Count { passed: 1, ..Count::default() })
 }
 
-/// By these variables tests plant bugs and let servers die, in debug builds; what people use must not
-/// even know them.
-const TRAPS: [&[u8]; 2] = [b"PROVAULT_PLANTED_BUG", b"PROVAULT_KILL_AT_COMMIT"];
+/// By these variables tests plant bugs, let servers die and hold them up, in debug builds; what people use
+/// must not even know them.
+const TRAPS: [&[u8]; 3] =
+    [b"PROVAULT_PLANTED_BUG", b"PROVAULT_KILL_AT_COMMIT", b"PROVAULT_PAUSE_AT"];
 /// Every build knows this one, so a search that does not find it is no search.
 const KNOWN: &[u8] = b"PROVAULT_PASSWORD_FILE";
 
@@ -48,7 +49,7 @@ fn is_free_of_traps(executable: &Path) -> Result<(), String> {
     if !holds(KNOWN) {
         return Err(format!("{shown} does not look like provault: it was not searched"));
     }
-    println!("{shown} has no planted bugs, and dies at no commit");
+    println!("{shown} has no planted bugs, dies at no commit and waits nowhere");
     Ok(())
 }
 

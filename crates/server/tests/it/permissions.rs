@@ -52,8 +52,7 @@ impl Everything {
         world.ok("POST", &format!("{OWN}/users"), json!({ "Name": "bob" })).await;
         let bobs = world.ok("POST", &format!("{OWN}/users/bob/access-keys"), Value::Null).await;
         let recorded = format!("/backup-vaults/lab/recovery-points/{}", segment(&point));
-        let recorded =
-            world.ok("GET", &format!("{recorded}/restore-metadata"), Value::Null).await;
+        let recorded = world.ok("GET", &format!("{recorded}/restore-metadata"), Value::Null).await;
         Self {
             recorded: recorded["RestoreMetadata"].clone(),
             vault: "arn:aws:backup:us-east-1:123456789012:backup-vault:lab".to_owned(),

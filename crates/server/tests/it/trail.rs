@@ -53,7 +53,10 @@ async fn what_loosens_the_server_is_recorded() {
     let found = records(&world).await;
     assert_eq!(found[0]["Action"], "provault:StartServer", "{found:#?}");
     assert_eq!(found[0]["Resource"], "--trust-the-clock");
-    assert_eq!((&found[0]["PrincipalArn"], &found[0]["Outcome"]), (&json!("provault"), &json!("done")));
+    assert_eq!(
+        (&found[0]["PrincipalArn"], &found[0]["Outcome"]),
+        (&json!("provault"), &json!("done"))
+    );
 
     world.app.reload_with(std::sync::Arc::new(Changes(world.app.engine().clone())));
     for on in [true, false] {
