@@ -307,6 +307,7 @@ fn an_interrupted_test_that_cannot_begin_anew_is_given_up() {
             role_arn: "arn:aws:iam::111122223333:role/r".parse().unwrap(),
             metadata_overrides: std::collections::BTreeMap::new(),
             missed: None,
+            validation_window_hours: 0,
         }),
         ..test()
     };

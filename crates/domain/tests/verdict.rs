@@ -35,6 +35,7 @@ fn whole() -> Findings {
         rpo_seconds: Some(100),
         recovery_millis: Some(2000),
         rto_seconds: Some(2),
+    validation: None,
     }
 }
 
@@ -70,6 +71,7 @@ fn findings() -> impl Strategy<Value = Findings> {
                 rpo_seconds: rpo,
                 recovery_millis: millis,
                 rto_seconds: rto,
+                validation: None,
             }
         })
 }
