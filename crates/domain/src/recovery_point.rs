@@ -116,7 +116,7 @@ pub struct PointVerdict {
     pub restore_test_id: String,
     /// When.
     pub at: Timestamp,
-    /// Of a point that is NOT_TESTED: whether a newer one took its place. A test of that one is owed then, and
+    /// Of a point that is `NOT_TESTED`: whether a newer one took its place. A test of that one is owed then, and
     /// none of a point that was left out by the share of points that are tested.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub overtaken: bool,
