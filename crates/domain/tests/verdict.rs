@@ -35,7 +35,7 @@ fn whole() -> Findings {
         rpo_seconds: Some(100),
         recovery_millis: Some(2000),
         rto_seconds: Some(2),
-    validation: None,
+        validation: None,
     }
 }
 

@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use crate::shared::Shared;
 use crate::{
-    Result, absence, care_schedule, expiry, reconcile, schedule, test_queue, testing_schedule, validation,
+    Result, absence, care_schedule, expiry, reconcile, schedule, test_queue, testing_schedule,
+    validation,
 };
 
 const SCHEDULE_EVERY: Duration = Duration::from_secs(15);

@@ -449,7 +449,7 @@ mod tests {
         found.unwrap_or_else(|| panic!("no {check}: {findings:#?}")).state
     }
 
-    fn settings(data_dir: &Path, options: &[&str]) -> ServeSettings {
+    fn served_with(data_dir: &Path, options: &[&str]) -> ServeSettings {
         let line = ["provault", "serve", "--data-dir", data_dir.to_str().unwrap()];
         let line: Vec<_> = line.iter().chain(options).map(OsString::from).collect();
         ServeSettings::read_again(&line, None).unwrap()
@@ -463,7 +463,7 @@ mod tests {
         make_catalog(home).await;
         let further = home.join(SITES).join("eu-west-1");
         make_catalog(&further).await;
-        let settings = settings(home, &["--site", "eu-west-1", "--site", "eu-north-1"]);
+        let settings = served_with(home, &["--site", "eu-west-1", "--site", "eu-north-1"]);
         let findings = looked_over(home, Some(&settings)).await;
         assert_eq!(state_of(&findings, "catalog"), State::Ok);
         assert_eq!(state_of(&findings, "eu-west-1: catalog"), State::Ok);
@@ -482,7 +482,7 @@ mod tests {
     #[tokio::test]
     async fn a_catalog_in_postgresql_is_a_note() {
         let directory = tempfile::tempdir().unwrap();
-        let settings = settings(directory.path(), &["--catalog", "postgres://me@db/provault"]);
+        let settings = served_with(directory.path(), &["--catalog", "postgres://me@db/provault"]);
         let findings = looked_over(directory.path(), Some(&settings)).await;
         assert_eq!(state_of(&findings, "catalog"), State::Note);
         assert!(findings.iter().any(|finding| finding.detail.contains("pg_dump")), "{findings:#?}");
