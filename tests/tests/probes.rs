@@ -42,7 +42,7 @@ impl Scene {
         let server = TestServer::start(&sandbox.path("server"));
         let source = sandbox.directory("app");
         fs::create_dir(source.join("data")).unwrap();
-        let notes: String = (1..=25).map(|n| format!("note {n}\n")).collect();
+        let notes = (1..=25).map(|n| format!("note {n}")).collect::<Vec<_>>().join("\n") + "\n";
         fs::write(source.join("data/notes.txt"), notes).unwrap();
         let scene = Self { server, source, sandbox };
         scene.program("check.sh", CHECK);

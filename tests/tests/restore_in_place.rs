@@ -30,7 +30,7 @@ impl Scene {
         Self { cli: server.program(), server, source, manifest, sandbox }
     }
 
-    fn restore<'a>(&self, more: &[&'a str]) -> Vec<&'a str> {
+    fn restore<'a>(more: &[&'a str]) -> Vec<&'a str> {
         [&["restore", "--resource", "source", "--in-place"][..], more].concat()
     }
 
@@ -38,7 +38,7 @@ impl Scene {
         fs::read_to_string(self.source.join("small.txt")).unwrap()
     }
 
-    fn nothing_is_left(&self, place: &Path) {
+    fn nothing_is_left(place: &Path) {
         for entry in fs::read_dir(place).unwrap() {
             let name = entry.unwrap().file_name().into_string().unwrap();
             assert!(!name.contains(".provault-"), "{name} was left");
@@ -50,16 +50,16 @@ impl Scene {
 fn a_newer_file_stays_until_it_is_said_that_it_need_not() {
     let scene = Scene::new();
     // Without a mode the error names them all, and nothing happens.
-    let refused = scene.cli.run(1, &scene.restore(&["--watch"]));
+    let refused = scene.cli.run(1, &Scene::restore(&["--watch"]));
     for mode in ["never", "if-older", "if-changed", "always"] {
         assert!(refused.stderr.contains(mode), "{refused}");
     }
     scene.cli.run(2, &["restore", "--resource", "source", "--overwrite", "always"]);
-    scene.cli.run(2, &scene.restore(&["--delete-extra"]));
-    scene.cli.run(2, &scene.restore(&["--overwrite", "sometimes"]));
-    scene.cli.run(1, &scene.restore(&["--overwrite", "never", "--delete-extra"]));
+    scene.cli.run(2, &Scene::restore(&["--delete-extra"]));
+    scene.cli.run(2, &Scene::restore(&["--overwrite", "sometimes"]));
+    scene.cli.run(1, &Scene::restore(&["--overwrite", "never", "--delete-extra"]));
 
-    let shown = scene.cli.json(&scene.restore(&["--overwrite", "if-older", "--dry-run"]));
+    let shown = scene.cli.json(&Scene::restore(&["--overwrite", "if-older", "--dry-run"]));
     assert_eq!(shown["InPlace"], true, "{shown:#}");
     assert_eq!(shown["Created"]["Entries"], 1, "{shown:#}");
     assert_eq!(shown["KeptNewer"]["Entries"], 1, "{shown:#}");
@@ -67,12 +67,12 @@ fn a_newer_file_stays_until_it_is_said_that_it_need_not() {
     let newer = changes.iter().find(|change| change["Path"] == "small.txt").unwrap();
     assert_eq!(newer["Action"], "KEEP_NEWER", "{newer:#}");
     assert_eq!(newer["Newer"], true, "{newer:#}");
-    let table = scene.cli.run(0, &scene.restore(&["--overwrite", "if-older", "--dry-run"])).stdout;
+    let table = scene.cli.run(0, &Scene::restore(&["--overwrite", "if-older", "--dry-run"])).stdout;
     assert!(table.contains("KEEP_NEWER") && table.contains("small.txt"), "{table}");
     assert!(!scene.source.join("noise.bin").exists(), "the preview wrote");
     assert_eq!(scene.server.api().get("/restore-jobs/")["RestoreJobs"], serde_json::json!([]));
 
-    let done = scene.cli.json(&scene.restore(&["--overwrite", "if-older", "--watch"]));
+    let done = scene.cli.json(&Scene::restore(&["--overwrite", "if-older", "--watch"]));
     assert_eq!(done["Status"], "COMPLETED", "{done:#}");
     assert!(done["CreatedResourceArn"].is_null(), "{done:#}");
     let message = done["StatusMessage"].as_str().unwrap();
@@ -81,10 +81,10 @@ fn a_newer_file_stays_until_it_is_said_that_it_need_not() {
     assert!(scene.source.join("noise.bin").exists());
 
     let exact = ["--overwrite", "always", "--delete-extra", "--watch"];
-    let done = scene.cli.json(&scene.restore(&exact));
+    let done = scene.cli.json(&Scene::restore(&exact));
     assert!(done["StatusMessage"].as_str().unwrap().contains("1 deleted"), "{done:#}");
     scene.manifest.assert_same(&Manifest::of(&scene.source), "the source");
-    scene.nothing_is_left(&scene.source);
+    Scene::nothing_is_left(&scene.source);
     // No resource was made, and all is as well as before.
     let list = scene.cli.json(&["resource", "list"]);
     assert_eq!(list["Resources"].as_array().unwrap().len(), 1, "{list:#}");
@@ -99,13 +99,13 @@ fn patterns_and_another_directory() {
     let to = other.to_str().unwrap();
     let asked = ["--to", to, "--overwrite", "never", "--include", "*.txt", "--exclude", "/docs"];
     let more = ["--no-verify", "--watch"];
-    let done = scene.cli.json(&scene.restore(&[&asked[..], &more[..]].concat()));
+    let done = scene.cli.json(&Scene::restore(&[&asked[..], &more[..]].concat()));
     assert_eq!(done["Status"], "COMPLETED", "{done:#}");
     assert!(!done["StatusMessage"].as_str().unwrap().contains("Verified"), "{done:#}");
     assert!(other.join("small.txt").exists() && other.join("mine").exists());
     assert!(!other.join("noise.bin").exists() && !other.join("docs").exists());
     let nothing = ["--to", to, "--overwrite", "never", "--include", "*.nosuch", "--dry-run"];
-    let refused = scene.cli.run(1, &scene.restore(&nothing));
+    let refused = scene.cli.run(1, &Scene::restore(&nothing));
     assert!(refused.stderr.contains("matches"), "{refused}");
 }
 
@@ -133,7 +133,7 @@ fn a_restore_in_place_survives_the_end_of_its_server() {
         scene.server.restart_with(&Start::paused_at(place, &arrived));
         scene.cli = scene.server.program();
         let asked = ["--overwrite", "always", "--delete-extra"];
-        let started = scene.cli.run(0, &scene.restore(&asked)).stdout;
+        let started = scene.cli.run(0, &Scene::restore(&asked)).stdout;
         let id = started.trim();
         until("the pause", || arrived.exists().then_some(()));
         scene.server.kill9();
@@ -141,6 +141,6 @@ fn a_restore_in_place_survives_the_end_of_its_server() {
         let job = scene.server.ended_restore(id);
         assert_eq!(job["Status"], "COMPLETED", "{place}: {job:#}");
         scene.manifest.assert_same(&Manifest::of(&scene.source), "the source");
-        scene.nothing_is_left(&scene.source);
+        Scene::nothing_is_left(&scene.source);
     }
 }

@@ -10,17 +10,28 @@ use crate::{App, AppError, Caller, ErrorKind, Result};
 impl App {
     /// Runs a change and records it: made, in the transaction of its first write, or denied. What was
     /// refused for another reason leaves a record only when something had changed before.
-    pub(crate) async fn audited<T>(
+    pub(crate) fn audited<'a, T>(
+        &'a self,
+        caller: &'a Caller,
+        action: &'a str,
+        resource: impl AsRef<str> + Send + 'a,
+        work: impl Future<Output = Result<T>> + Send + 'a,
+    ) -> impl Future<Output = Result<T>> + Send + 'a
+    where
+        T: Send + 'a,
+    {
+        // Boxed: what awaits a change is not to be as large as all that one needs.
+        let work = Box::pin(work);
+        async move { self.recorded(caller, action, resource.as_ref(), work).await }
+    }
+
+    async fn recorded<T: Send>(
         &self,
         caller: &Caller,
         action: &str,
-        resource: impl AsRef<str> + Send,
+        resource: &str,
         work: impl Future<Output = Result<T>> + Send,
-    ) -> Result<T>
-    where
-        T: Send,
-    {
-        let resource = resource.as_ref();
+    ) -> Result<T> {
         let record = self.audit_record(caller, action, resource, "done");
         let outcome = |result: &Result<T>| match result {
             Ok(_) => Outcome::Made("done"),

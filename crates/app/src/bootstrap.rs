@@ -137,8 +137,8 @@ impl App {
         } else {
             let (keys, uses) = access_keys(&engine, &account).await?;
             write_credentials(&credentials_path, &keys)?;
-            let users = engine.catalog().list_users(&account).await?;
-            (Identities::new(keys, &users)?, uses)
+            let known = engine.catalog().list_users(&account).await?;
+            (Identities::new(keys, &known)?, uses)
         };
         if engine.runs_commands() {
             let (option, at) = ("--allow-command-subscriptions", engine.now());

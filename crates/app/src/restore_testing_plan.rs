@@ -134,12 +134,11 @@ impl App {
         name: &str,
     ) -> Result<RestoreTestingPlan> {
         let found = self.testing_plan_named(caller, name).await;
-        match &found {
-            Ok(plan) => self.permit(caller, action, &plan.arn)?,
-            Err(_) => {
-                let any = format!("{}-", self.testing_plan_label(caller, name));
-                self.permit(caller, action, any)?;
-            }
+        if let Ok(plan) = &found {
+            self.permit(caller, action, &plan.arn)?;
+        } else {
+            let any = format!("{}-", self.testing_plan_label(caller, name));
+            self.permit(caller, action, any)?;
         }
         found
     }

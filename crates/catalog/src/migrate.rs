@@ -236,7 +236,7 @@ mod tests {
 
         place.opened(&later(2)).await.unwrap().close().await;
         let name = format!("catalog-before-{:04}.db", known() + 1);
-        assert_eq!(place.copies(), [name.clone()]);
+        assert_eq!(place.copies(), std::slice::from_ref(&name));
         let copy = place.0.path().join(&name);
         assert_eq!(fs::metadata(&copy).unwrap().permissions().mode() & 0o777, 0o600);
         // The older program goes on with the copy in place of the catalog.

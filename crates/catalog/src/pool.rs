@@ -326,7 +326,8 @@ macro_rules! transact {
     ($catalog:expr, |$tx:ident| $body:block) => {{
         let mut attempts = $crate::pool::Attempts::default();
         loop {
-            let outcome = async {
+            // Boxed: what awaits a transaction is not to be as large as all that one needs.
+            let outcome = Box::pin(async {
                 let mut writer = $crate::pool::Writer::begin($catalog).await?;
                 let outcome: $crate::error::Result<_> = {
                     let $tx: &mut ::sqlx::AnyConnection = writer.connection();
@@ -334,7 +335,7 @@ macro_rules! transact {
                 };
                 let outcome = $crate::audit::with_change(&mut writer, outcome).await;
                 writer.finish(outcome).await
-            }
+            })
             .await;
             match outcome {
                 Ok(value) => {

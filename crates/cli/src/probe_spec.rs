@@ -303,12 +303,12 @@ impl FromStr for ProbeSpec {
                  'command:COMMAND'",
             ));
         };
-        probe.kind = match kind {
+        let name = match kind {
             Kind::Http => "Http",
             Kind::Tcp => "Tcp",
             Kind::Command => "Command",
-        }
-        .to_owned();
+        };
+        name.clone_into(&mut probe.kind);
         for part in tail {
             behind(&mut probe, kind, *part)?;
         }

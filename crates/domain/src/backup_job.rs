@@ -272,6 +272,46 @@ impl BackupJob {
         self
     }
 
+    /// Broken off by the end of its server, which it may be itself that ends it.
+    fn interrupted(mut self, reason: &str, now: Timestamp) -> Stepped {
+        self.interruptions += 1;
+        if self.interruptions >= MOST_ATTEMPTS {
+            let message = format!(
+                "{reason} That was attempt {MOST_ATTEMPTS}, and it is the last one; no recovery point \
+                 was made. Find out why the server ends while it backs this resource up, then start \
+                 the backup again."
+            );
+            return self.end(BackupJobState::Failed, Some(message), now);
+        }
+        (self.wait_again(reason), Vec::new())
+    }
+
+    fn completed(mut self, result: BackupResult, now: Timestamp) -> Stepped {
+        let (state, message) = if result.skipped.is_empty() {
+            (BackupJobState::Completed, result.message)
+        } else {
+            let n = result.skipped.len();
+            let first = &result.skipped[0];
+            let text = format!(
+                "{n} path{} could not be read and {} missing from the recovery point, the first: {} \
+                 ({}). The job's log lists them all.",
+                if n == 1 { "" } else { "s" },
+                if n == 1 { "is" } else { "are" },
+                first.path,
+                first.reason,
+            );
+            let message = result.message.map_or(text.clone(), |more| format!("{text} {more}"));
+            (BackupJobState::Partial, Some(message))
+        };
+        self.status_message = None;
+        self.recovery_point_arn = Some(result.recovery_point_arn);
+        self.backup_size_bytes = Some(result.backup_size_bytes);
+        self.bytes_transferred = result.bytes_transferred;
+        self.bytes_stored = Some(result.bytes_stored);
+        self.skipped = result.skipped;
+        self.end(state, message, now)
+    }
+
     fn end(mut self, state: BackupJobState, message: Option<String>, now: Timestamp) -> Stepped {
         self.state = state;
         self.completed_at = Some(now);
@@ -346,18 +386,7 @@ pub fn step(
         (S::Aborting, E::Stopped) => Ok(job.end(S::Aborted, None, now)),
         (_, E::Stopped) => refuse("ended as stopped"),
 
-        (S::Running, E::Interrupted { reason }) => {
-            job.interruptions += 1;
-            if job.interruptions >= MOST_ATTEMPTS {
-                let message = format!(
-                    "{reason} That was attempt {MOST_ATTEMPTS}, and it is the last one; no recovery \
-                     point was made. Find out why the server ends while it backs this resource up, \
-                     then start the backup again."
-                );
-                return Ok(job.end(S::Failed, Some(message), now));
-            }
-            Ok((job.wait_again(&reason), Vec::new()))
-        }
+        (S::Running, E::Interrupted { reason }) => Ok(job.interrupted(&reason, now)),
         (S::Running, E::Suspended { reason }) => Ok((job.wait_again(&reason), Vec::new())),
         // It was to end anyway.
         (S::Aborting, E::Interrupted { .. } | E::Suspended { .. }) => {
@@ -367,30 +396,7 @@ pub fn step(
 
         // A stop that comes when the recovery point is already committed comes too late: the
         // point exists, and saying otherwise would be untrue.
-        (S::Running | S::Aborting, E::Completed(result)) => {
-            let (state, message) = if result.skipped.is_empty() {
-                (S::Completed, result.message)
-            } else {
-                let n = result.skipped.len();
-                let first = &result.skipped[0];
-                let text = format!(
-                    "{n} path{} could not be read and {} missing from the recovery point, the first: {} ({}). \
-                     The job's log lists them all.",
-                    if n == 1 { "" } else { "s" },
-                    if n == 1 { "is" } else { "are" },
-                    first.path,
-                    first.reason,
-                );
-                (S::Partial, Some(result.message.map_or(text.clone(), |m| format!("{text} {m}"))))
-            };
-            job.status_message = None;
-            job.recovery_point_arn = Some(result.recovery_point_arn);
-            job.backup_size_bytes = Some(result.backup_size_bytes);
-            job.bytes_transferred = result.bytes_transferred;
-            job.bytes_stored = Some(result.bytes_stored);
-            job.skipped = result.skipped;
-            Ok(job.end(state, message, now))
-        }
+        (S::Running | S::Aborting, E::Completed(result)) => Ok(job.completed(*result, now)),
         (_, E::Completed(_)) => refuse("completed"),
 
         (S::Aborting, E::Failed { message }) => {

@@ -123,12 +123,10 @@ fn test_expected(state: RestoreTestState, event: &RestoreTestEvent) -> Option<Re
     use RestoreTestState as S;
     match (state, event) {
         (S::Pending, E::Started) => Some(S::Choosing),
-        (S::Pending, E::Waits { .. }) => Some(S::Pending),
-        (S::Pending, E::PassedOver { .. }) => Some(S::Finished),
         (S::Choosing, E::PointChosen { .. }) => Some(S::Restoring),
         (S::Restoring, E::Restored { .. }) => Some(S::Testing),
         (S::Testing, E::Tested(_)) => Some(S::Controlling),
-        (S::Reaping, E::Reaped { .. }) => Some(S::Finished),
+        (S::Pending, E::PassedOver { .. }) | (S::Reaping, E::Reaped { .. }) => Some(S::Finished),
         (_, E::StepDone(_)) if state != S::Finished => Some(state),
         (_, E::Broken(_)) if state != S::Finished => Some(S::Reaping),
         (S::Validating, E::ValidationReported { status: ValidationStatus::Validating, .. }) => {
@@ -136,7 +134,8 @@ fn test_expected(state: RestoreTestState, event: &RestoreTestEvent) -> Option<Re
         }
         (S::Controlling, E::Controlled(_))
         | (S::Validating, E::ValidationReported { .. } | E::ValidationClosed) => Some(S::Reaping),
-        (
+        (S::Pending, E::Waits { .. })
+        | (
             S::Choosing | S::Restoring | S::Testing | S::Controlling,
             E::Interrupted { .. } | E::Suspended { .. },
         ) => Some(S::Pending),

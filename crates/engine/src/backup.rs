@@ -257,7 +257,16 @@ async fn get_ready(
     let failure = |message: String, may_help: bool| {
         if is_planned && may_help { Failure::NotYet(message) } else { Failure::Before(message) }
     };
-    let repository = shared.repository(&vault).await.map_err(|error| {
+    let opened = match shared.repository(&vault).await {
+        // It may have been opened long ago.
+        Ok(repository) => {
+            let there = repository.clone();
+            let looked = blocking(move || there.look()).await?;
+            looked.map(|()| repository).map_err(EngineError::repository(&vault.name))
+        }
+        Err(error) => Err(error),
+    };
+    let repository = opened.map_err(|error| {
         let may_help = may_help(&error);
         failure(error.to_string(), may_help)
     })?;

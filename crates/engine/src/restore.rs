@@ -256,10 +256,10 @@ pub(crate) async fn perform(
     cancel: &CancelFlag,
 ) -> std::result::Result<RestoreOutcome, Failed> {
     let again = job.state == RestoreJobState::Running;
-    let begun = if again { RestoreJobEvent::Resumed } else { RestoreJobEvent::Started };
+    let event = if again { RestoreJobEvent::Resumed } else { RestoreJobEvent::Started };
     shared
         .catalog
-        .step_job::<RestoreJob>(&job.account, &job.id, Some(claim), begun, shared.now(), Vec::new())
+        .step_job::<RestoreJob>(&job.account, &job.id, Some(claim), event, shared.now(), Vec::new())
         .await?;
     let progress = Arc::new(Progress::default());
     let _beat = Heartbeat::start::<RestoreJob>(shared, &job.account, claim, cancel, &progress);

@@ -355,8 +355,8 @@ struct Disk {
 
 impl Disk {
     async fn look(shared: &Shared, running: &[RestoreTest]) -> Result<Self> {
-        let root = shared.restore_tests_root();
-        let room = blocking(move || provault_proof::room(&root))
+        let place = shared.restore_tests_root();
+        let room = blocking(move || provault_proof::room(&place))
             .await?
             .map_err(|error| EngineError::Refused(error.to_string()))?;
         let own = |id: &str| running.iter().any(|test| test.id == id);

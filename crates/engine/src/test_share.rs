@@ -63,6 +63,10 @@ impl TestsAtWork {
     }
 
     /// A place for a test of an engine, as one of `at_once`.
+    #[allow(
+        clippy::disallowed_methods,
+        reason = "of no engine: how long one waited in this process"
+    )]
     pub(crate) fn take(
         self: &Arc<Self>,
         engine: &str,

@@ -404,8 +404,8 @@ pub(crate) async fn room_for(
     point: &RecoveryPoint,
     step: &str,
 ) -> Result<(), Failure> {
-    let root = shared.restore_tests_root();
-    let room = blocking(move || provault_proof::room(&root))
+    let place = shared.restore_tests_root();
+    let room = blocking(move || provault_proof::room(&place))
         .await
         .map_err(|error| host(step, &error.to_string()))?
         .map_err(|error| failed(step, &error))?;

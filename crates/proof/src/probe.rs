@@ -480,7 +480,7 @@ mod tests {
         let mut asking = Asking {
             since: now,
             deadline: now,
-            overall: now + Duration::from_secs(60),
+            overall: now + Duration::from_mins(1),
             settle: Duration::ZERO,
             settled: None,
             captured: Timestamp::UNIX_EPOCH.into(),

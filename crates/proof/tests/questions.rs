@@ -131,6 +131,7 @@ fn a_command_asks_the_copy_where_there_is_no_application() {
     let output = passed.output.unwrap();
     assert!(output.contains("hello") && output.contains("looked at it"), "{output}");
     // Only what it writes to standard output is looked at.
+    script(&copy, "echo 'looked at it' >&2");
     let failed = answer(&copy, command(&["./check.sh"], vec![contains("looked at it")]));
     assert!(!failed.passed && failed.detail.contains("it last wrote: looked at it"), "{failed:?}");
 }

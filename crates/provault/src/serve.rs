@@ -33,6 +33,7 @@ pub const LAST_PATIENCE: Duration = Duration::from_secs(5);
     clippy::doc_markdown,
     reason = "doc comments are help texts here, and backticks would show"
 )]
+#[allow(clippy::struct_excessive_bools, reason = "each is an option of its own")]
 pub struct ServeArgs {
     /// File of settings, provault.toml: options of this command without their dashes, one a line, such as
     /// listen = "127.0.0.1:7070"; the command line wins [default: PROVAULT_CONFIG]

@@ -34,6 +34,10 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// changes nothing and needs no server
 #[derive(Debug, clap::Args)]
 #[command(after_help = provault_cli::EXIT_CODES_HELP)]
+#[allow(
+    clippy::doc_markdown,
+    reason = "doc comments are help texts here, and backticks would show"
+)]
 pub struct UpgradeCheckArgs {
     /// The server's file of settings, to be checked too [default: PROVAULT_CONFIG]
     #[arg(long, value_name = "FILE")]
@@ -199,8 +203,8 @@ async fn looked_over(data_dir: &Path, settings: Option<&ServeSettings>) -> Vec<F
 /// each lies.
 fn further_regions(data_dir: &Path, settings: Option<&ServeSettings>) -> BTreeMap<String, PathBuf> {
     let below = data_dir.join(SITES);
-    let named = settings.iter().flat_map(|settings| &settings.sites);
-    let mut names: BTreeSet<String> = named.map(|site| site.region.to_string()).collect();
+    let told = settings.iter().flat_map(|settings| &settings.sites);
+    let mut names: BTreeSet<String> = told.map(|site| site.region.to_string()).collect();
     for entry in std::fs::read_dir(&below).into_iter().flatten().flatten() {
         if entry.path().join(CATALOG).is_file() {
             names.insert(entry.file_name().to_string_lossy().into_owned());

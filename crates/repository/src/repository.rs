@@ -224,6 +224,12 @@ impl Repository {
         Self { inner: Arc::new(inner) }
     }
 
+    /// Whether it is still there: a storage that was opened may be away by now, such as a disk that
+    /// is not mounted any more.
+    pub fn look(&self) -> Result<()> {
+        if Self::exists(self.inner.storage.as_ref())? { Ok(()) } else { Err(Error::NotARepository) }
+    }
+
     /// The repository's configuration.
     pub fn config(&self) -> &Config {
         &self.inner.config

@@ -43,6 +43,7 @@ impl Overwrite {
 }
 
 #[derive(Debug, clap::Args)]
+#[allow(clippy::struct_excessive_bools, reason = "each is an option of its own")]
 pub struct RestoreArgs {
     /// The recovery point's ARN
     #[arg(required_unless_present = "resource", conflicts_with = "resource")]

@@ -70,8 +70,8 @@ fn a_resource_says_no_and_a_selection_nothing() {
 fn budgets_without_tests_are_not_asked_for() {
     for (words, names) in [
         ("--share 25%", "--on"),
-        ("--off --share 25%", "--on"),
-        ("--unset --at-once 2", "--on"),
+        ("--off --share 25%", "--share"),
+        ("--unset --at-once 2", "--at-once"),
         ("--on --off", "--off"),
         ("--on --share 0%", "--share"),
         ("--on --share x", "--share"),

@@ -269,12 +269,11 @@ impl Order {
         // The default target's name depends on the job; where it lies does not.
         let target = self.target("")?;
         reserved.refuse_target("targetPath", &target)?;
-        self.keep_items_out_of(reserved, &target, self.selection.items.as_ref())
+        Self::keep_items_out_of(reserved, &target, self.selection.items.as_ref())
     }
 
     /// The same for items that patterns turned out to mean.
     pub fn keep_items_out_of(
-        &self,
         reserved: &Reserved,
         target: &Path,
         items: Option<&Items>,

@@ -61,7 +61,7 @@ impl<'a> Work<'a> {
         let by_pattern = !order.selection.include.is_empty();
         let selection = order.selection.clone().resolved(source, context)?;
         if by_pattern {
-            order.keep_items_out_of(reserved, &target, selection.items.as_ref())?;
+            Order::keep_items_out_of(reserved, &target, selection.items.as_ref())?;
         }
         let began_at = request.began_at;
         Ok(Self { order, job, began_at, target, selection, source, context, reserved })
@@ -226,17 +226,17 @@ fn in_place(work: &Work<'_>, root: File, run: Run) -> Result<RestoreOutcome, Dri
         Wanted::Yes => work.selection.wants(path),
         other => other,
     };
-    let made = staging.create()?;
+    let fresh = staging.create()?;
     // What is only passed through on the way to it is never put in place.
     let scaffold = |path: &[u8]| staged.wants(path) != Wanted::Yes;
-    let mut written = write(work, &made, plan.bytes, again, &wants, &scaffold)?;
+    let mut written = write(work, &fresh, plan.bytes, again, &wants, &scaffold)?;
     written.tally.parted += plan.parted;
-    staging.sync(&made)?;
+    staging.sync(&fresh)?;
     let mut outcome = RestoreOutcome { notes: work.order.notes.clone(), ..of(&written) };
-    verified(work, &made, &moved, &written.tally, &mut outcome)?;
+    verified(work, &fresh, &moved, &written.tally, &mut outcome)?;
     check(work.context.cancel)?;
     // From here on it goes through to its end: to stop between two files would help nobody.
-    let notes = merge::run(&plan, mode, &made, &to, target, &mut written.tally)?;
+    let notes = merge::run(&plan, mode, &fresh, &to, target, &mut written.tally)?;
     staging.remove();
     if run == Run::Again {
         // The target may not have been there when the first run began, and made its tree beside it.

@@ -261,6 +261,8 @@ async fn a_point_that_was_passed_over_is_missed_after_a_day() {
     let world = World::new(START).await;
     let running = world.start().await;
     say(&world, Some(night(&world))).await;
+    // What was completed in the very moment of the saying is not owed.
+    world.clock.advance(SignedDuration::from_secs(1));
     let first = world.back_up().await;
     world.clock.advance(SignedDuration::from_hours(10));
     world.back_up().await;
@@ -312,17 +314,17 @@ async fn of_a_quarter_every_fourth_point_is_tested_and_no_trouble_is_made_of_the
         verdicts.push(test.verdict.unwrap());
         world.clock.advance(SignedDuration::from_hours(1));
     }
-    use Verdict::{NotTested, Passed};
-    assert_eq!(verdicts, [Passed, NotTested, NotTested, NotTested, Passed]);
+    let left_out = Verdict::NotTested;
+    assert_eq!(verdicts, [Verdict::Passed, left_out, left_out, left_out, Verdict::Passed]);
     let job = world.back_up().await;
     assert!(world.point_of(&job).await.is_left_out());
     let promises = world.engine.promises(&world.account).await.unwrap();
     let resource = world.engine.catalog().resource(&world.resource.arn).await.unwrap().unwrap();
     world.clock.advance(SignedDuration::from_hours(25));
     let standing = world.engine.standing(&promises, &resource).await.unwrap();
-    assert_eq!(standing.assessment.verdict, Some(NotTested));
+    assert_eq!(standing.assessment.verdict, Some(Verdict::NotTested));
     let tested = standing.judged.unwrap();
-    assert_eq!(tested.last_verdict.unwrap().verdict, Passed);
+    assert_eq!(tested.last_verdict.unwrap().verdict, Verdict::Passed);
     let of_tests = |(kind, _): &(ResourceTrouble, String)| {
         matches!(kind, ResourceTrouble::NotTested | ResourceTrouble::TestFailed)
     };

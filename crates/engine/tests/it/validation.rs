@@ -83,8 +83,8 @@ async fn the_copy_is_whole_outlives_the_server_and_goes_with_the_report() {
     assert_eq!(test.state, RestoreTestState::Validating);
     assert_same(&world.source(), Path::new(&asked.copy));
 
-    let word = Some("half way".to_owned());
-    world.engine.report_validation(&test, ValidationStatus::Validating, word).await.unwrap();
+    let half = Some("half way".to_owned());
+    world.engine.report_validation(&test, ValidationStatus::Validating, half).await.unwrap();
     let test = now(&world, &test).await;
     assert_eq!(test.state, RestoreTestState::Validating);
     let said = Some("12 rows".to_owned());

@@ -1,11 +1,12 @@
 //! Stage 4: becomes the application, or the command of a probe.
 
 use std::fs::File;
-use std::io;
+use std::io::{self, Read};
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
 use std::process::{Command, ExitCode};
 
+use nix::errno::Errno;
 use nix::sched::{CloneFlags, unshare};
 use nix::sys::prctl;
 use nix::unistd::{dup2_stdin, setgroups, setsid};
@@ -46,6 +47,9 @@ fn prepare(control: &mut UnixStream, launch: &Launch) -> Result<(), Trouble> {
 
 /// Comes back only when it could not be done.
 fn become_program(launch: Launch) -> Handshake {
+    if let Some(error) = no_program(&launch.program) {
+        return not_started(&launch.program, &error);
+    }
     let error = Command::new(&launch.program)
         .args(&launch.args)
         .env_clear()
@@ -53,6 +57,17 @@ fn become_program(launch: Launch) -> Handshake {
         .current_dir(COPY)
         .exec();
     not_started(&launch.program, &error)
+}
+
+/// What the standard library would have a shell read. To that an empty file is a script that succeeds,
+/// such as a check whose content the backup lost.
+fn no_program(program: &str) -> Option<io::Error> {
+    let mut begin = Vec::new();
+    // What cannot be read the system itself refuses, or runs.
+    let file = File::open(program).ok().filter(|_| program.contains('/'))?;
+    file.take(4).read_to_end(&mut begin).ok()?;
+    let known = begin.starts_with(b"#!") || begin == b"\x7fELF";
+    (!known).then(|| Errno::ENOEXEC.into())
 }
 
 fn not_started(program: &str, error: &io::Error) -> Handshake {
@@ -65,6 +80,9 @@ fn not_started(program: &str, error: &io::Error) -> Handshake {
         io::ErrorKind::NotFound if program.starts_with('/') && !program.starts_with(COPY) => {
             " (nothing of the host but its system programs is there; name the program relative \
              to the copy)"
+        }
+        _ if error.raw_os_error() == Some(Errno::ENOEXEC as i32) => {
+            " (it is neither a program of this machine nor a script whose first line begins with #!)"
         }
         _ => "",
     };

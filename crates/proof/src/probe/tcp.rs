@@ -68,7 +68,7 @@ pub(super) fn attempt(
     }
 }
 
-/// An application may listen on "localhost" and take that for ::1.
+/// An application may listen on "localhost" and take that for `::1`.
 fn connect(port: u16, limit: Duration) -> io::Result<TcpStream> {
     let to = |ip: IpAddr| TcpStream::connect_timeout(&(ip, port).into(), limit);
     match to(Ipv4Addr::LOCALHOST.into()) {

@@ -105,7 +105,9 @@ async fn restore(world: &World, point: &str, in_vault: &str) {
     assert_eq!(std::fs::read_to_string(to.join("data.txt")).unwrap(), "data");
     // Repeated it is the same job; with other parameters it is a contradiction.
     assert_eq!(world.ok("PUT", "/restore-jobs", ask(&metadata, "t")).await, job);
-    let reply = world.refused("PUT", "/restore-jobs", ask(&wrong, "t"), "ConflictException").await;
+    let mut other = metadata.clone();
+    other["overwrite"] = json!("never");
+    let reply = world.refused("PUT", "/restore-jobs", ask(&other, "t"), "ConflictException").await;
     assert!(reply.message().contains(&id), "{reply:?}");
     let listed = world.ok("GET", "/restore-jobs/?status=COMPLETED", Value::Null).await;
     assert_eq!(listed["RestoreJobs"][0]["RestoreJobId"], id.as_str());

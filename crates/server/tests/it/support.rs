@@ -251,7 +251,9 @@ impl World {
         let points = PointFilter::default();
         // A request that is refused was signed all the same.
         let mut keys = catalog.list_access_keys(account).await.unwrap();
-        keys.iter_mut().for_each(|key| key.last_used_at = None);
+        for key in &mut keys {
+            key.last_used_at = None;
+        }
         format!(
             "{vaults:?}{parts:?}{tags:?}{testing:?}{tested:?}{:?}{:?}{:?}{:?}{:?}{:?}{:?}{topics:?}{subscriptions:?}{:?}{:?}{:?}",
             catalog.list_jobs::<BackupJob>(&any, Page::all()).await.unwrap().items,

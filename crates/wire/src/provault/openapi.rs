@@ -1,6 +1,7 @@
 //! `docs/openapi.json`: our own operations for tools, made of the table above and of the types.
 
 use std::collections::BTreeMap;
+use std::fmt::Write;
 use std::fs;
 use std::path::Path;
 
@@ -46,7 +47,7 @@ impl<'a> Row<'a> {
                 continue;
             };
             let word = label.split(' ').next().unwrap().to_lowercase();
-            plain += &format!("{{{word}}}{}", &part[segment.len()..]);
+            let _ = write!(plain, "{{{word}}}{}", &part[segment.len()..]);
             labels.push((word, label));
         }
         let named =
@@ -65,6 +66,13 @@ impl<'a> Row<'a> {
             input: named(input),
             output: named(output),
         })
+    }
+
+    /// Its name, which is that of its action; the same records in pieces need the same action.
+    fn id(&self) -> String {
+        let pieces =
+            self.path.strip_suffix("/records").is_some_and(|_| self.name == "ListEvidence");
+        format!("{}{}", self.name, if pieces { "Records" } else { "" })
     }
 
     fn document(&self, schemas: &Map<String, Value>) -> Value {
@@ -87,7 +95,7 @@ impl<'a> Row<'a> {
             }
         };
         let mut operation = json!({
-            "operationId": self.name,
+            "operationId": self.id(),
             "description": format!("Needs the action `provault:{}`.", self.name),
             "responses": {
                 "200": { "description": "Done.", "content": content },

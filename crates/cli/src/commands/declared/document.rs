@@ -23,6 +23,9 @@ use crate::error::CliError;
 #[cfg(test)]
 mod tests;
 
+/// The name of an entry, its members that are things apart, and the rest of it.
+type Entry<'n, const N: usize> = (String, [Option<&'n Node>; N], Map<String, Value>);
+
 /// The lists at the top of a document.
 const TOP: [&str; 5] = ["Vaults", "Topics", "Resources", "Plans", "RestoreTestingPlans"];
 
@@ -152,7 +155,7 @@ impl Reader<'_> {
         entry: &'n Node,
         noun: Noun,
         apart: [&str; N],
-    ) -> Result<(String, [Option<&'n Node>; N], Map<String, Value>), CliError> {
+    ) -> Result<Entry<'n, N>, CliError> {
         let member = noun.name_member();
         let mut body = object(entry.to_value());
         let name = match body.remove(member) {

@@ -178,6 +178,7 @@ pub(super) fn leaving(kind: Kind, name: &str) -> String {
 }
 
 /// Every text that is `value`, or is in it.
+#[allow(clippy::needless_pass_by_value, reason = "a reference to one place, used up")]
 fn each<E>(
     value: Option<&mut Value>,
     mut change: impl FnMut(&mut String) -> Result<(), E>,

@@ -19,8 +19,15 @@ const OF_DISKS: &[&str] = &[
 pub(super) struct Mounts {
     /// Where something is mounted that is not to be touched.
     hidden: BTreeSet<PathBuf>,
-    /// The one device that may be looked at, where nothing is known of the mounts.
-    only: Option<Option<u64>>,
+    reach: Reach,
+}
+
+/// What else may be looked at.
+#[derive(Debug)]
+enum Reach {
+    Everything,
+    /// The device of the root, if even that is known: nothing is known of the mounts.
+    Device(Option<u64>),
 }
 
 impl Mounts {
@@ -31,7 +38,7 @@ impl Mounts {
 
     /// Nothing is known: only the disk that `root` is on is looked at.
     pub fn none(root: &Path) -> Self {
-        Self { hidden: BTreeSet::new(), only: Some(super::device(root)) }
+        Self { hidden: BTreeSet::new(), reach: Reach::Device(super::device(root)) }
     }
 
     fn parse(text: &[u8]) -> Self {
@@ -50,7 +57,7 @@ impl Mounts {
                 hidden.insert(place);
             }
         }
-        Self { hidden, only: None }
+        Self { hidden, reach: Reach::Everything }
     }
 
     /// Whether `path` is the place of a mount that is not to be touched.
@@ -60,7 +67,10 @@ impl Mounts {
 
     /// Whether a directory may be looked into, by its device.
     pub fn allow(&self, device: u64) -> bool {
-        self.only.is_none_or(|only| only == Some(device))
+        match self.reach {
+            Reach::Everything => true,
+            Reach::Device(only) => only == Some(device),
+        }
     }
 }
 

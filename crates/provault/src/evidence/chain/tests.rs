@@ -101,7 +101,8 @@ fn any_changed_byte_is_found_in_its_record() {
 /// Each member, changed by somebody who writes proper lines.
 #[test]
 fn any_changed_member_is_found_in_its_record() {
-    let changes: [(&str, fn(&mut Value)); 9] = [
+    type Change = fn(&mut Value);
+    let changes: [(&str, Change); 9] = [
         ("Account", |line| line["Account"] = json!("999999999999")),
         ("Sequence", |line| line["Sequence"] = json!(7)),
         ("RecordedAt", |line| line["RecordedAt"] = json!("2026-03-01T13:00:00Z")),
@@ -174,7 +175,7 @@ fn a_file_that_was_cut_off_is_not_whole() {
     let text = export(2).concat();
     for length in 0..text.len() {
         let broken = verify(&text.as_bytes()[..length]).map(|_| ()).expect_err("a cut file");
-        let whole = text.as_bytes()[..length].iter().filter(|byte| **byte == b'\n').count();
+        let whole = text[..length].matches('\n').count();
         assert_eq!(broken.record, i64::try_from(whole).unwrap() + 1, "{length}: {broken}");
     }
     // Somebody who also makes a new last line is found by the head that was noted.
