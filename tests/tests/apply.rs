@@ -33,7 +33,7 @@ impl Scene {
     /// A document of everything there is.
     fn document(&self) -> String {
         let files = self.sandbox.path("files");
-        let secret = self.write("secret", "a secret of sixteen letters\n");
+        let secret = self.write("secret", "a-secret-of-sixteen-letters\n");
         format!(
             r#"
 [[Vaults]]

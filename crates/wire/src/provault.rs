@@ -22,9 +22,15 @@
 //! | `POST /resources/{name or ARN}/exemption` | `provault:ExemptResource` | [`ExemptResourceInput`] → [`Resource`] |
 //! | `DELETE /resources/{name or ARN}/exemption` | `provault:EndExemption` | → [`Resource`] |
 //! | `POST /resources/{name or ARN}/retention` | `provault:UpdateRetention` | [`UpdateRetentionInput`] → [`Resource`] |
-//! | `GET`, `PUT`, `DELETE /resources/{name or ARN}/testing` | `provault:DescribeResourceTesting`, `Put…`, `Delete…` | [`PutTestingInput`] → [`Testing`] |
-//! | `GET`, `PUT`, `DELETE /backup-plans/{id}/testing` | `provault:DescribePlanTesting`, `Put…`, `Delete…` | [`PutTestingInput`] → [`Testing`] |
-//! | `GET`, `PUT`, `DELETE /backup-plans/{id}/selections/{id}/testing` | `provault:DescribeSelectionTesting`, `Put…`, `Delete…` | [`PutTestingInput`] → [`Testing`] |
+//! | `GET /resources/{name or ARN}/testing` | `provault:DescribeResourceTesting` | → [`Testing`] |
+//! | `PUT /resources/{name or ARN}/testing` | `provault:PutResourceTesting` | [`PutTestingInput`] → [`Testing`] |
+//! | `DELETE /resources/{name or ARN}/testing` | `provault:DeleteResourceTesting` | |
+//! | `GET /backup-plans/{id}/testing` | `provault:DescribePlanTesting` | → [`Testing`] |
+//! | `PUT /backup-plans/{id}/testing` | `provault:PutPlanTesting` | [`PutTestingInput`] → [`Testing`] |
+//! | `DELETE /backup-plans/{id}/testing` | `provault:DeletePlanTesting` | |
+//! | `GET /backup-plans/{plan id}/selections/{selection id}/testing` | `provault:DescribeSelectionTesting` | → [`Testing`] |
+//! | `PUT /backup-plans/{plan id}/selections/{selection id}/testing` | `provault:PutSelectionTesting` | [`PutTestingInput`] → [`Testing`] |
+//! | `DELETE /backup-plans/{plan id}/selections/{selection id}/testing` | `provault:DeleteSelectionTesting` | |
 //! | `DELETE /resources/{name or ARN}` | `provault:RemoveResource` | |
 //! | `GET /recovery-points/{ARN}` | `provault:DescribeRecoveryPoint` | → [`PointRetention`] |
 //! | `POST /recovery-points/{ARN}/accept` | `provault:AcceptRecoveryPoint` | → [`PointRetention`] |

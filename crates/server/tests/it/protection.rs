@@ -106,7 +106,7 @@ async fn restore(world: &World, point: &str, in_vault: &str) {
     // Repeated it is the same job; with other parameters it is a contradiction.
     assert_eq!(world.ok("PUT", "/restore-jobs", ask(&metadata, "t")).await, job);
     let mut other = metadata.clone();
-    other["overwrite"] = json!("never");
+    other["verify"] = json!("false");
     let reply = world.refused("PUT", "/restore-jobs", ask(&other, "t"), "ConflictException").await;
     assert!(reply.message().contains(&id), "{reply:?}");
     let listed = world.ok("GET", "/restore-jobs/?status=COMPLETED", Value::Null).await;
