@@ -36,7 +36,9 @@ impl Stage {
     fn ends_are_true(&self, seen: &Seen) {
         let points: BTreeSet<&str> = seen.points.iter().map(|point| point.arn.as_str()).collect();
         let broken_off = |job: &Value, why: &str| {
-            assert!(text(job, why).to_lowercase().contains("stop"), "no true reason: {job:#}");
+            let said = text(job, why).to_lowercase();
+            let true_reasons = ["stop", "broken off", "ended without warning"];
+            assert!(true_reasons.iter().any(|r| said.contains(r)), "no true reason: {job:#}");
         };
         for job in self.begun(&seen.backups, "BackupJobId") {
             match text(job, "State") {
@@ -53,9 +55,7 @@ impl Stage {
         }
         for job in self.begun(&seen.restores, "RestoreJobId") {
             if job["Status"] != "COMPLETED" {
-                let message = text(job, "StatusMessage");
-                let true_reason = message.contains("stop") || message.contains("broken off");
-                assert!(true_reason, "no true reason: {job:#}");
+                broken_off(job, "StatusMessage");
             }
         }
         for run in self.begun(&seen.care, "CareRunId") {
