@@ -224,7 +224,7 @@ fn parts(spec: &str) -> Vec<Part<'_>> {
     parts
 }
 
-/// Where the command ends: at the first comma that [`words::split`] would neither find in quotes
+/// Where the command ends: at the first comma that `words::split` would neither find in quotes
 /// nor behind a backslash.
 fn command_end(spec: &str) -> usize {
     let mut quote = None;
