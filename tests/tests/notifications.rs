@@ -258,7 +258,7 @@ fn a_topic_of_sns_gets_what_boto3_would_publish() {
     assert_eq!(sent, form(&theirs));
     let scope = |request: &Request| {
         let authorization = &request.headers["authorization"];
-        authorization.split('/').skip(2).take(3).map(str::to_owned).collect::<Vec<_>>()
+        authorization.split('/').skip(2).take(2).map(str::to_owned).collect::<Vec<_>>()
     };
     assert_eq!(scope(&ours), scope(&theirs));
 }

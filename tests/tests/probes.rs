@@ -23,7 +23,8 @@ $| = 1;
 my $listener = IO::Socket::INET->new(LocalAddr => '127.0.0.1:2525', Listen => 5, ReuseAddr => 1)
     or die "cannot listen: $!";
 while (my $client = $listener->accept) {
-    my @notes = open(my $file, '<', 'data/notes.txt') ? <$file> : ();
+    my $file;
+    my @notes = open($file, '<', 'data/notes.txt') ? <$file> : ();
     my $first = $notes[0] // "nothing\n"; chomp $first;
     print $client "220 $first\r\n";
     while (my $line = <$client>) { print $client '250 ' . scalar(@notes) . " notes\r\n" }

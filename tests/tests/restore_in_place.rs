@@ -62,7 +62,8 @@ fn a_newer_file_stays_until_it_is_said_that_it_need_not() {
     let shown = scene.cli.json(&Scene::restore(&["--overwrite", "if-older", "--dry-run"]));
     assert_eq!(shown["InPlace"], true, "{shown:#}");
     assert_eq!(shown["Created"]["Entries"], 1, "{shown:#}");
-    assert_eq!(shown["KeptNewer"]["Entries"], 1, "{shown:#}");
+    // It has two names.
+    assert_eq!(shown["KeptNewer"]["Entries"], 2, "{shown:#}");
     let changes = shown["Changes"].as_array().unwrap();
     let newer = changes.iter().find(|change| change["Path"] == "small.txt").unwrap();
     assert_eq!(newer["Action"], "KEEP_NEWER", "{newer:#}");

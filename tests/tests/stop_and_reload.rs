@@ -59,7 +59,7 @@ impl Held {
 
     fn was_interrupted(&self, id: &str) {
         let log = self.server.api().get(&format!("/provault/v1/jobs/{id}/log")).to_string();
-        assert!(log.contains("interrupted: The server was stopped while it ran"), "{log}");
+        assert!(log.contains("suspended: The server was stopped while it ran"), "{log}");
     }
 }
 
