@@ -45,12 +45,19 @@ impl Held {
 
     /// Stops the server while the job waits, and starts it again.
     fn stopped_and_started(&mut self) {
-        self.server.signal(Signal::SIGTERM);
-        self.says("stopping:");
+        self.is_told_to_stop();
         fs::write(&self.go_on, "").unwrap();
         let status = self.server.ends();
         assert!(status.success(), "{status}");
         self.server.start_again();
+    }
+
+    /// Until it says so: of two signals that come before that the second may be none of its own.
+    fn is_told_to_stop(&self) {
+        let said = || self.server.log_tail().matches("stopping:").count();
+        let before = said();
+        self.server.signal(Signal::SIGTERM);
+        until("stopping:", || (said() > before).then_some(()));
     }
 
     fn says(&self, text: &str) {
@@ -128,8 +135,7 @@ fn a_second_sigterm_ends_the_server_at_once() {
     held.at("backup:captured", &[]);
     let id = held.server.start_backup(&held.resource);
     held.waits_at("backup:captured");
-    held.server.signal(Signal::SIGTERM);
-    held.says("stopping:");
+    held.is_told_to_stop();
     // The job is never let go on.
     held.server.signal(Signal::SIGTERM);
     assert_eq!(held.server.ends().code(), Some(128 + 15));
