@@ -24,11 +24,12 @@ use provault_repository::{
 use serde::{Deserialize, Serialize};
 
 use crate::heartbeat::{Heartbeat, Progress};
+use crate::lineage::Ancestry;
 use crate::pause::pause;
 use crate::reconcile::{self, Committed};
 use crate::shared::{Shared, blocking};
 use crate::sink::SnapshotSink;
-use crate::{EngineError, Result, backup_testing};
+use crate::{EngineError, Result, backup_testing, lineage};
 
 /// What a snapshot says about itself, in `/.provault/recovery-point.json`: enough to enter its
 /// recovery point in a catalog that knows nothing of it.
@@ -89,7 +90,10 @@ pub(crate) async fn run(shared: &Arc<Shared>, claimed: Claimed<BackupJob>) {
     let outcome = attempt(shared, &job, &claim, &entered.cancel).await;
     let interruption = shared.interruption(&job.id);
     let event = match outcome {
-        Ok(()) => return,
+        Ok(()) => {
+            lineage::give_back(shared, &job).await;
+            return;
+        }
         Err(Failure::NotYet(reason)) => {
             put_off(shared, &job, &claim, reason).await;
             return;
@@ -131,7 +135,7 @@ pub(crate) async fn run(shared: &Arc<Shared>, claimed: Claimed<BackupJob>) {
         Err(error) => {
             tracing::error!(job = job.id, %error, "the job's end was not recorded; the reconciler will end it");
         }
-        Ok(_) => {}
+        Ok(_) => lineage::give_back(shared, &job).await,
     }
     shared.bell.notify_waiters();
 }
@@ -193,14 +197,16 @@ async fn attempt(
         }
         Committed::Nothing => {}
     }
-    let parent = parent_of(shared, &job).await?;
+    let ancestry = Ancestry::of(shared, &job).await?;
 
     let began = shared.begin();
     let captured = {
         let (shared, job, resource, cancel) =
             (Arc::clone(shared), job.clone(), resource.clone(), cancel.clone());
-        blocking(move || capture(&shared, &repository, &job, &resource, parent, &cancel, &progress))
-            .await?
+        blocking(move || {
+            capture(&shared, &repository, &job, &resource, ancestry, &cancel, &progress)
+        })
+        .await?
     };
     let (record, committed) = match captured {
         Ok(captured) => captured,
@@ -316,33 +322,13 @@ async fn put_off(shared: &Arc<Shared>, job: &BackupJob, claim: &Claim, reason: S
     }
 }
 
-/// The newest snapshot of the same resource in the same vault: its unchanged files are not read
-/// again. Not one from the future: when it was made nobody knows.
-async fn parent_of(shared: &Shared, job: &BackupJob) -> Result<Option<String>> {
-    let filter = provault_catalog::PointFilter {
-        account: Some(job.account.clone()),
-        vault_name: Some(job.vault_name.clone()),
-        resource_arn: Some(job.resource_arn.clone()),
-        restorable_only: true,
-        ..Default::default()
-    };
-    let points =
-        shared.catalog.list_recovery_points(&filter, provault_catalog::Page::all()).await?;
-    let now = shared.now();
-    let present = points.items.into_iter().filter(|point| !point.is_from_the_future(now));
-    let newest = present.max_by_key(|point| point.captured_at);
-    Ok(newest.map(|point| match point.payload {
-        Payload::Stored { snapshot_id, .. } => snapshot_id,
-    }))
-}
-
 #[allow(clippy::too_many_arguments)] // one call, one caller
 fn capture(
     shared: &Shared,
     repository: &Repository,
     job: &BackupJob,
     resource: &Resource,
-    parent: Option<String>,
+    ancestry: Ancestry,
     cancel: &CancelFlag,
     progress: &Progress,
 ) -> std::result::Result<(PointRecord, CommittedSnapshot), DriverError> {
@@ -361,9 +347,11 @@ fn capture(
     let identity = driver.identity(&resource.config);
     let (parents, root) = place_in_tree(&identity);
     let tree_path = tree_path(&parents, &root);
+    let Ancestry { parent, lineage } = ancestry;
+    let parent = parent.and_then(|id| id.parse().ok());
     let mut writer = repository
         .backup(BackupOptions {
-            parent: parent.and_then(|id| id.parse().ok()),
+            parent,
             root_path: parents,
             paths: vec![identity],
             hostname: shared.hostname.clone(),
@@ -378,7 +366,8 @@ fn capture(
     let report_progress = |done, total| progress.set(done, total);
     let context = WorkContext { cancel, progress: &report_progress };
     let report = {
-        let mut sink = SnapshotSink::new(&mut writer, root, &report_progress);
+        let mut sink =
+            SnapshotSink::new(&mut writer, root, &report_progress).after(parent, lineage);
         capture.read_into(&mut sink, &context)
     };
     let read = report.and_then(|report| {

@@ -34,6 +34,7 @@ mod expiry;
 mod heartbeat;
 mod import;
 mod keyring;
+mod lineage;
 mod missing;
 pub mod offline;
 mod older_state;
@@ -64,6 +65,7 @@ mod vault_care;
 mod vault_place;
 mod vaults;
 mod verification;
+mod volume;
 mod watch;
 
 pub use absence::{Promises, Standing};

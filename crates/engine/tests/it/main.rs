@@ -24,4 +24,5 @@ mod testing_plans;
 mod tests_of_restores;
 mod validation;
 mod verification;
+mod volumes;
 mod windows;
