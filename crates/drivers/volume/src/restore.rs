@@ -16,7 +16,7 @@ use nix::fcntl::{AT_FDCWD, FallocateFlags, OFlag, RenameFlags, fallocate, rename
 use nix::unistd::geteuid;
 use provault_domain::Invalid;
 use provault_driver::{
-    BlockRange, BlockSink, BlockSource, CreatedResource, DriverError, RestoreOutcome,
+    BlockRange, BlockSink, BlockSource, CancelFlag, CreatedResource, DriverError, RestoreOutcome,
     RestoreRequest, Source, StoredVolume, Verified, WorkContext,
 };
 
@@ -186,6 +186,24 @@ impl BlockSink for Target {
             // All of a new image reads as zeros.
             _ => Ok(()),
         }
+    }
+}
+
+/// Takes nothing more once the flag is up.
+struct Watched<'a> {
+    target: &'a Target,
+    cancel: &'a CancelFlag,
+}
+
+impl BlockSink for Watched<'_> {
+    fn write_at(&self, offset: u64, bytes: &[u8]) -> Result<(), DriverError> {
+        check(self.cancel)?;
+        self.target.write_at(offset, bytes)
+    }
+
+    fn write_zeros(&self, range: BlockRange) -> Result<(), DriverError> {
+        check(self.cancel)?;
+        self.target.write_zeros(range)
     }
 }
 
@@ -364,7 +382,8 @@ impl<'a> Run<'a> {
 
     fn write(&self, target: &Target) -> Result<(), DriverError> {
         let total = Some(self.stored.size());
-        self.stored.copy_to(target, &|done| (self.context.progress)(done, total))?;
+        let out = Watched { target, cancel: self.context.cancel };
+        self.stored.copy_to(&out, &|done| (self.context.progress)(done, total))?;
         check(self.context.cancel)
     }
 
