@@ -129,8 +129,7 @@ impl Driver for VolumeDriver {
         if config.format == Format::Qcow2 {
             match Image::new(&config.path).info() {
                 // One that a machine runs on is looked at when it is backed up.
-                Err(DriverError::Io { source, .. })
-                    if source.kind() == std::io::ErrorKind::ResourceBusy => {}
+                Err(error) if qemu::is_busy(&error) => {}
                 looked => drop(looked.map_err(wrong)?),
             }
         }

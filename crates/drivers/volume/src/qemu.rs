@@ -24,6 +24,8 @@ use crate::nbd::{Connection, Context};
 
 /// How long `qemu-nbd` may take until it listens, and to end.
 const START: Duration = Duration::from_secs(30);
+/// How long an image that another has open is waited for.
+const PATIENCE: Duration = Duration::from_secs(3);
 /// Connections over which an image is read.
 const CONNECTIONS: usize = 4;
 
@@ -86,6 +88,25 @@ fn missing(path: &Path, program: &str, error: io::Error) -> DriverError {
     io_error("opening", path)(source)
 }
 
+/// Whether it is only that another has it open.
+pub(crate) fn is_busy(error: &DriverError) -> bool {
+    matches!(error, DriverError::Io { source, .. } if source.kind() == io::ErrorKind::ResourceBusy)
+}
+
+/// Tries again for a while what is refused because another has the image open: that may be another job
+/// of this server, for a moment.
+fn patiently<T>(attempt: impl Fn() -> Result<T, DriverError>) -> Result<T, DriverError> {
+    let until = Instant::now() + PATIENCE;
+    loop {
+        match attempt() {
+            Err(error) if is_busy(&error) && Instant::now() < until => {
+                sleep(Duration::from_millis(50));
+            }
+            other => return other,
+        }
+    }
+}
+
 impl Image {
     pub fn new(path: &Path) -> Self {
         Self { path: path.to_owned() }
@@ -95,11 +116,15 @@ impl Image {
         &self.path
     }
 
-    fn img(&self, args: &[&str], path_and_more: &[&str]) -> Result<Vec<u8>, DriverError> {
+    fn img(&self, args: &[&str], behind_path: &[&str]) -> Result<Vec<u8>, DriverError> {
+        patiently(|| self.img_once(args, behind_path))
+    }
+
+    fn img_once(&self, args: &[&str], behind_path: &[&str]) -> Result<Vec<u8>, DriverError> {
         let output = command("qemu-img")
             .args(args)
             .arg(&self.path)
-            .args(path_and_more)
+            .args(behind_path)
             .output()
             .map_err(|error| missing(&self.path, "qemu-img", error))?;
         if output.status.success() {
@@ -149,7 +174,7 @@ impl Image {
 
     /// Opens it for reading; with `bitmap`, [`Served::changes`] can be asked.
     pub fn serve(&self, bitmap: Option<&str>) -> Result<Served, DriverError> {
-        Served::start(&self.path, bitmap, false)
+        patiently(|| Served::start(&self.path, bitmap, false))
     }
 
     /// Opens it for reading and writing.
