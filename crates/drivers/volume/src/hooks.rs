@@ -126,7 +126,7 @@ impl Drop for Held {
         match self.watchdog.finish() {
             Ok(End::Undone | End::TooLate) => {}
             trouble => {
-                tracing::error!(hooks = %self.dir.display(), ?trouble, "the hook after a capture failed")
+                tracing::error!(hooks = %self.dir.display(), ?trouble, "the hook after a capture failed");
             }
         }
     }

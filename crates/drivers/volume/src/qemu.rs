@@ -222,7 +222,7 @@ impl Served {
         }
         server.arg(path).stdout(Stdio::null()).stderr(said);
         let child = server.spawn().map_err(|error| missing(path, "qemu-nbd", error))?;
-        let mut served = Self {
+        let mut started = Self {
             path: path.to_owned(),
             child,
             connections: Vec::new(),
@@ -231,11 +231,11 @@ impl Served {
             dir,
         };
         for _ in 0..count {
-            let connection = served.connect(&socket, bitmap, writable)?;
-            served.size = connection.size;
-            served.connections.push(Mutex::new(connection));
+            let connection = started.connect(&socket, bitmap, writable)?;
+            started.size = connection.size;
+            started.connections.push(Mutex::new(connection));
         }
-        Ok(served)
+        Ok(started)
     }
 
     /// Waits until the server listens, or has ended.

@@ -38,18 +38,17 @@ pub(crate) fn compare(
         let end = if inside { (at + step).min(stored.size()) } else { (at + step).min(size) };
         let range = BlockRange::between(at, end);
         while hole.is_none_or(|extent| extent.range.end() <= at) {
-            match known_zeros.next() {
-                Some(extent) => hole = Some(extent),
-                None => {
-                    // A part at a time, however scattered the holes are.
-                    let part = BlockRange::between(at, size.min(at.saturating_add(1 << 30)));
-                    let extents = copy.extents(part).map_err(&read_error)?;
-                    known_zeros = extents.into_iter();
-                    hole = known_zeros.next();
-                    if hole.is_none_or(|extent| extent.range.length == 0) {
-                        hole = Some(provault_driver::BlockExtent { range: part, zero: false });
-                    }
-                }
+            if let Some(extent) = known_zeros.next() {
+                hole = Some(extent);
+                continue;
+            }
+            // A part at a time, however scattered the holes are.
+            let part = BlockRange::between(at, size.min(at.saturating_add(1 << 30)));
+            let extents = copy.extents(part).map_err(&read_error)?;
+            known_zeros = extents.into_iter();
+            hole = known_zeros.next();
+            if hole.is_none_or(|extent| extent.range.length == 0) {
+                hole = Some(provault_driver::BlockExtent { range: part, zero: false });
             }
         }
         let zero = hole.is_some_and(|extent| extent.zero && extent.range.end() >= end);

@@ -47,15 +47,14 @@ async fn world(format: &str, extra: &[(&str, &str)]) -> World {
         let source = PathBuf::from(resource.config["path"].as_str().unwrap());
         let raw = source.with_file_name("disk.img");
         std::fs::write(&raw, content()).unwrap();
-        let image = match format {
-            "raw" => raw,
-            _ => {
-                let image = source.with_file_name("disk.qcow2");
-                let (from, to) = (raw.to_str().unwrap(), image.to_str().unwrap());
-                run("qemu-img", &["convert", "-f", "raw", "-O", "qcow2", from, to]);
-                std::fs::remove_file(raw).unwrap();
-                image
-            }
+        let image = if format == "raw" {
+            raw
+        } else {
+            let image = source.with_file_name("disk.qcow2");
+            let (from, to) = (raw.to_str().unwrap(), image.to_str().unwrap());
+            run("qemu-img", &["convert", "-f", "raw", "-O", "qcow2", from, to]);
+            std::fs::remove_file(raw).unwrap();
+            image
         };
         resource.kind = Kind::Volume;
         let id = "0123456789abcdef0";
