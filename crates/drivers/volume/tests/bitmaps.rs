@@ -1,5 +1,8 @@
 //! Dirty bitmaps: each belongs to one recovery point, and one that cannot be believed is not.
 
+// A test may fail by panicking; that is what it is for.
+#![allow(clippy::unwrap_used)]
+
 mod common;
 
 use std::path::{Path, PathBuf};

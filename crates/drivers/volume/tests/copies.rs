@@ -1,5 +1,8 @@
 //! The copies of restore tests, and what a restore makes.
 
+// A test may fail by panicking; that is what it is for.
+#![allow(clippy::unwrap_used)]
+
 mod common;
 
 use std::fs;

@@ -1,5 +1,8 @@
 //! A file system stands still for a moment, and is let go whatever happens.
 
+// A test may fail by panicking; that is what it is for.
+#![allow(clippy::unwrap_used)]
+
 mod common;
 
 use std::fs;

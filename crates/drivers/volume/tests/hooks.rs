@@ -1,5 +1,8 @@
 //! Hooks before and after a capture: after runs once for every before, whatever happens.
 
+// A test may fail by panicking; that is what it is for.
+#![allow(clippy::unwrap_used)]
+
 mod common;
 
 use std::fs;
