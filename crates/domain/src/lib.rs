@@ -13,6 +13,7 @@
 //!   which says which member is wrong and what to do about it.
 
 pub mod arn;
+pub mod assignment;
 pub mod backup_job;
 pub mod backup_testing;
 pub mod care;
@@ -44,6 +45,7 @@ pub mod verification;
 pub mod wildcard;
 
 pub use arn::{AccountId, Arn, Region};
+pub use assignment::{AssignableResource, Assignment};
 pub use backup_job::{BackupJob, BackupJobEvent, BackupJobState};
 pub use backup_testing::{BackupTesting, TestBudget, TestingScope};
 pub use care::{CareEvent, CareOperation, CareRun, CareState};
