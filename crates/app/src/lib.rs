@@ -101,7 +101,9 @@ pub use vault::{NewVault, VaultView};
 
 // What the methods hand out that belongs to the rooms below.
 pub use provault_catalog::{AuditRecord, Delivery, DeliveryState, JobEvent, ProtectedResource};
-pub use provault_driver::{Counted, Coverage, PreviewChange, PreviewCounts, RestorePreview};
+pub use provault_driver::{
+    Counted, Coverage, PreviewChange, PreviewCounts, PreviewLink, RestorePreview,
+};
 pub use provault_engine::{Finding, Level, SubscriptionTest};
 
 /// Limits and habits that an operator may set; the defaults are AWS's.

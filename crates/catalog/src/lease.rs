@@ -158,6 +158,20 @@ impl Catalog {
         })
     }
 
+    /// Ends the pause of a job that was put off: it may be claimed at once. One that somebody holds, or that is
+    /// not there, stays as it is.
+    pub async fn call_back(&self, id: &str) -> Result<()> {
+        transact!(self, |tx| {
+            sqlx::query(
+                "UPDATE jobs SET lease_until = 0 WHERE id = $1 AND owner IS NULL AND done = 0",
+            )
+            .bind(id.to_owned())
+            .execute(&mut *tx)
+            .await?;
+            Ok(())
+        })
+    }
+
     /// Voids every lease that is not `owner`'s, on jobs and deliveries, and fences their holders.
     /// For the start of the only server of a catalog: whoever held them is a process that is
     /// gone. Answers with the number of jobs set free.

@@ -1,7 +1,7 @@
 //! Running a backup job: capture → store → commit.
 //!
-//! Order of commitment: blobs, packs, index, snapshot (all inside [`SnapshotWriter::finish`]),
-//! then one catalog transaction with the job's end and the recovery point. A crash before the
+//! Order of commitment: the job is still this worker's; blobs, packs, index, snapshot (all inside
+//! [`SnapshotWriter::finish`]); then one catalog transaction with the job's end and the recovery point. A crash before the
 //! snapshot leaves unreferenced packs; one after it leaves a snapshot that bears the job's id, and
 //! the reconciler finishes the job from the record inside it.
 //!
@@ -9,7 +9,7 @@
 
 use std::sync::Arc;
 
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 use provault_catalog::{CatalogError, Change, Claim, Claimed};
 use provault_domain::backup_job::{BackupResult, SkippedPath};
 use provault_domain::recovery_point::Payload;
@@ -22,13 +22,14 @@ use provault_repository::{
     BackupOptions, CommittedSnapshot, Repository, RootComponent, SnapshotWriter,
 };
 use serde::{Deserialize, Serialize};
+use tokio::runtime::Handle;
 
 use crate::heartbeat::{Heartbeat, Progress};
 use crate::pause::pause;
 use crate::reconcile::{self, Committed};
 use crate::shared::{Shared, blocking};
 use crate::sink::SnapshotSink;
-use crate::{EngineError, Result, backup_testing};
+use crate::{EngineError, Result, backup_testing, waiting};
 
 /// What a snapshot says about itself, in `/.provault/recovery-point.json`: enough to enter its
 /// recovery point in a catalog that knows nothing of it.
@@ -52,10 +53,6 @@ pub(crate) struct PointRecord {
 pub(crate) fn job_tag(job_id: &str) -> String {
     format!("provault-job-{job_id}")
 }
-
-/// Seconds between two tries of a job that cannot begin: the first, and the longest.
-const LEAST_PAUSE: i64 = 15;
-const LONGEST_PAUSE: i64 = 600;
 
 enum Failure {
     /// Nothing was begun, and another try may help.
@@ -91,7 +88,11 @@ pub(crate) async fn run(shared: &Arc<Shared>, claimed: Claimed<BackupJob>) {
     let event = match outcome {
         Ok(()) => return,
         Err(Failure::NotYet(reason)) => {
-            put_off(shared, &job, &claim, reason).await;
+            tracing::warn!(job = job.id, reason, "the backup could not begin");
+            let (account, event) = (&job.account, BackupJobEvent::PutOff { reason });
+            // Where it could not be given back it is somebody else's, or tried again later.
+            let put = waiting::put_off::<BackupJob>(shared, account, job.created_at, &claim, event);
+            drop(put.await);
             return;
         }
         Err(Failure::TooLate) => BackupJobEvent::StartWindowClosed,
@@ -128,6 +129,9 @@ pub(crate) async fn run(shared: &Arc<Shared>, claimed: Claimed<BackupJob>) {
     match ended {
         // It had not begun when the server was told to stop, and waits for the next start.
         Err(CatalogError::Illegal(_)) if interruption.is_some() => {}
+        Err(CatalogError::Fenced { .. }) => {
+            tracing::warn!(job = job.id, "another worker has the job; it is left to that one");
+        }
         Err(error) => {
             tracing::error!(job = job.id, %error, "the job's end was not recorded; the reconciler will end it");
         }
@@ -199,8 +203,11 @@ async fn attempt(
     let captured = {
         let (shared, job, resource, cancel) =
             (Arc::clone(shared), job.clone(), resource.clone(), cancel.clone());
-        blocking(move || capture(&shared, &repository, &job, &resource, parent, &cancel, &progress))
-            .await?
+        let claim = claim.clone();
+        blocking(move || {
+            capture(&shared, &repository, (&job, &claim), &resource, parent, &cancel, &progress)
+        })
+        .await?
     };
     let (record, committed) = match captured {
         Ok(captured) => captured,
@@ -257,17 +264,8 @@ async fn get_ready(
     let failure = |message: String, may_help: bool| {
         if is_planned && may_help { Failure::NotYet(message) } else { Failure::Before(message) }
     };
-    let opened = match shared.repository(&vault).await {
-        // It may have been opened long ago.
-        Ok(repository) => {
-            let there = repository.clone();
-            let looked = blocking(move || there.look()).await?;
-            looked.map(|()| repository).map_err(EngineError::repository(&vault.name))
-        }
-        Err(error) => Err(error),
-    };
-    let repository = opened.map_err(|error| {
-        let may_help = may_help(&error);
+    let repository = waiting::open_vault(shared, &vault).await.map_err(|error| {
+        let may_help = waiting::may_help(&error);
         failure(error.to_string(), may_help)
     })?;
     if is_planned {
@@ -282,38 +280,6 @@ async fn get_ready(
         }
     }
     Ok(Ready { resource, vault, repository })
-}
-
-/// Whether what keeps a vault from being opened may be over by itself.
-fn may_help(error: &EngineError) -> bool {
-    use provault_repository::Error as R;
-    match error {
-        EngineError::Repository { source, .. } => {
-            matches!(**source, R::Storage(_) | R::NotARepository | R::Locked { .. })
-        }
-        // Its file may lie on a disk that is not mounted yet.
-        EngineError::Key { .. } | EngineError::Catalog(_) => true,
-        EngineError::Invalid(_) | EngineError::Refused(_) | EngineError::Internal(_) => false,
-    }
-}
-
-/// Gives a job back that could not begin. It is tried again until its start window closes, the less
-/// often the longer that lasts.
-async fn put_off(shared: &Arc<Shared>, job: &BackupJob, claim: &Claim, reason: String) {
-    let now = shared.now();
-    let waited = now.duration_since(job.created_at).as_secs();
-    let pause = SignedDuration::from_secs((waited / 4).clamp(LEAST_PAUSE, LONGEST_PAUSE));
-    let until = now.checked_add(pause).unwrap_or(Timestamp::MAX);
-    tracing::warn!(job = job.id, reason, %until, "the backup could not begin; it is tried again");
-    let event = BackupJobEvent::PutOff { reason };
-    let put = shared.catalog.put_off::<BackupJob>(&job.account, claim, event, now, until).await;
-    match put {
-        // Illegal or fenced: it was stopped, or its window closed, in the same moment.
-        Ok(_) | Err(CatalogError::Illegal(_) | CatalogError::Fenced { .. }) => {}
-        Err(error) => {
-            tracing::error!(job = job.id, %error, "the job was not given back; it is tried again when its lease ends");
-        }
-    }
 }
 
 /// The newest snapshot of the same resource in the same vault: its unchanged files are not read
@@ -340,7 +306,7 @@ async fn parent_of(shared: &Shared, job: &BackupJob) -> Result<Option<String>> {
 fn capture(
     shared: &Shared,
     repository: &Repository,
-    job: &BackupJob,
+    (job, claim): (&BackupJob, &Claim),
     resource: &Resource,
     parent: Option<String>,
     cancel: &CancelFlag,
@@ -410,6 +376,14 @@ fn capture(
     };
     let json = serde_json::to_vec_pretty(&record)
         .map_err(|error| DriverError::Sink(provault_driver::SinkError::Store(Box::new(error))))?;
+    // Whoever has the job now makes its snapshot; a second one nobody would adopt. What the catalog does not
+    // say is no reason to throw away what was read: the reconcilers remove what turns out to be too much.
+    let held = shared.catalog.renew_lease(claim, shared.now(), shared.lease_until());
+    if let Err(CatalogError::Fenced { .. }) = Handle::current().block_on(held) {
+        shared.interrupt(&job.id, "its lease was lost to another worker");
+        keep_for_next_attempt(job, writer);
+        return Err(DriverError::Cancelled);
+    }
     let committed = writer.finish(Some(&json)).map_err(store)?;
     // The record inside the snapshot could not yet know what its own last packs weigh.
     let record = PointRecord { bytes_stored: committed.stats.bytes_stored, ..record };

@@ -64,6 +64,7 @@ mod vault_care;
 mod vault_place;
 mod vaults;
 mod verification;
+mod waiting;
 mod watch;
 
 pub use absence::{Promises, Standing};

@@ -36,7 +36,15 @@ pub async fn a_job_that_is_put_off_waits_and_frees_its_resource(w: &World) {
     let stop = BackupJobEvent::StopRequested { reason: "over".to_owned() };
     c.step_job::<BackupJob>(&account, &uuid(2), None, stop, at(60), vec![]).await.unwrap();
     assert!(claim(c, 99).await.is_none());
-    assert_eq!(claim(c, 100).await.unwrap().job.id, uuid(1));
+    let again = claim(c, 100).await.unwrap();
+    assert_eq!(again.job.id, uuid(1));
+    // Whoever has to end it need not wait for it; but it is taken from nobody.
+    c.put_off::<BackupJob>(&account, &again.claim, event(), at(101), at(900)).await.unwrap();
+    assert!(claim(c, 102).await.is_none());
+    c.call_back(&uuid(1)).await.unwrap();
+    assert_eq!(claim(c, 103).await.unwrap().job.id, uuid(1));
+    c.call_back(&uuid(1)).await.unwrap();
+    assert!(claim(c, 104).await.is_none());
 }
 
 pub async fn an_alarm_that_nobody_heard_is_told_when_somebody_is_there(w: &World) {

@@ -7,6 +7,7 @@
 mod absence;
 mod adoption;
 mod care;
+mod claimed_twice;
 mod expiry;
 mod jobs;
 mod mending;
