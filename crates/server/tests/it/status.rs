@@ -1,5 +1,7 @@
 //! The status: what is overdue or unprotected, as time passes.
 
+use provault_domain::ResourceTrouble;
+use provault_domain::care::VaultAlarm;
 use serde_json::{Value, json};
 
 use crate::support::{ROLE, World, segment};
@@ -146,4 +148,24 @@ async fn the_doctor_finds_a_vault_that_is_gone_and_a_directory_that_is_open() {
     let (vault, health) = state("vault Default").await;
     assert_eq!(vault, "FAILED", "{health:#}");
     std::fs::rename(&away, &vaults).unwrap();
+}
+
+/// An operator who is woken by something finds it in the page that says what to do.
+#[tokio::test]
+async fn whatever_can_be_red_stands_in_the_page_of_what_to_do() {
+    let page = include_str!("../../../../docs/how-to/when-it-is-red.md");
+    let troubles = ResourceTrouble::ALL.iter().map(|trouble| trouble.as_str());
+    let alarms = VaultAlarm::ALL.iter().map(|alarm| alarm.as_str());
+    for word in troubles.chain(alarms) {
+        assert!(page.contains(word), "{word} is not in when-it-is-red.md");
+    }
+    let world = World::new().await;
+    let health = world.ok("GET", "/provault/v1/doctor", Value::Null).await;
+    let findings = health["Findings"].as_array().unwrap();
+    assert!(findings.len() >= 7, "{health:#}");
+    for finding in findings {
+        let check = finding["Check"].as_str().unwrap();
+        let shown = check.split_once(' ').map_or(check.to_owned(), |(of, _)| format!("{of} X"));
+        assert!(page.contains(&format!("`{shown}`")), "{shown} is not in when-it-is-red.md");
+    }
 }
