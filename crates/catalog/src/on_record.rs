@@ -92,9 +92,9 @@ impl Catalog {
 }
 
 fn read(row: &AnyRow) -> Result<OnRecord> {
-    let text = |column| row.try_get::<Option<String>, _>(column);
-    let point = |column| text(column)?.as_deref().map(from_body).transpose();
-    let test: Option<RestoreTest> = text("tested")?.as_deref().map(from_body).transpose()?;
+    let member = |column| row.try_get::<Option<String>, _>(column);
+    let point = |column| member(column)?.as_deref().map(from_body).transpose();
+    let test: Option<RestoreTest> = member("tested")?.as_deref().map(from_body).transpose()?;
     let last_test = test.and_then(|test| {
         let (verdict, at) = (test.verdict?, test.completed_at?);
         Some(PointVerdict::of(verdict, &test.id, at))
