@@ -76,6 +76,7 @@ impl Engine {
             let what = format!("does not turn: {}; see the log, and restart", stuck.join(", "));
             findings.push(Finding::new("engine", Level::Failed, what));
         }
+        findings.extend(self.unreadable(account).await?);
         findings.push(privileges());
         findings.push(self.clock(account).await?);
         findings.push(match self.isolation().await?.as_str() {
@@ -146,6 +147,23 @@ impl Engine {
             ));
         }
         Ok(Finding::new("clock", Level::Fine, now))
+    }
+
+    /// Jobs that nobody works on, because their rows cannot be read.
+    async fn unreadable(&self, account: &AccountId) -> Result<Vec<Finding>> {
+        let jobs = self.shared.catalog.unreadable_jobs(account).await?;
+        let told = jobs.into_iter().map(|job| {
+            Finding::new(
+                format!("{} {}", job.what, job.id),
+                Level::Failed,
+                format_args!(
+                    "it is {} and will not be worked on: {}. A newer program may have written it, or the \
+                     catalog is hurt; bring the catalog back from a copy, or ask for the job again",
+                    job.state, job.message
+                ),
+            )
+        });
+        Ok(told.collect())
     }
 
     /// Receivers that do not get what they are sent.
