@@ -8,6 +8,8 @@
 //! `docs/openapi.json` is made of this table and of the types below:
 //! a test holds it to them, and writes it when `PROVAULT_WRITE_OPENAPI` is set.
 //!
+//! An operation is called as the action it needs is, unless the table says otherwise.
+//!
 //! | method and path | action | input → output |
 //! |---|---|---|
 //! | `GET /server` | `provault:DescribeServer` | → [`ServerInfo`] |
@@ -18,6 +20,7 @@
 //! | `POST /resources` | `provault:AddResource` | [`AddResourceInput`] → [`Resource`] |
 //! | `GET /resources?maxResults=&nextToken=` | `provault:ListResources` | → [`ResourceList`] |
 //! | `GET /resources/{name or ARN}` | `provault:DescribeResource` | → [`Resource`] |
+//! | `POST /resources/{name or ARN}` | `provault:UpdateResource` | [`UpdateResourceInput`] → [`Resource`] |
 //! | `POST /resources/{name or ARN}/tags` | `provault:TagResource` | [`ChangeTagsInput`] → [`Resource`] |
 //! | `POST /resources/{name or ARN}/exemption` | `provault:ExemptResource` | [`ExemptResourceInput`] → [`Resource`] |
 //! | `DELETE /resources/{name or ARN}/exemption` | `provault:EndExemption` | → [`Resource`] |
@@ -67,7 +70,7 @@
 //! | `GET /restore-tests/{id}` | `provault:DescribeRestoreTest` | → [`RestoreTest`] |
 //! | `POST /restore-tests/{id}/stop` | `provault:StopRestoreTest` | |
 //! | `GET /evidence?resourceArn=` | `provault:ListEvidence` | → [`EvidenceList`] |
-//! | `GET /evidence/records?after=` | `provault:ListEvidence` | → [`EvidencePage`] |
+//! | `GET /evidence/records?after=` | `provault:ListEvidence` as `ListEvidenceRecords` | → [`EvidencePage`] |
 //! | `GET /vaults/{name}/repository` | `provault:DescribeRepository` | → [`Repository`] |
 //! | `POST /vaults/{name}/export-password` | `provault:ExportPassword` | → [`ExportedPassword`] |
 //! | `POST /vaults/{name}/import` | `provault:ImportVault` | [`ImportVaultInput`] → [`CareRun`] |
@@ -180,6 +183,31 @@ message! {
         /// Recovery points that are kept at most, in all vaults together; 0 or absent for no limit.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         keep_at_most: Option<u32>,
+    }
+}
+
+message! {
+    /// Changes a resource: what is absent stays as it is. Kind and settings of the kind stay always: other
+    /// data is another resource.
+    UpdateResourceInput {
+        /// Another name, unique in the account. The ARN stays.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        name: Option<String>,
+        /// How to start the application of a restored copy, in place of all that was said of it.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        service: Option<Service>,
+        /// There is no application to start any more. Not together with `Service`.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        remove_service: Option<bool>,
+        /// All questions a restore test asks from now on; none when empty.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        probes: Option<Vec<Probe>>,
+        /// Recovery point objective, seconds; 0 for none.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        rpo_seconds: Option<u64>,
+        /// Recovery time objective, seconds; 0 for none.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        rto_seconds: Option<u64>,
     }
 }
 
