@@ -35,6 +35,7 @@ mod care;
 mod change;
 mod death;
 mod delivery;
+mod digest;
 mod error;
 mod evidence;
 mod inspect;
