@@ -76,6 +76,7 @@ impl Engine {
             let what = format!("does not turn: {}; see the log, and restart", stuck.join(", "));
             findings.push(Finding::new("engine", Level::Failed, what));
         }
+        findings.extend(self.hanging(account));
         findings.extend(self.unreadable(account).await?);
         findings.push(privileges());
         findings.push(self.clock(account).await?);
@@ -147,6 +148,17 @@ impl Engine {
             ));
         }
         Ok(Finding::new("clock", Level::Fine, now))
+    }
+
+    /// Sources that do not answer, and keep a thread each.
+    fn hanging(&self, account: &AccountId) -> Vec<Finding> {
+        let mut reads = self.hung_reads();
+        reads.retain(|read| read.account == *account);
+        reads.sort_by(|a, b| a.resource_name.cmp(&b.resource_name));
+        let told = reads.into_iter().map(|read| {
+            Finding::new(format!("source {}", read.resource_name), Level::Failed, &read)
+        });
+        told.collect()
     }
 
     /// Jobs that nobody works on, because their rows cannot be read.

@@ -8,6 +8,7 @@ mod absence;
 mod adoption;
 mod care;
 mod expiry;
+mod hanging;
 mod jobs;
 mod mending;
 mod notifications;
