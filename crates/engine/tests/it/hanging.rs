@@ -182,10 +182,8 @@ async fn a_read_that_hangs_is_gone_without_and_makes_nothing_later() {
     world.engine.wake();
     let done: BackupJob = world.end_of(&planned.id).await;
     assert_eq!(done.state, BackupJobState::Completed, "{done:?}");
-    let points = world.engine.catalog().list_recovery_points(
-        &provault_catalog::PointFilter::default(),
-        provault_catalog::Page::all(),
-    );
+    let all = provault_catalog::PointFilter::default();
+    let points = world.engine.catalog().list_recovery_points(&all, provault_catalog::Page::all());
     assert_eq!(points.await.unwrap().items.len(), 1);
     running.stop("test over").await;
 }
