@@ -147,6 +147,7 @@ async fn a_digest_that_is_sent_again_after_a_crash_holds_the_same() {
     let running = world.start().await;
     let first = [world.back_up().await, world.back_up().await];
     running.stop("test").await;
+    let world = world.restarted().await;
     world.clock.advance(SignedDuration::from_mins(30));
     let now = world.clock_now();
     let lease = now + SignedDuration::from_mins(50);
@@ -156,6 +157,7 @@ async fn a_digest_that_is_sent_again_after_a_crash_holds_the_same() {
     let running = world.engine.start(false).await.unwrap();
     let third = world.back_up().await;
     running.stop("test").await;
+    let world = world.restarted().await;
     world.clock.advance(SignedDuration::from_mins(40));
     // All three are due, and nobody holds any.
     let running = world.start().await;
