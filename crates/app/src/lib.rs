@@ -85,7 +85,7 @@ pub use plan_document::{PlanDocument, RuleDocument};
 pub use recovery_point::{PointByVaultFilter, PointView};
 pub use reload::{Reload, Reloaded};
 pub use repository::ServerInfo;
-pub use resource::NewResource;
+pub use resource::{NewResource, ResourceUpdate};
 pub use restore_job::{
     RestoreJobByResourceFilter, RestoreJobFilter, RestoreJobView, StartRestore, ValidationResult,
 };

@@ -1,4 +1,5 @@
 //! Assignments found by their layout are those that looking at every resource finds.
+#![allow(clippy::unwrap_used, reason = "a test panics where an error surprises it")]
 
 use jiff::Timestamp;
 use proptest::prelude::*;

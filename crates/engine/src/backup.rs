@@ -24,8 +24,10 @@ use provault_repository::{
 use serde::{Deserialize, Serialize};
 use tokio::runtime::Handle;
 
+use crate::backup_ready::{Ready, get_ready};
 use crate::heartbeat::{Heartbeat, Progress};
 use crate::pause::pause;
+use crate::reads::{self, Reading};
 use crate::reconcile::{self, Committed};
 use crate::shared::{Shared, blocking};
 use crate::sink::SnapshotSink;
@@ -54,7 +56,12 @@ pub(crate) fn job_tag(job_id: &str) -> String {
     format!("provault-job-{job_id}")
 }
 
-enum Failure {
+/// What is said of a job that ended without its reader.
+const HUNG: &str = "The source did not answer in time after the job was to stop: the read of it still hangs, and is \
+     gone without. No recovery point was made. No other backup of the resource begins until the read comes back; \
+     see to it that the source's mount answers, or start the server again.";
+
+pub(crate) enum Failure {
     /// Nothing was begun, and another try may help.
     NotYet(String),
     /// Nothing was begun, and its start window has closed meanwhile.
@@ -63,6 +70,8 @@ enum Failure {
     Before(String),
     /// Stopped, and nothing was committed.
     Stopped,
+    /// As [`Failure::Stopped`], but for the reader, which has not come back and commits nothing any more.
+    Hung,
     /// The snapshot is there, the catalog does not know it yet: the reconciler's work.
     After(EngineError),
 }
@@ -85,6 +94,7 @@ pub(crate) async fn run(shared: &Arc<Shared>, claimed: Claimed<BackupJob>) {
     let entered = shared.enter(&job.id);
     let outcome = attempt(shared, &job, &claim, &entered.cancel).await;
     let interruption = shared.interruption(&job.id);
+    let hung = matches!(outcome, Err(Failure::Hung));
     let event = match outcome {
         Ok(()) => return,
         Err(Failure::NotYet(reason)) => {
@@ -101,10 +111,12 @@ pub(crate) async fn run(shared: &Arc<Shared>, claimed: Claimed<BackupJob>) {
             return;
         }
         // What failed while everything was going down is tried again before it is believed.
-        Err(Failure::Before(_) | Failure::Stopped) if interruption.is_some() => {
+        Err(Failure::Before(_) | Failure::Stopped | Failure::Hung) if interruption.is_some() => {
             BackupJobEvent::Suspended { reason: interruption.clone().unwrap_or_default() }
         }
         Err(Failure::Before(message)) => BackupJobEvent::Failed { message },
+        // ABORTED where somebody stopped it.
+        Err(Failure::Hung) => BackupJobEvent::Failed { message: HUNG.to_owned() },
         Err(Failure::Stopped) => {
             let current = shared.catalog.job::<BackupJob>(&job.account, &job.id).await;
             match current {
@@ -129,6 +141,8 @@ pub(crate) async fn run(shared: &Arc<Shared>, claimed: Claimed<BackupJob>) {
     match ended {
         // It had not begun when the server was told to stop, and waits for the next start.
         Err(CatalogError::Illegal(_)) if interruption.is_some() => {}
+        // It was stopped, or its window closed, before it had begun.
+        Err(CatalogError::Illegal(_)) if hung => {}
         Err(CatalogError::Fenced { .. }) => {
             tracing::warn!(job = job.id, "another worker has the job; it is left to that one");
         }
@@ -203,16 +217,18 @@ async fn attempt(
     let captured = {
         let (shared, job, resource, cancel) =
             (Arc::clone(shared), job.clone(), resource.clone(), cancel.clone());
-        let claim = claim.clone();
-        blocking(move || {
-            capture(&shared, &repository, (&job, &claim), &resource, parent, &cancel, &progress)
+        let (of, flag, claim) = (job.clone(), cancel.clone(), claim.clone());
+        reads::read(&shared.clone(), &of, &flag, move |reading| {
+            let job = (&job, &claim);
+            capture(&shared, &repository, job, &resource, parent, &cancel, &progress, reading)
         })
         .await?
     };
     let (record, committed) = match captured {
-        Ok(captured) => captured,
-        Err(error) if error.is_cancelled() => return Err(Failure::Stopped),
-        Err(error) => return Err(Failure::Before(error.to_string())),
+        Some(Ok(captured)) => captured,
+        Some(Err(error)) if error.is_cancelled() => return Err(Failure::Stopped),
+        Some(Err(error)) => return Err(Failure::Before(error.to_string())),
+        None => return Err(Failure::Hung),
     };
     let detail = format!(
         "{} files, {} bytes, of which {} bytes were read and {} bytes added to the vault; {} paths skipped",
@@ -231,55 +247,6 @@ async fn attempt(
     enter(shared, &record, &committed.id.to_string(), &vault, Some(claim))
         .await
         .map_err(Failure::After)
-}
-
-/// What a backup begins with.
-struct Ready {
-    resource: Resource,
-    vault: BackupVault,
-    repository: Repository,
-}
-
-/// Looks whether everything is there that a backup needs: resource, vault, key, storage, source.
-async fn get_ready(
-    shared: &Arc<Shared>,
-    job: &BackupJob,
-    cancel: &CancelFlag,
-) -> std::result::Result<Ready, Failure> {
-    let resource = shared.catalog.resource(&job.resource_arn).await?.ok_or_else(|| {
-        Failure::Before(format!(
-            "The resource {} is no longer registered; register it again with 'provault resource add'.",
-            job.resource_arn
-        ))
-    })?;
-    let vault = shared.catalog.vault(&job.account, &job.vault_name).await?.ok_or_else(|| {
-        Failure::Before(format!(
-            "The vault {} does not exist; make it with 'provault vault create {}' and run the backup again.",
-            job.vault_name, job.vault_name
-        ))
-    })?;
-    // Of a job that somebody asked for that one hears at once, and asks again; but one that an
-    // interruption broke off nobody watches any more.
-    let is_planned = job.created_by.is_some() || job.is_interrupted();
-    let failure = |message: String, may_help: bool| {
-        if is_planned && may_help { Failure::NotYet(message) } else { Failure::Before(message) }
-    };
-    let repository = waiting::open_vault(shared, &vault).await.map_err(|error| {
-        let may_help = waiting::may_help(&error);
-        failure(error.to_string(), may_help)
-    })?;
-    if is_planned {
-        let driver = shared.driver(resource.kind)?;
-        let (source, cancel) = (resource.clone(), cancel.clone());
-        let looked = blocking(move || driver.capture(&source, &cancel).map(drop)).await?;
-        if let Err(error) = looked
-            && !error.is_cancelled()
-        {
-            let wrong = matches!(error, DriverError::Invalid(_));
-            return Err(failure(error.to_string(), !wrong));
-        }
-    }
-    Ok(Ready { resource, vault, repository })
 }
 
 /// The newest snapshot of the same resource in the same vault: its unchanged files are not read
@@ -311,6 +278,7 @@ fn capture(
     parent: Option<String>,
     cancel: &CancelFlag,
     progress: &Progress,
+    reading: &Reading,
 ) -> std::result::Result<(PointRecord, CommittedSnapshot), DriverError> {
     let store = |error: provault_repository::Error| match error {
         provault_repository::Error::Cancelled => DriverError::Cancelled,
@@ -382,6 +350,9 @@ fn capture(
     if let Err(CatalogError::Fenced { .. }) = Handle::current().block_on(held) {
         shared.interrupt(&job.id, "its lease was lost to another worker");
         keep_for_next_attempt(job, writer);
+        return Err(DriverError::Cancelled);
+    }
+    if !reading.may_store() {
         return Err(DriverError::Cancelled);
     }
     let committed = writer.finish(Some(&json)).map_err(store)?;

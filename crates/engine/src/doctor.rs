@@ -76,6 +76,8 @@ impl Engine {
             let what = format!("does not turn: {}; see the log, and restart", stuck.join(", "));
             findings.push(Finding::new("engine", Level::Failed, what));
         }
+        findings.extend(self.hanging(account));
+        findings.extend(self.unreadable(account).await?);
         findings.push(privileges());
         findings.push(self.clock(account).await?);
         findings.push(match self.isolation().await?.as_str() {
@@ -146,6 +148,34 @@ impl Engine {
             ));
         }
         Ok(Finding::new("clock", Level::Fine, now))
+    }
+
+    /// Sources that do not answer, and keep a thread each.
+    fn hanging(&self, account: &AccountId) -> Vec<Finding> {
+        let mut reads = self.hung_reads();
+        reads.retain(|read| read.account == *account);
+        reads.sort_by(|a, b| a.resource_name.cmp(&b.resource_name));
+        let told = reads.into_iter().map(|read| {
+            Finding::new(format!("source {}", read.resource_name), Level::Failed, &read)
+        });
+        told.collect()
+    }
+
+    /// Jobs that nobody works on, because their rows cannot be read.
+    async fn unreadable(&self, account: &AccountId) -> Result<Vec<Finding>> {
+        let jobs = self.shared.catalog.unreadable_jobs(account).await?;
+        let told = jobs.into_iter().map(|job| {
+            Finding::new(
+                format!("{} {}", job.what, job.id),
+                Level::Failed,
+                format_args!(
+                    "it is {} and will not be worked on: {}. A newer program may have written it, or the \
+                     catalog is hurt; bring the catalog back from a copy, or ask for the job again",
+                    job.state, job.message
+                ),
+            )
+        });
+        Ok(told.collect())
     }
 
     /// Receivers that do not get what they are sent.

@@ -18,6 +18,7 @@
 
 mod absence;
 mod backup;
+mod backup_ready;
 mod backup_testing;
 mod care;
 mod care_check;
@@ -40,6 +41,7 @@ mod older_state;
 mod outbox;
 pub mod pause;
 mod pulse;
+mod reads;
 mod reconcile;
 mod recovery_kit;
 mod restore;
@@ -76,6 +78,7 @@ pub use import::Imported;
 pub use keyring::{Keyring, SERVER_KEY};
 pub use provault_notify::{Message, render};
 pub use provault_repository::StorageOptions;
+pub use reads::HungRead;
 pub use recovery_kit::{Kit, KitVault, Restored, SHORTEST_PASSPHRASE, check_passphrase};
 pub use shared::Parts;
 pub use subscription::SubscriptionTest;

@@ -55,6 +55,7 @@ pub(crate) async fn answer(
     let counted = Counted {
         deliveries: app.count_deliveries().await.map_err(refusal)?,
         free_bytes: app.free_bytes().await,
+        hung_reads: app.hung_reads(),
         not_after: options.tls.as_ref().and_then(Tls::not_after),
     };
     let mut text = String::new();
@@ -89,6 +90,7 @@ fn same(one: &[u8], other: &[u8]) -> bool {
 struct Counted {
     deliveries: Vec<(DeliveryState, u64)>,
     free_bytes: Option<u64>,
+    hung_reads: usize,
     not_after: Option<Timestamp>,
 }
 
@@ -146,6 +148,8 @@ fn registry(status: &Status, counted: &Counted, reload_failed: bool) -> Registry
         let state = [("state", state.as_str())];
         set(&deliveries, &state, i64::try_from(count).unwrap_or(i64::MAX));
     }
+    let hung = family("hung_reads", "Reads of sources that hang though their backups are over");
+    set(&hung, &[], i64::try_from(counted.hung_reads).unwrap_or(i64::MAX));
     if let Some(free) = counted.free_bytes {
         let room = family("data_dir_free_bytes", "Room where the data directory lies");
         set(&room, &[], i64::try_from(free).unwrap_or(i64::MAX));

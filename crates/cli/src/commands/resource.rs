@@ -8,6 +8,7 @@ use provault_wire::provault::{
 };
 use serde_json::{Value, json};
 
+use super::resource_update::UpdateArgs;
 use super::testing::{self, TestingArgs};
 use super::{Context, absolute, gone};
 use crate::client::{Answer, segment};
@@ -30,6 +31,14 @@ pub enum ResourceCommand {
     Show {
         /// Name or ARN
         resource: String,
+    },
+    /// Change its name, the application and questions of its restore tests, or its objectives; what is not
+    /// named stays
+    Update {
+        /// Name or ARN
+        resource: String,
+        #[command(flatten)]
+        change: Box<UpdateArgs>,
     },
     /// Set and remove tags; selections look at them
     Tag {
@@ -207,6 +216,16 @@ impl ResourceCommand {
                 Ok(Exit::Done)
             }
             Self::Show { resource } => show(context, &resolve::resource(client, &resource)?),
+            Self::Update { resource, change } => {
+                let body = body(&change.input()?)?;
+                if body == json!({}) {
+                    return Err(CliError::usage(
+                        "say what is to change: --name, --service, --probe, --rpo, --rto, or --no-… of one",
+                    ));
+                }
+                let path = format!("/resources/{}", segment(&resource));
+                show(context, &client.own("POST", &path, &[], Some(&body))?)
+            }
             Self::Tag { resource, set, remove } => {
                 let set = to_map("tag", &set)?;
                 let body = body(&ChangeTagsInput { set, remove })?;

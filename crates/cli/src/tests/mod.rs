@@ -8,6 +8,7 @@ mod discovery;
 mod evidence;
 mod receivers;
 mod recovery_points;
+mod resource_update;
 mod retention;
 mod server;
 mod status;

@@ -9,6 +9,7 @@ mod adoption;
 mod care;
 mod claimed_twice;
 mod expiry;
+mod hanging;
 mod jobs;
 mod mending;
 mod notifications;

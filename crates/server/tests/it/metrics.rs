@@ -45,6 +45,7 @@ async fn who_bears_the_token_reads_the_status_as_numbers() {
         "provault_deliveries{state=\"WAITING\"} 0\n",
         "provault_deliveries{state=\"DEAD\"} 0\n",
         "# TYPE provault_data_dir_free_bytes gauge\n",
+        "provault_hung_reads{} 0\n",
         "# EOF\n",
     ] {
         assert!(text.contains(wanted), "{wanted} is missing in\n{text}");

@@ -260,6 +260,9 @@ impl Everything {
                 ("POST", own("resources/data/exemption"), why)
             }
             (false, "EndExemption") => ("DELETE", own("resources/data/exemption"), none),
+            (false, "UpdateResource") => {
+                ("POST", own("resources/data"), json!({ "RpoSeconds": 60 }))
+            }
             (false, "UpdateRetention") => {
                 ("POST", own("resources/data/retention"), json!({ "KeepAtMost": 1 }))
             }
