@@ -8,7 +8,7 @@ use crate::support::{ROLE, World, segment, text};
 const ACCOUNT: &str = "arn:aws:iam::123456789012";
 
 /// One of everything, and requests that name it.
-struct Everything {
+pub struct Everything {
     vault: String,
     point: String,
     plan: String,
@@ -27,7 +27,7 @@ struct Everything {
 }
 
 impl Everything {
-    async fn make(world: &World) -> Self {
+    pub async fn make(world: &World) -> Self {
         const OWN: &str = "/provault/v1";
         world.ok("PUT", "/backup-vaults/lab", json!({})).await;
         let topic = world.ok("POST", &format!("{OWN}/topics"), json!({ "Name": "told" })).await;
@@ -94,7 +94,7 @@ impl Everything {
 
     /// A request for an action, by what it names.
     #[allow(clippy::too_many_lines, reason = "one line an action")]
-    fn request(&self, action: &str) -> Option<(&'static str, String, Value)> {
+    pub fn request(&self, action: &str) -> Option<(&'static str, String, Value)> {
         let none = Value::Null;
         let point = segment(&self.point);
         let in_vault = format!("/backup-vaults/lab/recovery-points/{point}");
@@ -315,7 +315,7 @@ fn testing_plan(name: &str) -> Value {
 }
 
 /// Somebody who may do everything but what is set later; signs from now on, and the root before.
-async fn eve(world: &World) -> Credentials {
+pub async fn eve(world: &World) -> Credentials {
     world.ok("POST", "/provault/v1/users", json!({ "Name": "eve" })).await;
     let made = world.ok("POST", "/provault/v1/users/eve/access-keys", Value::Null).await;
     Credentials {
