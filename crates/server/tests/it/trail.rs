@@ -173,11 +173,7 @@ async fn every_action_that_changes_something_is_recorded() {
     world.credentials = root;
     let found = records(&world).await;
     for (action, _) in &changes {
-        assert_eq!(
-            of(&found, action, true),
-            1,
-            "{action} was denied: {found:#?}"
-        );
+        assert_eq!(of(&found, action, true), 1, "{action} was denied: {found:#?}");
     }
     let mut done = Vec::new();
     for (action, (method, target, body)) in &changes {
