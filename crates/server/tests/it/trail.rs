@@ -152,10 +152,10 @@ async fn every_action_that_changes_something_is_recorded() {
         .iter()
         .map(|(action, _)| *action)
         .filter(|action| {
-            let word = action.split_once(':').unwrap().1;
+            let verb = action.split_once(':').unwrap().1;
             // A restore in place is recorded as what was asked for, StartRestoreJob.
             let others = ["Get", "List", "Describe", "Preview", "Discover", "RestoreInPlace"];
-            !others.iter().any(|other| word.starts_with(other))
+            !others.iter().any(|other| verb.starts_with(other))
         })
         .filter_map(|action| Some((action, all.request(action)?)))
         .collect();
