@@ -5,25 +5,26 @@ use serde_json::{Value, json};
 
 use crate::support::{ROLE, World, segment, text};
 
+const NOBODYS: &str = "00000000-0000-0000-0000-000000000000";
 const ACCOUNT: &str = "arn:aws:iam::123456789012";
 
 /// One of everything, and requests that name it.
 pub struct Everything {
-    vault: String,
-    point: String,
-    plan: String,
-    plan_id: String,
-    testing_plan: String,
-    resource: String,
-    topic: String,
-    subscription: String,
-    delivery: String,
-    key: String,
-    test: String,
-    run: String,
-    bobs_key: String,
+    pub vault: String,
+    pub point: String,
+    pub plan: String,
+    pub plan_id: String,
+    pub testing_plan: String,
+    pub resource: String,
+    pub topic: String,
+    pub subscription: String,
+    pub delivery: String,
+    pub key: String,
+    pub test: String,
+    pub run: String,
+    pub bobs_key: String,
     /// The restore metadata of the point.
-    recorded: Value,
+    pub recorded: Value,
 }
 
 impl Everything {
@@ -295,19 +296,46 @@ impl Everything {
             (false, "StopRestoreTest") => {
                 ("POST", own(&format!("restore-tests/{}/stop", self.test)), none)
             }
+            // Decided on the account: what they name need not be there.
+            (true, "StopBackupJob") => ("POST", format!("/backup-jobs/{NOBODYS}"), none),
+            (true, "PutRestoreValidationResult") => {
+                let said = json!({ "ValidationStatus": "SUCCESSFUL" });
+                ("PUT", format!("/restore-jobs/{NOBODYS}/validations"), said)
+            }
+            (false, "AddKey") => ("POST", own("keys"), json!({ "Name": "other" })),
+            (false, "AddResource") => {
+                let what = json!({ "Kind": "filesystem", "Name": "other",
+                    "Config": { "path": "/srv/other" } });
+                ("POST", own("resources"), what)
+            }
+            (false, "ExportRecoveryKit") => {
+                ("POST", own("recovery-kit"), json!({ "Passphrase": "twelve at the least" }))
+            }
+            (false, "ReloadSettings") => ("POST", own("server/reload"), none),
+            (false, "StopRestoreJob") => {
+                ("POST", own(&format!("restore-jobs/{NOBODYS}/stop")), none)
+            }
+            (false, "RestoreInPlaceElsewhere") => {
+                let mut elsewhere = self.recorded.clone();
+                elsewhere["newFileSystem"] = json!("false");
+                let source = std::path::PathBuf::from(text(&elsewhere, "sourcePath"));
+                elsewhere["targetPath"] = json!(source.parent());
+                let what = json!({ "RecoveryPointArn": self.point, "Metadata": elsewhere });
+                ("PUT", "/restore-jobs".to_owned(), what)
+            }
             _ => return None,
         };
         Some(request)
     }
 }
 
-fn plan_document() -> Value {
+pub fn plan_document() -> Value {
     json!({ "BackupPlan": { "BackupPlanName": "daily", "Rules": [{
         "RuleName": "daily", "TargetBackupVaultName": "Default",
         "ScheduleExpression": "cron(0 5 ? * * *)" }] } })
 }
 
-fn testing_plan(name: &str) -> Value {
+pub fn testing_plan(name: &str) -> Value {
     json!({ "RestoreTestingPlan": {
         "RestoreTestingPlanName": name, "ScheduleExpression": "cron(0 5 ? * SUN *)",
         "RecoveryPointSelection": { "Algorithm": "LATEST_WITHIN_WINDOW", "IncludeVaults": ["*"],
@@ -325,7 +353,7 @@ pub async fn eve(world: &World) -> Credentials {
     }
 }
 
-async fn set_policy(world: &World, statements: Value) {
+pub async fn set_policy(world: &World, statements: Value) {
     let document = json!({ "Statement": statements }).to_string();
     world.ok("POST", "/provault/v1/users/eve", json!({ "PolicyDocument": document })).await;
 }
