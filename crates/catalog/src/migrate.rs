@@ -183,7 +183,7 @@ fn contended(error: sqlx::Error) -> CatalogError {
 }
 
 #[cfg(test)]
-mod older;
+mod lived;
 
 #[cfg(test)]
 mod tests {

@@ -1,6 +1,6 @@
 //! Catalogs that older programs wrote, brought to this version.
 //!
-//! `tests/older/NNNN.sql` holds rows as the server wrote them while N was the newest version of the
+//! `tests/lived/NNNN.sql` holds rows as the server wrote them while N was the newest version of the
 //! schema: in its columns, and with the members that bodies had then. A catalog that has lived through
 //! all versions up to N gets them one after the other, each before the next migration is made.
 
@@ -9,6 +9,7 @@ use provault_domain::evidence::{GENESIS, verify_chain};
 use provault_domain::retention::RetentionSettings;
 use provault_domain::{
     AccountId, BackupJob, BackupJobEvent, CareRun, RestoreJob, RestoreJobEvent, RestoreTest,
+    RestoreTestState,
 };
 use sqlx::Row as _;
 
@@ -17,15 +18,15 @@ use crate::{Catalog, DeliveryState, JobFilter, Page, PointFilter, UnsettledState
 
 /// Rows of the versions whose rows had a shape of their own; the newest one's is what all other tests write.
 const ROWS: &[&str] = &[
-    include_str!("../../tests/older/0001.sql"),
-    include_str!("../../tests/older/0002.sql"),
-    include_str!("../../tests/older/0003.sql"),
-    include_str!("../../tests/older/0004.sql"),
-    include_str!("../../tests/older/0005.sql"),
-    include_str!("../../tests/older/0006.sql"),
-    include_str!("../../tests/older/0007.sql"),
-    include_str!("../../tests/older/0008.sql"),
-    include_str!("../../tests/older/0009.sql"),
+    include_str!("../../tests/lived/0001.sql"),
+    include_str!("../../tests/lived/0002.sql"),
+    include_str!("../../tests/lived/0003.sql"),
+    include_str!("../../tests/lived/0004.sql"),
+    include_str!("../../tests/lived/0005.sql"),
+    include_str!("../../tests/lived/0006.sql"),
+    include_str!("../../tests/lived/0007.sql"),
+    include_str!("../../tests/lived/0008.sql"),
+    include_str!("../../tests/lived/0009.sql"),
 ];
 
 /// How many of the things that versions up to `version` wrote there are, by the version that wrote each.
@@ -56,7 +57,7 @@ async fn every_older_catalog_is_read_after_its_upgrade() {
     assert_eq!(
         ROWS.len(),
         MIGRATIONS.len() - 1,
-        "tests/older has no rows of the newest older version"
+        "tests/lived has no rows of the newest older version"
     );
     for version in 1..=ROWS.len() {
         let place = tempfile::tempdir().unwrap();
@@ -151,7 +152,7 @@ async fn jobs(catalog: &Catalog, version: usize) {
     let any = JobFilter { account: Some(account()), ..JobFilter::default() };
     let backups = catalog.list_jobs::<BackupJob>(&any, Page::all()).await.unwrap().items;
     assert_eq!(backups.len(), 3);
-    assert!(backups.iter().all(|job| job.interruptions == 0 && job.selection_id.is_none()));
+    assert!(backups.iter().all(|job| job.interruptions == 0));
     assert_eq!(backups.iter().filter(|job| !job.state.is_final()).count(), 1);
     let log = catalog.job_log(&account(), &backups[0].id).await.unwrap();
     assert_eq!(log.len(), 1);
@@ -160,7 +161,7 @@ async fn jobs(catalog: &Catalog, version: usize) {
     assert!(restores.iter().all(|job| job.attempts == 0 && job.stop_requested.is_none()));
     let tests = catalog.list_jobs::<RestoreTest>(&any, Page::all()).await.unwrap().items;
     assert_eq!(tests.len(), up_to(version, &[1, 7]));
-    let done = tests.iter().find(|test| test.state.is_final()).unwrap();
+    let done = tests.iter().find(|test| test.state == RestoreTestState::Finished).unwrap();
     assert_eq!((done.findings.probes.len(), done.findings.mutants.len()), (1, 1));
     assert_eq!(done.steps.len(), 1);
     let runs = catalog.list_jobs::<CareRun>(&any, Page::all()).await.unwrap().items;
@@ -187,7 +188,14 @@ async fn points(catalog: &Catalog, version: usize) {
     }
     let protected = catalog.list_protected_resources(&account(), Page::all()).await.unwrap().items;
     assert_eq!(protected.len(), points.len());
-    let newest = catalog.newest_recovery_point(&account(), &first.resource_arn).await.unwrap();
+    let newest = catalog
+        .newest_recovery_point(
+            &account(),
+            &first.resource_arn,
+            "2026-06-01T00:00:00Z".parse().unwrap(),
+        )
+        .await
+        .unwrap();
     assert_eq!(newest.unwrap().arn, first.arn);
 }
 
