@@ -78,9 +78,9 @@ fn the_dashboard_asks_for_what_there_is() {
         // A family without a member is not told of; the page that lists them all has it.
         assert!(documented.contains(&format!("| `{name}` |")), "{name} is not documented");
     }
-    assert!(
-        metrics.contains("provault_resource_last_backup_timestamp_seconds{resource=\"notes\"}")
-    );
+    assert!(metrics.contains(
+        "provault_resource_last_backup_timestamp_seconds{region=\"us-east-1\",resource=\"notes\"}"
+    ));
 }
 
 /// Options of `serve` as its help has them.

@@ -15,6 +15,7 @@ use crate::client::{Answer, segment};
 use crate::duration::Seconds;
 use crate::error::CliError;
 use crate::exit::Exit;
+use crate::input_file;
 use crate::output::{View, dash, epoch, tags};
 use crate::probe_spec::{self, ProbeSpec};
 use crate::resolve;
@@ -140,9 +141,14 @@ pub struct FilesystemArgs {
     /// copy, one without in PATH
     #[arg(long, value_name = "COMMAND", verbatim_doc_comment)]
     service: Option<CommandLine>,
-    /// Environment variable KEY=VALUE of the application; may be repeated
+    /// Environment variable KEY=VALUE of the application; may be repeated. Whoever can list the
+    /// processes of this machine sees it while the command runs: secrets belong in a file
     #[arg(long, value_name = "KEY=VALUE", requires = "service")]
     service_env: Vec<Pair>,
+    /// File with environment variables of the application, - for standard input: a KEY=VALUE in each
+    /// line, taken as it stands, without quotes; empty lines and those that begin with # say nothing
+    #[arg(long, value_name = "FILE", requires = "service")]
+    service_env_file: Option<PathBuf>,
     /// How long the application may take until its first probe answers, such as 60s
     #[arg(long, value_name = "TIME", requires = "service")]
     start_timeout: Option<Seconds>,
@@ -179,7 +185,11 @@ impl FilesystemArgs {
         if let Some(one) = self.one_file_system {
             config["oneFileSystem"] = one.into();
         }
-        let environment = to_map("--service-env", &self.service_env)?;
+        let mut variables = self.service_env;
+        if let Some(file) = &self.service_env_file {
+            variables.extend(input_file::pairs(file)?);
+        }
+        let environment = to_map("the variable", &variables)?;
         let service = self.service.map(|CommandLine(command)| Service {
             command,
             environment,
