@@ -53,8 +53,8 @@ fn each_region_backs_up_into_its_own_vaults() {
         .header("authorization", format!("Bearer {}", token.trim()))
         .call();
     let metrics = answer.unwrap().into_body().read_to_string().unwrap();
-    let owed = "provault_resource_protection{region=\"eu-west-1\",resource=\"owed\",protection=\"UNPROTECTED\"} 1";
-    assert!(metrics.contains(owed), "{metrics}");
+    let metric = "provault_resource_protection{region=\"eu-west-1\",resource=\"owed\",protection=\"UNPROTECTED\"} 1";
+    assert!(metrics.contains(metric), "{metrics}");
     assert!(metrics.contains("provault_well{region=\"us-east-1\"}"), "{metrics}");
     cli.run(0, &["doctor"]);
 

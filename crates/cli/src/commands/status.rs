@@ -26,7 +26,7 @@ impl DoctorArgs {
         let healths = ask_each_region::<Health>(context, "/doctor")?;
         let has = |state: &str| healths.iter().any(|(_, health)| health.typed.state == state);
         let worst = ["FAILED", "WARNING"].into_iter().find(|state| has(state)).unwrap_or("OK");
-        context.out.show(&together(&healths, "State", json!(worst)), || {
+        context.out.show(&together(&healths, "State", &json!(worst)), || {
             let several = healths.len() > 1;
             let view = |(region, health): &(String, Answer<Health>)| {
                 let row = |f: &Finding| vec![f.check.clone(), f.state.clone(), f.detail.clone()];
@@ -54,7 +54,7 @@ fn ask_each_region<T: DeserializeOwned>(
 }
 
 /// The answer as the API gave it; those of several regions by region, and a member that says how all of it is.
-fn together<T>(answers: &[(String, Answer<T>)], member: &str, all: Value) -> Value {
+fn together<T>(answers: &[(String, Answer<T>)], member: &str, all: &Value) -> Value {
     if let [(_, only)] = answers {
         return only.json.clone();
     }
@@ -68,11 +68,10 @@ impl StatusArgs {
         let well = statuses.iter().all(|(_, status)| status.typed.well);
         let several = statuses.len() > 1;
         // One region needs no name.
-        let named = |region: &str, text: &str| match several {
-            true => format!("{region}: {text}"),
-            false => text.to_owned(),
+        let named = |region: &str, text: &str| {
+            if several { format!("{region}: {text}") } else { text.to_owned() }
         };
-        context.out.show(&together(&statuses, "Well", json!(well)), || {
+        context.out.show(&together(&statuses, "Well", &json!(well)), || {
             let views = |(region, status): &(String, Answer<Status>)| {
                 self.views(&status.typed, |title| named(region, title))
             };
@@ -96,7 +95,7 @@ impl StatusArgs {
             ]
         });
         let resources = View::table(&["NAME", "PROTECTION", "VERDICT", "LAST BACKUP", "REASON"])
-            .titled(&title("Resources"))
+            .titled(title("Resources"))
             .rows(resources);
         let alarms = status.alarms.iter().map(|alarm: &StandingAlarm| {
             vec![
@@ -107,7 +106,7 @@ impl StatusArgs {
             ]
         });
         let alarms = View::table(&["VAULT", "ALARM", "SINCE", "MESSAGE"])
-            .titled(&title("Vaults"))
+            .titled(title("Vaults"))
             .rows(alarms);
         let both = [resources, alarms].into_iter();
         both.filter(|view| !view.is_empty()).collect()
