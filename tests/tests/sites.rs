@@ -40,6 +40,24 @@ fn each_region_backs_up_into_its_own_vaults() {
     let path = vaults.to_str().unwrap();
     cli.run(1, &["resource", "add", "filesystem", path, "--name", "vaults"]);
 
+    // What is wrong in the other region is seen without anybody's asking for it by name.
+    let second = sandbox.directory("second");
+    let owes = ["resource", "add", "filesystem", second.to_str().unwrap(), "--name", "owed"];
+    cli.run(0, &[&owes[..], &["--region", OTHER]].concat());
+    let seen = cli.run(1, &["status", "--troubles"]);
+    for wanted in ["eu-west-1: Resources", "owed", "UNPROTECTED"] {
+        assert!(seen.stdout.contains(wanted), "{wanted}: {seen}");
+    }
+    let token = fs::read_to_string(server.data_dir().join("metrics-token")).unwrap();
+    let answer = ureq::get(format!("{}/provault/v1/metrics", server.endpoint()))
+        .header("authorization", format!("Bearer {}", token.trim()))
+        .call();
+    let metrics = answer.unwrap().into_body().read_to_string().unwrap();
+    let metric = "provault_resource_protection{region=\"eu-west-1\",resource=\"owed\",protection=\"UNPROTECTED\"} 1";
+    assert!(metrics.contains(metric), "{metrics}");
+    assert!(metrics.contains("provault_well{region=\"us-east-1\"}"), "{metrics}");
+    cli.run(0, &["doctor"]);
+
     // All of it is there after a crash.
     server.kill9();
     server.start_again_with(&start);

@@ -35,9 +35,14 @@ fn directory(environment: &Environment) -> PathBuf {
     environment.target.join("package")
 }
 
+/// Builds the program and gives its place.
+pub fn program(environment: &Environment) -> Result<PathBuf, String> {
+    program::build(environment)
+}
+
 /// Builds the program and the package.
 pub fn make(environment: &Environment) -> Result<(), String> {
-    let program = program::build(environment)?;
+    let program = program(environment)?;
     let package = deb::build(environment, &program)?;
     println!("{}\n{}", program.display(), package.display());
     Ok(())

@@ -91,7 +91,6 @@ const STEPS: &[Step] = &[
     Step { name: "nextest", about: "all tests", vital: false, run: suite::nextest },
     Step { name: "doctest", about: "examples in documentation", vital: false, run: suite::doctest },
     Step { name: "doc", about: "cargo doc, warnings denied", vital: false, run: suite::doc },
-    Step { name: "lab", about: "the lab, as a user runs it", vital: false, run: lab::run },
     Step {
         name: "package",
         about: "the static program and the .deb, used on clean roots",
@@ -101,6 +100,7 @@ const STEPS: &[Step] = &[
             Ok(crate::package::try_out(e)?)
         },
     },
+    Step { name: "lab", about: "the lab, as a user runs it", vital: false, run: lab::run },
 ];
 
 /// Runs the task with the arguments after its name.

@@ -85,7 +85,7 @@ pub use plan_document::{PlanDocument, RuleDocument};
 pub use recovery_point::{PointByVaultFilter, PointView};
 pub use reload::{Reload, Reloaded};
 pub use repository::ServerInfo;
-pub use resource::NewResource;
+pub use resource::{NewResource, ResourceUpdate};
 pub use restore_job::{
     RestoreJobByResourceFilter, RestoreJobFilter, RestoreJobView, StartRestore, ValidationResult,
 };
@@ -101,7 +101,9 @@ pub use vault::{NewVault, VaultView};
 
 // What the methods hand out that belongs to the rooms below.
 pub use provault_catalog::{AuditRecord, Delivery, DeliveryState, JobEvent, ProtectedResource};
-pub use provault_driver::{Counted, Coverage, PreviewChange, PreviewCounts, RestorePreview};
+pub use provault_driver::{
+    Counted, Coverage, PreviewChange, PreviewCounts, PreviewLink, RestorePreview,
+};
 pub use provault_engine::{Finding, Level, SubscriptionTest};
 
 /// Limits and habits that an operator may set; the defaults are AWS's.

@@ -40,6 +40,32 @@ pub struct NewResource {
     pub retention: RetentionUpdate,
 }
 
+/// What is to change of a resource; what is absent stays.
+#[derive(Debug, Clone, Default)]
+pub struct ResourceUpdate {
+    /// Another name.
+    pub name: Option<String>,
+    /// Another application of a restored copy, or none any more.
+    pub service: Option<Option<ServiceSpec>>,
+    /// All questions of a restore test from now on.
+    pub probes: Option<Vec<Probe>>,
+    /// Another recovery point objective in seconds, or none any more.
+    pub rpo_seconds: Option<Option<u64>>,
+    /// Another recovery time objective in seconds, or none any more.
+    pub rto_seconds: Option<Option<u64>>,
+}
+
+impl ResourceUpdate {
+    fn applied_to(self, mut resource: Resource) -> Resource {
+        resource.name = self.name.unwrap_or(resource.name);
+        resource.service = self.service.unwrap_or(resource.service);
+        resource.probes = self.probes.unwrap_or(resource.probes);
+        resource.rpo_seconds = self.rpo_seconds.unwrap_or(resource.rpo_seconds);
+        resource.rto_seconds = self.rto_seconds.unwrap_or(resource.rto_seconds);
+        resource
+    }
+}
+
 impl App {
     /// A registered resource by name or ARN.
     pub(crate) async fn resource_named(&self, caller: &Caller, name: &str) -> Result<Resource> {
@@ -172,6 +198,50 @@ impl App {
     pub async fn describe_resource(&self, caller: &Caller, name: &str) -> Result<ResourceView> {
         let resource = self.permitted_resource(caller, "provault:DescribeResource", name).await?;
         self.resource_view(caller, resource).await
+    }
+
+    /// `provault:UpdateResource`, by name or ARN. What it is a resource of stays. Negative controls are not
+    /// carried over: they are kept by what the service and the probes are.
+    pub async fn update_resource(
+        &self,
+        caller: &Caller,
+        name: &str,
+        update: ResourceUpdate,
+    ) -> Result<ResourceView> {
+        const ACTION: &str = "provault:UpdateResource";
+        self.audited(caller, ACTION, name, async {
+            let resource = self.permitted_resource(caller, ACTION, name).await?;
+            let arn = resource.arn.clone();
+            let wanted = update.clone().applied_to(resource);
+            wanted.validate()?;
+            if let Some(other) =
+                self.catalog().resource_by_name(caller.account(), &wanted.name).await?
+                && other.arn != arn
+            {
+                return Err(AppError::exists(
+                    format!(
+                        "A resource '{}' exists already: {}. Choose another name.",
+                        other.name, other.arn
+                    ),
+                    Some(other.arn),
+                ));
+            }
+            let mut refused = None;
+            // Somebody may have changed it in between: what is written is looked at as a whole.
+            let change = |resource: &mut Resource| {
+                let wanted = update.clone().applied_to(resource.clone());
+                match wanted.validate() {
+                    Ok(()) => *resource = wanted,
+                    Err(invalid) => refused = Some(invalid),
+                }
+            };
+            let resource = self.catalog().update_resource(&arn, change).await?;
+            if let Some(invalid) = refused {
+                return Err(invalid.into());
+            }
+            self.resource_view(caller, resource).await
+        })
+        .await
     }
 
     /// `provault:TagResource`: first removes keys, then sets tags.

@@ -100,6 +100,11 @@ impl App {
         amiss
     }
 
+    /// Reads of sources that hang though their backups are over.
+    pub fn hung_reads(&self) -> usize {
+        self.engine().hung_reads().len()
+    }
+
     /// Room where the data directory lies; `None` where it does not say.
     pub async fn free_bytes(&self) -> Option<u64> {
         self.engine().free_bytes().await

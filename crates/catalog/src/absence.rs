@@ -1,6 +1,6 @@
 //! What is absent: alarms about resources, and the exemptions of those that need no backup.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use jiff::Timestamp;
 use provault_domain::{
@@ -66,7 +66,7 @@ impl Catalog {
         now: Timestamp,
     ) -> Result<Vec<ResourceTrouble>> {
         // Mostly nothing changes, and then no writer need be held up.
-        let stood = alarms(&self.read, &resource.arn).await?;
+        let stood = alarms_of(&self.read, &resource.arn).await?;
         let same = stood.len() == troubles.len()
             && troubles.iter().all(|(trouble, _)| stood.contains_key(trouble.as_str()));
         if same {
@@ -85,7 +85,7 @@ impl Catalog {
             }
         }
         transact!(self, |tx| {
-            let stood = alarms(&mut *tx, &resource.arn).await?;
+            let stood = alarms_of(&mut *tx, &resource.arn).await?;
             for gone in stood.keys().filter(|s| !troubles.iter().any(|(t, _)| t.as_str() == *s)) {
                 sqlx::query("DELETE FROM resource_alarms WHERE resource_arn = $1 AND trouble = $2")
                     .bind(resource.arn.to_string())
@@ -125,18 +125,33 @@ impl Catalog {
     }
 }
 
-/// The alarms about a resource, and whether anybody was told of each.
-async fn alarms<'e, E>(executor: E, resource: &Arn) -> Result<BTreeMap<String, bool>>
+/// The alarms about resources, by resource, and whether anybody was told of each.
+pub(crate) async fn alarms<'e, E>(
+    executor: E,
+    resources: &[String],
+) -> Result<HashMap<String, BTreeMap<String, bool>>>
 where
     E: sqlx::Executor<'e, Database = sqlx::Any>,
 {
-    let rows = Select::new("SELECT trouble, told FROM resource_alarms")
-        .and("resource_arn =", resource)
+    let rows = Select::new("SELECT resource_arn, trouble, told FROM resource_alarms")
+        .and_in("resource_arn", resources)
         .rows(executor)
         .await?;
-    rows.iter()
-        .map(|row| Ok((row.try_get("trouble")?, row.try_get::<i64, _>("told")? != 0)))
-        .collect()
+    let mut all = HashMap::<String, BTreeMap<String, bool>>::new();
+    for row in &rows {
+        let told = row.try_get::<i64, _>("told")? != 0;
+        all.entry(row.try_get("resource_arn")?).or_default().insert(row.try_get("trouble")?, told);
+    }
+    Ok(all)
+}
+
+/// The alarms about one resource.
+async fn alarms_of<'e, E>(executor: E, resource: &Arn) -> Result<BTreeMap<String, bool>>
+where
+    E: sqlx::Executor<'e, Database = sqlx::Any>,
+{
+    let mut all = alarms(executor, &[resource.to_string()]).await?;
+    Ok(all.remove(resource.as_str()).unwrap_or_default())
 }
 
 /// Enters an exemption.

@@ -43,6 +43,10 @@ pub struct Delivery {
     pub last_error: Option<String>,
     /// When it arrived.
     pub delivered_at: Option<Timestamp>,
+    /// The message that it goes out in with others, from the first time that was tried: those of one text stay
+    /// together until they arrive or are given up.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub digest: Option<String>,
 }
 
 /// Where a delivery stands.
@@ -74,9 +78,9 @@ impl DeliveryState {
 }
 
 /// No delivery waits longer for its next attempt, whether after a failure or for a digest.
-const LONGEST_WAIT: SignedDuration = SignedDuration::from_hours(7 * 24);
+pub(crate) const LONGEST_WAIT: SignedDuration = SignedDuration::from_hours(7 * 24);
 /// No sender holds a delivery for longer than the one who asks wants to, by more than this.
-const LONGEST_HOLD: SignedDuration = SignedDuration::from_hours(1);
+pub(crate) const LONGEST_HOLD: SignedDuration = SignedDuration::from_hours(1);
 
 impl Catalog {
     /// The subscriptions that a delivery is due for which nobody is trying, the one that has waited
@@ -200,6 +204,7 @@ impl Catalog {
             }
             delivery.state = DeliveryState::Waiting;
             delivery.attempts = 0;
+            delivery.digest = None;
             delivery.next_attempt_at = now;
             write(tx, &delivery).await?;
             Ok(Some(delivery))
@@ -379,6 +384,7 @@ pub(crate) async fn enqueue_once(
             next_attempt_at: due,
             last_error: None,
             delivered_at: None,
+            digest: None,
         };
         sqlx::query(
             "INSERT INTO deliveries (id, account, job_id, subscription_id, state, created_at, \

@@ -217,6 +217,7 @@ impl Job for RestoreJob {
         Some(match event {
             E::Started => EventNote::text("started"),
             E::Resumed => EventNote::text("taken up again"),
+            E::PutOff { reason } => EventNote::text(format!("put off: {reason}")),
             E::Suspended { reason } => EventNote::text(format!("suspended: {reason}")),
             E::StopRequested { reason } => EventNote::text(format!("stop requested: {reason}")),
             E::Progressed { .. } => return None,

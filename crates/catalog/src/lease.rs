@@ -48,28 +48,48 @@ const SLOT_FREE: &str = "NOT EXISTS (SELECT 1 FROM jobs other \
 impl Catalog {
     /// Claims the oldest waiting job of the type without a live lease; of backup jobs, the oldest
     /// whose resource no other one is working on. Restores that a restore test drives are left to
-    /// it. The state does not change: the worker reports `Started` itself.
+    /// it. One that cannot be read is passed over and told of: it must not hold up the others. The
+    /// state does not change: the worker reports `Started` itself.
     pub async fn claim_job<J: Job>(
         &self,
         owner: &str,
         now: Timestamp,
         lease_until: Timestamp,
     ) -> Result<Option<Claimed<J>>> {
-        let sql = format!(
-            "{TAKE} WHERE id = (SELECT j.id FROM jobs j WHERE j.type = $3 AND j.state = $4 \
-             AND j.done = 0 AND j.test_owned = 0 AND j.lease_until <= $5 AND {SLOT_FREE} \
-             ORDER BY j.created_at, j.id LIMIT 1) RETURNING id, generation, body"
+        let next = format!(
+            "SELECT j.id, j.created_at, j.body FROM jobs j WHERE j.type = $1 AND j.state = $2 \
+             AND j.done = 0 AND j.test_owned = 0 AND j.lease_until <= $3 AND {SLOT_FREE} \
+             AND (j.created_at > $4 OR (j.created_at = $4 AND j.id > $5)) \
+             ORDER BY j.created_at, j.id LIMIT 1"
         );
+        // What was found is true until the commit, so that the row needs no second look.
+        let take = format!("{TAKE} WHERE id = $3 RETURNING id, generation, body");
         transact!(self, |tx| {
-            let row = sqlx::query(sqlx::AssertSqlSafe(sql.clone()))
-                .bind(owner.to_owned())
-                .bind(micros(lease_until))
-                .bind(J::TYPE)
-                .bind(J::WAITING)
-                .bind(micros(now))
-                .fetch_optional(&mut *tx)
-                .await?;
-            row.map(|row| claimed(&row, owner)).transpose()
+            let mut passed = (i64::MIN, String::new());
+            loop {
+                let found = sqlx::query(sqlx::AssertSqlSafe(next.clone()))
+                    .bind(J::TYPE)
+                    .bind(J::WAITING)
+                    .bind(micros(now))
+                    .bind(passed.0)
+                    .bind(passed.1)
+                    .fetch_optional(&mut *tx)
+                    .await?;
+                let Some(row) = found else { break Ok(None) };
+                let id: String = row.try_get("id")?;
+                if let Err(error) = body::<J>(&row) {
+                    self.told.once::<J>(&id, &error);
+                    passed = (row.try_get("created_at")?, id);
+                    continue;
+                }
+                let row = sqlx::query(sqlx::AssertSqlSafe(take.clone()))
+                    .bind(owner.to_owned())
+                    .bind(micros(lease_until))
+                    .bind(id)
+                    .fetch_one(&mut *tx)
+                    .await?;
+                break claimed(&row, owner).map(Some);
+            }
         })
     }
 
@@ -155,6 +175,20 @@ impl Catalog {
             .execute(&mut *tx)
             .await?;
             Ok(job)
+        })
+    }
+
+    /// Ends the pause of a job that was put off: it may be claimed at once. One that somebody holds, or that is
+    /// not there, stays as it is.
+    pub async fn call_back(&self, id: &str) -> Result<()> {
+        transact!(self, |tx| {
+            sqlx::query(
+                "UPDATE jobs SET lease_until = 0 WHERE id = $1 AND owner IS NULL AND done = 0",
+            )
+            .bind(id.to_owned())
+            .execute(&mut *tx)
+            .await?;
+            Ok(())
         })
     }
 

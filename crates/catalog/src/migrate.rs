@@ -183,6 +183,9 @@ fn contended(error: sqlx::Error) -> CatalogError {
 }
 
 #[cfg(test)]
+mod lived;
+
+#[cfg(test)]
 mod tests {
     use std::fs;
     use std::os::unix::fs::PermissionsExt as _;

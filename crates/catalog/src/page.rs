@@ -159,6 +159,12 @@ impl Select {
         Self { sql: head.to_owned(), args: Vec::new(), conditions: 0 }
     }
 
+    /// A parameter that the head names: `$1` the first, before all others.
+    pub(crate) fn given(mut self, value: impl Into<Arg>) -> Self {
+        self.args.push(value.into());
+        self
+    }
+
     fn condition(&mut self) {
         self.sql.push_str(if self.conditions == 0 { " WHERE " } else { " AND " });
         self.conditions += 1;

@@ -18,6 +18,7 @@ use sqlx::{Any, AnyConnection, AnyPool, Connection, Row};
 use crate::death::Watch;
 use crate::error::{CatalogError, Result};
 use crate::migrate;
+use crate::unreadable::Told;
 
 /// The catalog: a handle that is cheap to clone and may be used from many tasks.
 #[derive(Clone, Debug)]
@@ -29,6 +30,8 @@ pub struct Catalog {
     pub(crate) write: AnyPool,
     /// Begins a transaction in which what was read stays true until the commit.
     pub(crate) begin: &'static str,
+    /// Jobs that could not be read and were told of.
+    pub(crate) told: Told,
 }
 
 /// Begins a transaction of SQLite.
@@ -101,13 +104,13 @@ impl Catalog {
         let read = connect(&address, SQLITE_READERS, SQLITE_SETTINGS).await?;
         // IMMEDIATE takes the write lock at once: two readers that both want to become writers
         // could only fail each other.
-        Ok(Self { read, write, begin: SQLITE_BEGIN })
+        Ok(Self { read, write, begin: SQLITE_BEGIN, told: Told::default() })
     }
 
     async fn open_postgres(url: &str) -> Result<Self> {
         let pool = connect(url, POSTGRES_CONNECTIONS, POSTGRES_SETTINGS).await?;
         let begin = "BEGIN ISOLATION LEVEL SERIALIZABLE";
-        Ok(Self { read: pool.clone(), write: pool, begin })
+        Ok(Self { read: pool.clone(), write: pool, begin, told: Told::default() })
     }
 
     /// Waits for running operations and closes all connections. Every later operation fails.

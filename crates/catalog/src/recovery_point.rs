@@ -83,21 +83,6 @@ impl Catalog {
         }
     }
 
-    /// The resource's restorable recovery point that says to be captured last, when that is yet to
-    /// come at `now`.
-    pub async fn future_recovery_point(
-        &self,
-        account: &AccountId,
-        resource_arn: &Arn,
-        now: Timestamp,
-    ) -> Result<Option<RecoveryPoint>> {
-        restorable_of(account, resource_arn)
-            .and("captured_at >", present(now))
-            .then(NEWEST_FIRST)
-            .one(&self.read)
-            .await
-    }
-
     /// Takes a recovery point and its tags out of the catalog: the last act of its deletion, so
     /// it must be DELETING, else [`CatalogError::Conflict`].
     pub async fn remove_recovery_point(&self, arn: &Arn) -> Result<()> {

@@ -49,6 +49,7 @@ pub struct Client {
     prefix: String,
     credentials: Credentials,
     region: String,
+    further_regions: Vec<String>,
     first_wait: Duration,
     endpoint_hint: String,
     credentials_from: Option<String>,
@@ -152,6 +153,7 @@ impl Client {
             prefix: uri.path().trim_end_matches('/').to_owned(),
             credentials,
             region: region.to_owned(),
+            further_regions: Vec::new(),
             first_wait: Duration::from_millis(200),
             endpoint_hint: "Is the server running, and is this its address?".to_owned(),
             credentials_from: None,
@@ -174,6 +176,7 @@ impl Client {
             &found.region,
             found.ca_file.as_deref(),
         )?;
+        client.further_regions = found.further_regions;
         client.endpoint_hint = found.endpoint_hint;
         client.credentials_from = Some(found.credentials_from);
         Ok(client)
@@ -194,6 +197,23 @@ impl Client {
     /// The region requests are signed for.
     pub fn region(&self) -> &str {
         &self.region
+    }
+
+    /// A client for each region of the server, the first one's first. Where a region was chosen, or it is
+    /// not known which there are, only this one.
+    pub(crate) fn of_each_region(&self) -> Vec<Self> {
+        let of = |region: &String| Self {
+            region: region.clone(),
+            further_regions: Vec::new(),
+            ..self.clone()
+        };
+        std::iter::once(&self.region).chain(&self.further_regions).map(of).collect()
+    }
+
+    #[cfg(test)]
+    pub(crate) fn with_further_regions(mut self, regions: &[&str]) -> Self {
+        self.further_regions = regions.iter().map(|&region| region.to_owned()).collect();
+        self
     }
 
     /// One call. `path` is percent-encoded already ([`segment`] does that for one part), the

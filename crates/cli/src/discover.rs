@@ -28,6 +28,8 @@ pub(crate) struct Found {
     pub endpoint: String,
     pub credentials: Credentials,
     pub region: String,
+    /// The further regions of the server, where none was chosen and its data directory tells.
+    pub further_regions: Vec<String>,
     /// What to say when the server cannot be reached.
     pub endpoint_hint: String,
     /// Where the key is from, for when the server does not know it.
@@ -49,9 +51,18 @@ pub(crate) fn discover(options: &GlobalOptions, env: &Environment) -> Result<Fou
     let place = place(options, env)?;
     let (credentials, credentials_from) = credentials(options, env, &place)?;
     let region = region(options, env, &place)?;
+    let further_regions = further_regions(options, &place);
     let ca_file = ca_file(options, env, &place);
     let Place { endpoint, hint: endpoint_hint, .. } = place;
-    Ok(Found { endpoint, credentials, region, endpoint_hint, credentials_from, ca_file })
+    Ok(Found {
+        endpoint,
+        credentials,
+        region,
+        further_regions,
+        endpoint_hint,
+        credentials_from,
+        ca_file,
+    })
 }
 
 fn place(options: &GlobalOptions, env: &Environment) -> Result<Place, CliError> {
@@ -99,10 +110,21 @@ fn place(options: &GlobalOptions, env: &Environment) -> Result<Place, CliError> 
 
 /// The authority of a data directory's own server is known from there, as its region is.
 fn ca_file(options: &GlobalOptions, env: &Environment, place: &Place) -> Option<PathBuf> {
-    let own = place.data_dir.as_ref().and_then(|(_, file)| {
-        file.ca_file.clone().filter(|_| same_endpoint(&file.endpoint, &place.endpoint))
-    });
+    let own = own_file(place).and_then(|file| file.ca_file.clone());
     options.ca_bundle.clone().or(own).or_else(|| env.path("AWS_CA_BUNDLE"))
+}
+
+/// What the data directory tells of the server that is asked, and of no other.
+fn own_file(place: &Place) -> Option<&ServerFile> {
+    let (_, file) = place.data_dir.as_ref()?;
+    same_endpoint(&file.endpoint, &place.endpoint).then_some(file)
+}
+
+fn further_regions(options: &GlobalOptions, place: &Place) -> Vec<String> {
+    if options.region.is_some() {
+        return Vec::new();
+    }
+    own_file(place).map_or_else(Vec::new, |file| file.further_regions.clone())
 }
 
 fn usual_data_dir(env: &Environment) -> Option<PathBuf> {

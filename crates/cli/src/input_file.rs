@@ -9,6 +9,7 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use crate::error::CliError;
+use crate::words::Pair;
 
 /// Reads a file, or standard input for `-`.
 pub(crate) fn text(path: &Path) -> Result<String, CliError> {
@@ -35,6 +36,22 @@ pub(crate) fn first_line(path: &Path) -> Result<String, CliError> {
         Some(line) if !line.is_empty() => Ok(line.to_owned()),
         _ => Err(CliError::usage(format!("{shown} is empty; its first line is taken"))),
     }
+}
+
+/// The `KEY=VALUE` lines of a file, or of standard input for `-`. No error says what stands in a line: it may
+/// be a secret.
+pub(crate) fn pairs(path: &Path) -> Result<Vec<Pair>, CliError> {
+    let text = text(path)?;
+    let lines = text.lines().enumerate().filter(|(_, line)| {
+        let line = line.trim_start();
+        !line.is_empty() && !line.starts_with('#')
+    });
+    let pair = |(index, line): (usize, &str)| {
+        line.parse().map_err(|_: String| {
+            CliError::usage(format!("{}, line {}: write KEY=VALUE", path.display(), index + 1))
+        })
+    };
+    lines.map(pair).collect()
 }
 
 /// Takes `value` as a `T` of the API. A member that `T` does not have is refused by its name: it
@@ -83,6 +100,29 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+
+    #[test]
+    fn variables_are_taken_as_they_stand_and_an_error_shows_none() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("env");
+        let read = |text: &str| {
+            fs::write(&path, text).unwrap();
+            pairs(&path)
+                .map(|all| all.into_iter().map(|pair| (pair.key, pair.value)).collect::<Vec<_>>())
+        };
+        let own = |key: &str, value: &str| (key.to_owned(), value.to_owned());
+        let text =
+            "# of the application\n\nURL=postgres://u:p=w@h/#d \r\n  # more\nQUOTED=\"x\"\nNONE=";
+        let expected =
+            vec![own("URL", "postgres://u:p=w@h/#d "), own("QUOTED", "\"x\""), own("NONE", "")];
+        assert_eq!(read(text).unwrap(), expected);
+        for wrong in ["A=1\nhush\n", "A=1\n=hush\n"] {
+            let error = read(wrong).unwrap_err().to_string();
+            assert!(error.contains("line 2") && !error.contains("hush"), "{error}");
+        }
+        fs::remove_file(&path).unwrap();
+        assert!(pairs(&path).is_err());
+    }
 
     #[test]
     fn a_misspelt_member_is_named() {

@@ -13,8 +13,11 @@ use serde::{Deserialize, Serialize};
 pub struct ServerFile {
     /// Such as `http://127.0.0.1:7070`.
     pub endpoint: String,
-    /// The region it serves.
+    /// The region it serves, the first one of several.
     pub region: String,
+    /// The further regions it serves.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub further_regions: Vec<String>,
     /// The account it serves, twelve digits.
     pub account_id: String,
     /// The authority behind its certificate, where it made that itself: a PEM file.

@@ -13,11 +13,13 @@
 //!   which says which member is wrong and what to do about it.
 
 pub mod arn;
+pub mod assignment;
 pub mod backup_job;
 pub mod backup_testing;
 pub mod care;
 pub mod cron;
 pub mod daily_window;
+pub mod doctor;
 pub mod evidence;
 pub mod invalid;
 pub mod key;
@@ -44,10 +46,12 @@ pub mod verification;
 pub mod wildcard;
 
 pub use arn::{AccountId, Arn, Region};
+pub use assignment::{AssignableResource, Assignment};
 pub use backup_job::{BackupJob, BackupJobEvent, BackupJobState};
 pub use backup_testing::{BackupTesting, TestBudget, TestingScope};
 pub use care::{CareEvent, CareOperation, CareRun, CareState};
 pub use daily_window::DailyWindow;
+pub use doctor::DoctorCheck;
 pub use evidence::Evidence;
 pub use invalid::Invalid;
 pub use key::Key;

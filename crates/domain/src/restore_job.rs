@@ -152,6 +152,11 @@ pub enum RestoreJobEvent {
         /// Why, for people.
         reason: String,
     },
+    /// It cannot go on yet, and another try may help.
+    PutOff {
+        /// Why.
+        reason: String,
+    },
     /// Somebody wants it to stop: its worker, or the next to find it, ends it.
     StopRequested {
         /// Who.
@@ -289,6 +294,11 @@ pub fn step(
             Ok((job, Vec::new()))
         }
         (_, E::Suspended { .. }) => refuse("suspended"),
+        (S::Running, E::PutOff { reason }) if job.stop_requested.is_none() => {
+            job.status_message = Some(format!("It cannot go on yet, and is tried again: {reason}"));
+            Ok((job, Vec::new()))
+        }
+        (_, E::PutOff { .. }) => refuse("put off"),
         (S::Pending, E::StopRequested { reason }) => Ok(job.end(S::Aborted, Some(reason), now)),
         (S::Running, E::StopRequested { reason }) => {
             job.stop_requested.get_or_insert(reason);

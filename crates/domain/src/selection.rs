@@ -78,6 +78,12 @@ impl Conditions {
         self.all().next().is_none()
     }
 
+    /// A tag and the value it must have, where a condition says so.
+    pub(crate) fn equal_tag(&self) -> Option<(&str, &str)> {
+        let first = self.string_equals.first()?;
+        Some((first.key.strip_prefix(TAG_KEY)?, &first.value))
+    }
+
     /// Every key must name a tag.
     pub(crate) fn validate(&self) -> Result<(), Invalid> {
         for (operator, condition) in self.all() {

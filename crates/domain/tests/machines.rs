@@ -374,6 +374,7 @@ fn restore_event() -> impl Strategy<Value = RestoreJobEvent> {
         Just(E::Started),
         Just(E::Resumed),
         Just(E::Suspended { reason: "the server stops".to_owned() }),
+        Just(E::PutOff { reason: "away".to_owned() }),
         Just(E::StopRequested { reason: "asked".to_owned() }),
         any::<u64>().prop_map(|bytes_restored| E::Progressed { bytes_restored }),
         (any::<bool>(), any::<u64>()).prop_map(|(created, bytes_restored)| E::Completed {
@@ -397,7 +398,11 @@ fn restore_expected(job: &RestoreJob, event: &RestoreJobEvent) -> Option<Restore
     let live = !job.state.is_final();
     match event {
         E::Started if job.state == S::Pending => Some(S::Running),
-        E::Progressed { .. } | E::Resumed | E::Suspended { .. } | E::StopRequested { .. }
+        E::Progressed { .. }
+        | E::Resumed
+        | E::Suspended { .. }
+        | E::PutOff { .. }
+        | E::StopRequested { .. }
             if job.state == S::Running =>
         {
             Some(S::Running)

@@ -82,6 +82,20 @@ pub enum DriverError {
         /// Such as `has other content between bytes 0 and 512`.
         what: String,
     },
+    /// Files that a restore had made were gone when they were to get their place.
+    #[error(
+        "{count} of the paths that were written vanished before they were put in place, and are not restored: {paths}. {} Find out what removes files at {}, and restore again.", rest(*others_in_place), target.display()
+    )]
+    Vanished {
+        /// What was restored into.
+        target: PathBuf,
+        /// How many.
+        count: u64,
+        /// The first of them, relative to the target, for people.
+        paths: String,
+        /// Whether all others have got their place; else none has.
+        others_in_place: bool,
+    },
     /// What was asked to be restored is not in the recovery point.
     #[error("'{path}' is not in the recovery point; nothing was restored.")]
     NoSuchItem {
@@ -123,6 +137,11 @@ fn advice(error: &io::Error) -> &'static str {
         }
         _ => "",
     }
+}
+
+/// What became of the files that did not vanish.
+fn rest(others_in_place: bool) -> &'static str {
+    if others_in_place { "Everything else is in place." } else { "Nothing was put in place." }
 }
 
 impl DriverError {

@@ -37,6 +37,6 @@ pub use entry::{Chunk, Entry, Metadata, NodeKind};
 pub use error::{DriverError, SinkError, SourceError};
 pub use port::{
     Capture, CaptureReport, ContentSink, Counted, CreatedResource, Driver, FileOutcome, Leaves,
-    PREVIEW_LISTED, PreviewChange, PreviewCounts, PreviewFate, RestoreOutcome, RestorePreview,
-    RestoreRequest, Sink, Source, Verified, WorkContext,
+    OUTSIDE_LISTED, PREVIEW_LISTED, PreviewChange, PreviewCounts, PreviewFate, PreviewLink,
+    RestoreOutcome, RestorePreview, RestoreRequest, Sink, Source, Verified, WorkContext,
 };

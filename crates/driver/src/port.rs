@@ -312,14 +312,19 @@ pub struct RestoreOutcome {
 /// What was read back after it was written.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Verified {
-    /// Entries compared, directories and links among them.
+    /// Entries compared, directories and links among them; what may not be read is none of them.
     pub entries: u64,
+    /// Names of regular files among them.
+    pub files: u64,
     /// Bytes of content hashed; what several names share counts once.
     pub bytes: u64,
 }
 
 /// Changes that a preview lists; the others are only counted.
 pub const PREVIEW_LISTED: usize = 1000;
+
+/// Links that a preview lists; the others are only counted.
+pub const OUTSIDE_LISTED: usize = 100;
 
 /// What a restore would do.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -335,6 +340,20 @@ pub struct RestorePreview {
     pub changes: Vec<PreviewChange>,
     /// How many more there are.
     pub left_off: u64,
+    /// Symbolic links that would be made and lead out of the target, as far as their own words tell: the
+    /// first [`OUTSIDE_LISTED`]. The restore follows none, but whoever uses what it made may.
+    pub outside: Vec<PreviewLink>,
+    /// How many of them there are.
+    pub leads_outside: u64,
+}
+
+/// A symbolic link that a restore would make.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PreviewLink {
+    /// Relative to the target, for people.
+    pub path: String,
+    /// Where it points to, for people.
+    pub target: String,
 }
 
 /// Entries and the bytes of the files among them.
@@ -351,6 +370,12 @@ impl Counted {
     pub fn add(&mut self, bytes: u64) {
         self.entries += 1;
         self.bytes = self.bytes.saturating_add(bytes);
+    }
+
+    /// Counts so many fewer.
+    pub fn take(&mut self, entries: u64, bytes: u64) {
+        self.entries = self.entries.saturating_sub(entries);
+        self.bytes = self.bytes.saturating_sub(bytes);
     }
 }
 

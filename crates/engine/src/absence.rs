@@ -5,7 +5,7 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
 use jiff::Timestamp;
-use provault_catalog::{JobFilter, Page, PointFilter, TestingSettings};
+use provault_catalog::{JobFilter, OnRecord, Page, PointFilter, TestingSettings};
 use provault_domain::backup_testing::WHOLE_SHARE;
 use provault_domain::protection::{
     Assessment, Observed, TEST_WITHIN, assess, newest_due, newest_due_test,
@@ -18,6 +18,9 @@ use provault_domain::{
 
 use crate::shared::Shared;
 use crate::{Engine, Result, backup_testing};
+
+/// Resources whose records are asked for at once.
+const AT_ONCE: usize = 200;
 
 /// What the resources of an account are judged by, read once for all of them.
 #[derive(Debug)]
@@ -54,7 +57,11 @@ impl Engine {
 
     /// How a resource stands now.
     pub async fn standing(&self, promises: &Promises, resource: &Resource) -> Result<Standing> {
-        standing(&self.shared, promises, resource).await
+        let shared = &self.shared;
+        let arns = [resource.arn.clone()];
+        let mut records = shared.catalog.on_record(&resource.account, &arns, shared.now()).await?;
+        let record = records.remove(&resource.arn).transpose()?.unwrap_or_default();
+        standing(shared, promises, resource, record).await
     }
 
     /// Raises and clears the alarms of all resources; a running engine does it by itself every minute.
@@ -106,13 +113,15 @@ async fn promises(shared: &Shared, account: &AccountId) -> Result<Promises> {
     Ok(Promises { plans, backing_up, testing, testing_plans, exemptions, testing_settings })
 }
 
-async fn standing(shared: &Shared, promises: &Promises, resource: &Resource) -> Result<Standing> {
+async fn standing(
+    shared: &Shared,
+    promises: &Promises,
+    resource: &Resource,
+    record: OnRecord,
+) -> Result<Standing> {
     let (account, arn, now) = (&resource.account, &resource.arn, shared.now());
     let catalog = &shared.catalog;
-    let newest = catalog.newest_recovery_point(account, arn, now).await?;
-    let newest = newest.filter(|point| !point.is_from_the_future(now));
-    let future = catalog.future_recovery_point(account, arn, now).await?;
-    let last_test = catalog.newest_verdict(account, arn, now).await?;
+    let OnRecord { newest, future, last_test, .. } = record;
     let judged = match newest.as_ref().filter(|point| point.is_left_out()) {
         Some(_) => newest_not_left_out(shared, resource).await?,
         None => None,
@@ -218,23 +227,39 @@ pub(crate) async fn tick(shared: &Arc<Shared>) -> Result<()> {
                 continue;
             }
         };
-        for resource in shared.catalog.readable_resources(&account).await? {
-            if resource.imported {
-                continue;
-            }
-            if let Err(error) = look_at(shared, &promises, &resource).await {
-                tracing::error!(resource = resource.name, %error, "a resource could not be looked at; trying again");
+        let mut resources = shared.catalog.readable_resources(&account).await?;
+        resources.retain(|resource| !resource.imported);
+        for some in resources.chunks(AT_ONCE) {
+            let arns: Vec<Arn> = some.iter().map(|resource| resource.arn.clone()).collect();
+            let mut records = shared.catalog.on_record(&account, &arns, shared.now()).await?;
+            for resource in some {
+                // One that was removed meanwhile has none.
+                let Some(record) = records.remove(&resource.arn) else { continue };
+                if let Err(error) = look_at(shared, &promises, resource, record).await {
+                    tracing::error!(resource = resource.name, %error, "a resource could not be looked at; trying again");
+                }
             }
         }
     }
     Ok(())
 }
 
-async fn look_at(shared: &Arc<Shared>, promises: &Promises, resource: &Resource) -> Result<()> {
-    let standing = standing(shared, promises, resource).await?;
+async fn look_at(
+    shared: &Arc<Shared>,
+    promises: &Promises,
+    resource: &Resource,
+    record: provault_catalog::Result<OnRecord>,
+) -> Result<()> {
+    let record = record?;
+    let stood = record.alarms.clone();
+    let standing = standing(shared, promises, resource, record).await?;
     let absent =
         |(trouble, _): &&(ResourceTrouble, String)| ResourceTrouble::ALARMS.contains(trouble);
     let troubles: Vec<_> = standing.assessment.troubles.iter().filter(absent).cloned().collect();
+    // Mostly nothing changes.
+    if stood.are_told(&troubles) {
+        return Ok(());
+    }
     let vaults = vaults_of(promises, resource, &standing);
     let now = shared.now();
     let raised = shared.catalog.set_resource_alarms(resource, &troubles, &vaults, now).await?;

@@ -1,7 +1,7 @@
 //! Running a backup job: capture → store → commit.
 //!
-//! Order of commitment: blobs, packs, index, snapshot (all inside [`SnapshotWriter::finish`]),
-//! then one catalog transaction with the job's end and the recovery point. A crash before the
+//! Order of commitment: the job is still this worker's; blobs, packs, index, snapshot (all inside
+//! [`SnapshotWriter::finish`]); then one catalog transaction with the job's end and the recovery point. A crash before the
 //! snapshot leaves unreferenced packs; one after it leaves a snapshot that bears the job's id, and
 //! the reconciler finishes the job from the record inside it.
 //!
@@ -9,7 +9,7 @@
 
 use std::sync::Arc;
 
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 use provault_catalog::{CatalogError, Change, Claim, Claimed};
 use provault_domain::backup_job::{BackupResult, SkippedPath};
 use provault_domain::recovery_point::Payload;
@@ -22,14 +22,17 @@ use provault_repository::{
     BackupOptions, CommittedSnapshot, Repository, RootComponent, SnapshotWriter,
 };
 use serde::{Deserialize, Serialize};
+use tokio::runtime::Handle;
 
+use crate::backup_ready::{Ready, get_ready};
 use crate::heartbeat::{Heartbeat, Progress};
 use crate::lineage::Ancestry;
 use crate::pause::pause;
+use crate::reads::{self, Reading};
 use crate::reconcile::{self, Committed};
 use crate::shared::{Shared, blocking};
 use crate::sink::SnapshotSink;
-use crate::{EngineError, Result, backup_testing, lineage};
+use crate::{EngineError, Result, backup_testing, lineage, waiting};
 
 /// What a snapshot says about itself, in `/.provault/recovery-point.json`: enough to enter its
 /// recovery point in a catalog that knows nothing of it.
@@ -54,11 +57,12 @@ pub(crate) fn job_tag(job_id: &str) -> String {
     format!("provault-job-{job_id}")
 }
 
-/// Seconds between two tries of a job that cannot begin: the first, and the longest.
-const LEAST_PAUSE: i64 = 15;
-const LONGEST_PAUSE: i64 = 600;
+/// What is said of a job that ended without its reader.
+const HUNG: &str = "The source did not answer in time after the job was to stop: the read of it still hangs, and is \
+     gone without. No recovery point was made. No other backup of the resource begins until the read comes back; \
+     see to it that the source's mount answers, or start the server again.";
 
-enum Failure {
+pub(crate) enum Failure {
     /// Nothing was begun, and another try may help.
     NotYet(String),
     /// Nothing was begun, and its start window has closed meanwhile.
@@ -67,6 +71,8 @@ enum Failure {
     Before(String),
     /// Stopped, and nothing was committed.
     Stopped,
+    /// As [`Failure::Stopped`], but for the reader, which has not come back and commits nothing any more.
+    Hung,
     /// The snapshot is there, the catalog does not know it yet: the reconciler's work.
     After(EngineError),
 }
@@ -89,13 +95,18 @@ pub(crate) async fn run(shared: &Arc<Shared>, claimed: Claimed<BackupJob>) {
     let entered = shared.enter(&job.id);
     let outcome = attempt(shared, &job, &claim, &entered.cancel).await;
     let interruption = shared.interruption(&job.id);
+    let hung = matches!(outcome, Err(Failure::Hung));
     let event = match outcome {
         Ok(()) => {
             lineage::give_back(shared, &job).await;
             return;
         }
         Err(Failure::NotYet(reason)) => {
-            put_off(shared, &job, &claim, reason).await;
+            tracing::warn!(job = job.id, reason, "the backup could not begin");
+            let (account, event) = (&job.account, BackupJobEvent::PutOff { reason });
+            // Where it could not be given back it is somebody else's, or tried again later.
+            let put = waiting::put_off::<BackupJob>(shared, account, job.created_at, &claim, event);
+            drop(put.await);
             return;
         }
         Err(Failure::TooLate) => BackupJobEvent::StartWindowClosed,
@@ -104,10 +115,12 @@ pub(crate) async fn run(shared: &Arc<Shared>, claimed: Claimed<BackupJob>) {
             return;
         }
         // What failed while everything was going down is tried again before it is believed.
-        Err(Failure::Before(_) | Failure::Stopped) if interruption.is_some() => {
+        Err(Failure::Before(_) | Failure::Stopped | Failure::Hung) if interruption.is_some() => {
             BackupJobEvent::Suspended { reason: interruption.clone().unwrap_or_default() }
         }
         Err(Failure::Before(message)) => BackupJobEvent::Failed { message },
+        // ABORTED where somebody stopped it.
+        Err(Failure::Hung) => BackupJobEvent::Failed { message: HUNG.to_owned() },
         Err(Failure::Stopped) => {
             let current = shared.catalog.job::<BackupJob>(&job.account, &job.id).await;
             match current {
@@ -132,6 +145,12 @@ pub(crate) async fn run(shared: &Arc<Shared>, claimed: Claimed<BackupJob>) {
     match ended {
         // It had not begun when the server was told to stop, and waits for the next start.
         Err(CatalogError::Illegal(_)) if interruption.is_some() => {}
+        // It was stopped, or its window closed, before it had begun; where it was not, nothing is given back at
+        // a source that does not answer: the next backup does it.
+        Err(CatalogError::Illegal(_)) | Ok(_) if hung => {}
+        Err(CatalogError::Fenced { .. }) => {
+            tracing::warn!(job = job.id, "another worker has the job; it is left to that one");
+        }
         Err(error) => {
             tracing::error!(job = job.id, %error, "the job's end was not recorded; the reconciler will end it");
         }
@@ -203,15 +222,18 @@ async fn attempt(
     let captured = {
         let (shared, job, resource, cancel) =
             (Arc::clone(shared), job.clone(), resource.clone(), cancel.clone());
-        blocking(move || {
-            capture(&shared, &repository, &job, &resource, ancestry, &cancel, &progress)
+        let (of, flag, claim) = (job.clone(), cancel.clone(), claim.clone());
+        reads::read(&shared.clone(), &of, &flag, move |reading| {
+            let job = (&job, &claim);
+            capture(&shared, &repository, job, &resource, ancestry, &cancel, &progress, reading)
         })
         .await?
     };
     let (record, committed) = match captured {
-        Ok(captured) => captured,
-        Err(error) if error.is_cancelled() => return Err(Failure::Stopped),
-        Err(error) => return Err(Failure::Before(error.to_string())),
+        Some(Ok(captured)) => captured,
+        Some(Err(error)) if error.is_cancelled() => return Err(Failure::Stopped),
+        Some(Err(error)) => return Err(Failure::Before(error.to_string())),
+        None => return Err(Failure::Hung),
     };
     let detail = format!(
         "{} files, {} bytes, of which {} bytes were read and {} bytes added to the vault; {} paths skipped",
@@ -232,105 +254,16 @@ async fn attempt(
         .map_err(Failure::After)
 }
 
-/// What a backup begins with.
-struct Ready {
-    resource: Resource,
-    vault: BackupVault,
-    repository: Repository,
-}
-
-/// Looks whether everything is there that a backup needs: resource, vault, key, storage, source.
-async fn get_ready(
-    shared: &Arc<Shared>,
-    job: &BackupJob,
-    cancel: &CancelFlag,
-) -> std::result::Result<Ready, Failure> {
-    let resource = shared.catalog.resource(&job.resource_arn).await?.ok_or_else(|| {
-        Failure::Before(format!(
-            "The resource {} is no longer registered; register it again with 'provault resource add'.",
-            job.resource_arn
-        ))
-    })?;
-    let vault = shared.catalog.vault(&job.account, &job.vault_name).await?.ok_or_else(|| {
-        Failure::Before(format!(
-            "The vault {} does not exist; make it with 'provault vault create {}' and run the backup again.",
-            job.vault_name, job.vault_name
-        ))
-    })?;
-    // Of a job that somebody asked for that one hears at once, and asks again; but one that an
-    // interruption broke off nobody watches any more.
-    let is_planned = job.created_by.is_some() || job.is_interrupted();
-    let failure = |message: String, may_help: bool| {
-        if is_planned && may_help { Failure::NotYet(message) } else { Failure::Before(message) }
-    };
-    let opened = match shared.repository(&vault).await {
-        // It may have been opened long ago.
-        Ok(repository) => {
-            let there = repository.clone();
-            let looked = blocking(move || there.look()).await?;
-            looked.map(|()| repository).map_err(EngineError::repository(&vault.name))
-        }
-        Err(error) => Err(error),
-    };
-    let repository = opened.map_err(|error| {
-        let may_help = may_help(&error);
-        failure(error.to_string(), may_help)
-    })?;
-    if is_planned {
-        let driver = shared.driver(resource.kind)?;
-        let (source, cancel) = (resource.clone(), cancel.clone());
-        let looked = blocking(move || driver.capture(&source, &cancel).map(drop)).await?;
-        if let Err(error) = looked
-            && !error.is_cancelled()
-        {
-            let wrong = matches!(error, DriverError::Invalid(_));
-            return Err(failure(error.to_string(), !wrong));
-        }
-    }
-    Ok(Ready { resource, vault, repository })
-}
-
-/// Whether what keeps a vault from being opened may be over by itself.
-fn may_help(error: &EngineError) -> bool {
-    use provault_repository::Error as R;
-    match error {
-        EngineError::Repository { source, .. } => {
-            matches!(**source, R::Storage(_) | R::NotARepository | R::Locked { .. })
-        }
-        // Its file may lie on a disk that is not mounted yet.
-        EngineError::Key { .. } | EngineError::Catalog(_) => true,
-        EngineError::Invalid(_) | EngineError::Refused(_) | EngineError::Internal(_) => false,
-    }
-}
-
-/// Gives a job back that could not begin. It is tried again until its start window closes, the less
-/// often the longer that lasts.
-async fn put_off(shared: &Arc<Shared>, job: &BackupJob, claim: &Claim, reason: String) {
-    let now = shared.now();
-    let waited = now.duration_since(job.created_at).as_secs();
-    let pause = SignedDuration::from_secs((waited / 4).clamp(LEAST_PAUSE, LONGEST_PAUSE));
-    let until = now.checked_add(pause).unwrap_or(Timestamp::MAX);
-    tracing::warn!(job = job.id, reason, %until, "the backup could not begin; it is tried again");
-    let event = BackupJobEvent::PutOff { reason };
-    let put = shared.catalog.put_off::<BackupJob>(&job.account, claim, event, now, until).await;
-    match put {
-        // Illegal or fenced: it was stopped, or its window closed, in the same moment.
-        Ok(_) | Err(CatalogError::Illegal(_) | CatalogError::Fenced { .. }) => {}
-        Err(error) => {
-            tracing::error!(job = job.id, %error, "the job was not given back; it is tried again when its lease ends");
-        }
-    }
-}
-
 #[allow(clippy::too_many_arguments)] // one call, one caller
 fn capture(
     shared: &Shared,
     repository: &Repository,
-    job: &BackupJob,
+    (job, claim): (&BackupJob, &Claim),
     resource: &Resource,
     ancestry: Ancestry,
     cancel: &CancelFlag,
     progress: &Progress,
+    reading: &Reading,
 ) -> std::result::Result<(PointRecord, CommittedSnapshot), DriverError> {
     let store = |error: provault_repository::Error| match error {
         provault_repository::Error::Cancelled => DriverError::Cancelled,
@@ -399,6 +332,17 @@ fn capture(
     };
     let json = serde_json::to_vec_pretty(&record)
         .map_err(|error| DriverError::Sink(provault_driver::SinkError::Store(Box::new(error))))?;
+    // Whoever has the job now makes its snapshot; a second one nobody would adopt. What the catalog does not
+    // say is no reason to throw away what was read: the reconcilers remove what turns out to be too much.
+    let held = shared.catalog.renew_lease(claim, shared.now(), shared.lease_until());
+    if let Err(CatalogError::Fenced { .. }) = Handle::current().block_on(held) {
+        shared.interrupt(&job.id, "its lease was lost to another worker");
+        keep_for_next_attempt(job, writer);
+        return Err(DriverError::Cancelled);
+    }
+    if !reading.may_store() {
+        return Err(DriverError::Cancelled);
+    }
     let committed = writer.finish(Some(&json)).map_err(store)?;
     // The record inside the snapshot could not yet know what its own last packs weigh.
     let record = PointRecord { bytes_stored: committed.stats.bytes_stored, ..record };

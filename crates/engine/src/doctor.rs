@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use jiff::SignedDuration;
 use provault_catalog::{JobFilter, Page};
-use provault_domain::{AccountId, BackupJob, BackupVault};
+use provault_domain::{AccountId, BackupJob, BackupVault, DoctorCheck};
 
 use crate::shared::{Shared, blocking};
 use crate::{Engine, EngineError, Result};
@@ -57,8 +57,14 @@ pub struct Finding {
 }
 
 impl Finding {
-    fn new(check: impl Into<String>, level: Level, detail: impl fmt::Display) -> Self {
-        Self { check: check.into(), level, detail: detail.to_string() }
+    /// One of what there is once.
+    pub fn new(check: DoctorCheck, level: Level, detail: impl fmt::Display) -> Self {
+        Self { check: check.to_string(), level, detail: detail.to_string() }
+    }
+
+    /// One of what there may be several of, by its name.
+    fn of(check: DoctorCheck, name: &str, level: Level, detail: impl fmt::Display) -> Self {
+        Self { check: format!("{check} {name}"), level, detail: detail.to_string() }
     }
 }
 
@@ -67,26 +73,32 @@ impl Engine {
     /// seconds does not answer.
     pub async fn doctor(&self, account: &AccountId) -> Result<Vec<Finding>> {
         let data_dir = self.shared.data_dir.clone();
-        let mut findings = vec![room("disk", data_dir.clone()).await];
+        let mut findings = vec![room(DoctorCheck::Disk, None, data_dir.clone()).await];
         findings.push(blocking(move || permissions(&data_dir)).await?);
         let stuck = self.stuck();
         if stuck.is_empty() {
-            findings.push(Finding::new("engine", Level::Fine, "every loop turns"));
+            findings.push(Finding::new(DoctorCheck::Engine, Level::Fine, "every loop turns"));
         } else {
             let what = format!("does not turn: {}; see the log, and restart", stuck.join(", "));
-            findings.push(Finding::new("engine", Level::Failed, what));
+            findings.push(Finding::new(DoctorCheck::Engine, Level::Failed, what));
         }
+        findings.extend(self.hanging(account));
+        findings.extend(self.unreadable(account).await?);
         findings.push(privileges());
         findings.push(self.clock(account).await?);
         findings.push(match self.isolation().await?.as_str() {
-            "full" => Finding::new("isolation", Level::Fine, "restored applications are isolated"),
+            "full" => Finding::new(
+                DoctorCheck::Isolation,
+                Level::Fine,
+                "restored applications are isolated",
+            ),
             why => {
                 // Where no application is to be started nothing is missing.
                 let resources = self.shared.catalog.list_resources(account, Page::all()).await?;
                 let needed = resources.items.iter().any(|resource| resource.service.is_some());
                 let level = if needed { Level::Failed } else { Level::Warning };
                 let what = "restore tests that start an application are INCONCLUSIVE";
-                Finding::new("isolation", level, format_args!("{why}: {what}"))
+                Finding::new(DoctorCheck::Isolation, level, format_args!("{why}: {what}"))
             }
         });
         // All at a time: what does not answer holds up nobody, and the whole no longer than one of them.
@@ -124,7 +136,7 @@ impl Engine {
         let later = self.shared.catalog.list_jobs::<BackupJob>(&filter, one).await?.items.pop();
         if let Some(newest) = later.map(|job| job.created_at) {
             return Ok(Finding::new(
-                "clock",
+                DoctorCheck::Clock,
                 Level::Failed,
                 format_args!(
                     "it is {now}, and a backup job was created at {newest}: the clock is behind, or was \
@@ -136,7 +148,7 @@ impl Engine {
         if !owed.is_zero() {
             let hours = owed.as_secs().div_ceil(3600);
             return Ok(Finding::new(
-                "clock",
+                DoctorCheck::Clock,
                 Level::Warning,
                 format_args!(
                     "it is {now}: it jumped ahead, or the server was off for more than a day. Nothing \
@@ -145,7 +157,33 @@ impl Engine {
                 ),
             ));
         }
-        Ok(Finding::new("clock", Level::Fine, now))
+        Ok(Finding::new(DoctorCheck::Clock, Level::Fine, now))
+    }
+
+    /// Sources that do not answer, and keep a thread each.
+    fn hanging(&self, account: &AccountId) -> Vec<Finding> {
+        let mut reads = self.hung_reads();
+        reads.retain(|read| read.account == *account);
+        reads.sort_by(|a, b| a.resource_name.cmp(&b.resource_name));
+        let told = reads.into_iter().map(|read| {
+            Finding::of(DoctorCheck::Source, &read.resource_name, Level::Failed, &read)
+        });
+        told.collect()
+    }
+
+    /// Jobs that nobody works on, because their rows cannot be read.
+    async fn unreadable(&self, account: &AccountId) -> Result<Vec<Finding>> {
+        let jobs = self.shared.catalog.unreadable_jobs(account).await?;
+        let told = jobs.into_iter().map(|job| {
+            let detail = format!(
+                "it is {} and will not be worked on: {}. A newer program may have written it, or the \
+                 catalog is hurt; bring the catalog back from a copy, or ask for the job again",
+                job.state, job.message
+            );
+            // By the kind of job: there is no other name for it.
+            Finding { check: format!("{} {}", job.what, job.id), level: Level::Failed, detail }
+        });
+        Ok(told.collect())
     }
 
     /// Receivers that do not get what they are sent.
@@ -154,8 +192,9 @@ impl Engine {
         for topic in self.shared.catalog.list_topics(account).await? {
             for subscription in self.shared.catalog.list_subscriptions(&topic.arn).await? {
                 if self.shared.catalog.waiting_error(&subscription.id).await?.is_some() {
-                    findings.push(Finding::new(
-                        format!("topic {}", topic.name),
+                    findings.push(Finding::of(
+                        DoctorCheck::Topic,
+                        &topic.name,
                         Level::Warning,
                         format_args!(
                             "the subscription {} did not get what waits for it; see `provault \
@@ -169,7 +208,7 @@ impl Engine {
         let dead = self.shared.catalog.count_dead_deliveries(account).await?;
         if dead > 0 {
             findings.push(Finding::new(
-                "deliveries",
+                DoctorCheck::Deliveries,
                 Level::Warning,
                 format_args!(
                     "{dead} were given up; see `provault delivery list --dead`, then send them again or \
@@ -177,7 +216,7 @@ impl Engine {
                 ),
             ));
         } else if findings.is_empty() {
-            findings.push(Finding::new("deliveries", Level::Fine, "none was given up"));
+            findings.push(Finding::new(DoctorCheck::Deliveries, Level::Fine, "none was given up"));
         }
         Ok(findings)
     }
@@ -185,7 +224,7 @@ impl Engine {
 
 /// Whether a vault answers, and how much room there is.
 async fn look_at_vault(shared: Arc<Shared>, vault: BackupVault) -> Vec<Finding> {
-    let check = format!("vault {}", vault.name);
+    let found = |level, what: String| Finding::of(DoctorCheck::Vault, &vault.name, level, what);
     let place = shared.vaults.place(&vault);
     let counted = async {
         let repository = shared.repository(&vault).await.map_err(|error| error.to_string())?;
@@ -196,31 +235,35 @@ async fn look_at_vault(shared: Arc<Shared>, vault: BackupVault) -> Vec<Finding> 
     match tokio::time::timeout(PATIENCE, counted).await {
         Err(_) => {
             let what = format!("{place} does not answer within {} seconds", PATIENCE.as_secs());
-            vec![Finding::new(check, Level::Failed, what)]
+            vec![found(Level::Failed, what)]
         }
-        Ok(Err(why)) => vec![Finding::new(check, Level::Failed, why)],
+        Ok(Err(why)) => vec![found(Level::Failed, why)],
         Ok(Ok(count)) => {
             let seen = format!("{count} snapshots at {place}");
-            let mut findings = vec![Finding::new(check.clone(), Level::Fine, seen)];
+            let mut findings = vec![found(Level::Fine, seen)];
             if let Some(directory) = place.directory() {
-                findings.push(room(&check, directory.to_owned()).await);
+                findings
+                    .push(room(DoctorCheck::Vault, Some(&vault.name), directory.to_owned()).await);
             }
             findings
         }
     }
 }
 
-/// How much room there is where a directory lies.
-async fn room(check: &str, directory: PathBuf) -> Finding {
+/// How much room there is where a directory lies, perhaps that of a vault.
+async fn room(check: DoctorCheck, vault: Option<&str>, directory: PathBuf) -> Finding {
+    let found = |level, what: String| match vault {
+        Some(vault) => Finding::of(check, vault, level, what),
+        None => Finding::new(check, level, what),
+    };
     let shown = directory.display().to_string();
     let asked = blocking(move || provault_proof::free_bytes(&directory));
     let free = match tokio::time::timeout(PATIENCE, asked).await {
         Ok(Ok(Ok(free))) => free,
-        Ok(Ok(Err(error))) => return Finding::new(check, Level::Failed, error),
-        Ok(Err(error)) => return Finding::new(check, Level::Failed, error),
+        Ok(Ok(Err(error))) => return found(Level::Failed, error.to_string()),
+        Ok(Err(error)) => return found(Level::Failed, error.to_string()),
         Err(_) => {
-            let what = format!("{shown} does not answer: its mount hangs");
-            return Finding::new(check, Level::Failed, what);
+            return found(Level::Failed, format!("{shown} does not answer: its mount hangs"));
         }
     };
     let level = match free {
@@ -229,7 +272,7 @@ async fn room(check: &str, directory: PathBuf) -> Finding {
         _ => Level::Fine,
     };
     let advice = if level == Level::Fine { "" } else { "; free some, or move what grows" };
-    Finding::new(check, level, format_args!("{} MiB are free in {shown}{advice}", free >> 20))
+    found(level, format!("{} MiB are free in {shown}{advice}", free >> 20))
 }
 
 /// Whether the data directory is its user's alone.
@@ -238,29 +281,29 @@ fn permissions(directory: &Path) -> Finding {
         Ok(found) => found,
         Err(error) => {
             let what = format!("{}: {error}", directory.display());
-            return Finding::new("permissions", Level::Failed, what);
+            return Finding::new(DoctorCheck::Permissions, Level::Failed, what);
         }
     };
     let mode = found.permissions().mode() & 0o777;
     if found.uid() != nix::unistd::geteuid().as_raw() {
         let what = format!("{} belongs to another user than the server's", directory.display());
-        return Finding::new("permissions", Level::Failed, what);
+        return Finding::new(DoctorCheck::Permissions, Level::Failed, what);
     }
     if mode & 0o077 != 0 {
         let what = format!(
             "{} has mode {mode:03o}: others may look into it; chmod 700",
             directory.display()
         );
-        return Finding::new("permissions", Level::Failed, what);
+        return Finding::new(DoctorCheck::Permissions, Level::Failed, what);
     }
     match open_secret(directory) {
         Some(path) => Finding::new(
-            "permissions",
+            DoctorCheck::Permissions,
             Level::Failed,
             format_args!("others may read {}, which is a secret; chmod 600", path.display()),
         ),
         None => Finding::new(
-            "permissions",
+            DoctorCheck::Permissions,
             Level::Fine,
             format_args!("{} is private", directory.display()),
         ),
@@ -285,10 +328,10 @@ fn open_secret(directory: &Path) -> Option<PathBuf> {
 /// Whether the server may read what belongs to others.
 fn privileges() -> Finding {
     if nix::unistd::geteuid().is_root() {
-        return Finding::new("privileges", Level::Fine, "the server runs as root");
+        return Finding::new(DoctorCheck::Privileges, Level::Fine, "the server runs as root");
     }
     Finding::new(
-        "privileges",
+        DoctorCheck::Privileges,
         Level::Warning,
         "the server does not run as root: what it may not read is left out of backups, which are PARTIAL \
          then, and restored files belong to its user",

@@ -213,6 +213,11 @@ impl Engine {
         expiry::tick(&self.shared).await
     }
 
+    /// Brings jobs that have no worker to their end, or gives them back; a running engine does it by itself.
+    pub async fn look_for_abandoned_jobs(&self) {
+        reconcile::tick(&self.shared).await;
+    }
+
     /// Makes the jobs that this version of a plan is due for at `now`, before another version takes
     /// its place. A rule that cannot be read was due for nothing: the new version may mend it.
     pub async fn settle_schedule(&self, plan: &BackupPlan, now: Timestamp) -> Result<()> {

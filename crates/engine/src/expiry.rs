@@ -14,7 +14,9 @@ use jiff::SignedDuration;
 use provault_catalog::{CatalogError, JobFilter, Page};
 use provault_domain::recovery_point::Payload;
 use provault_domain::{AccountId, Arn, RecoveryPoint, RestoreJob, RestoreTest};
+use provault_repository::{Repository, SnapshotId};
 
+use crate::backup::job_tag;
 use crate::pause::pause;
 use crate::shared::{Shared, blocking};
 use crate::{EngineError, Result};
@@ -151,7 +153,8 @@ async fn finish(shared: &Arc<Shared>, point: &RecoveryPoint) -> Result<()> {
     let id = snapshot_id.parse().map_err(|_| {
         EngineError::Internal(format!("'{snapshot_id}' of {} is not a snapshot id", point.arn))
     })?;
-    blocking(move || match repository.forget(&[id]) {
+    let tag = job_tag(&point.backup_job_id);
+    blocking(move || match forget(&repository, id, &tag) {
         // A disk that is not mounted has no snapshots either; this one would come back with it.
         Err(provault_repository::Error::SnapshotNotFound(_)) => repository.snapshot_ids().map(drop),
         other => other,
@@ -164,6 +167,19 @@ async fn finish(shared: &Arc<Shared>, point: &RecoveryPoint) -> Result<()> {
         Err(CatalogError::NotFound { .. }) => Ok(()),
         done => Ok(done?),
     }
+}
+
+/// Forgets a snapshot, after others of the same job: of one that was claimed twice there may be a second, which
+/// no recovery point would lead to any more. What somebody made of it with another tool stays.
+fn forget(
+    repository: &Repository,
+    id: SnapshotId,
+    tag: &str,
+) -> std::result::Result<(), provault_repository::Error> {
+    let all = repository.snapshots()?.snapshots;
+    let spare = all.iter().filter(|s| s.id != id && s.original.is_none() && s.has_tag(tag));
+    let ids: Vec<_> = spare.map(|snapshot| snapshot.id).chain([id]).collect();
+    repository.forget(&ids)
 }
 
 async fn user_of(shared: &Shared, account: &AccountId, arn: &Arn) -> Result<Option<String>> {

@@ -18,6 +18,7 @@
 
 mod absence;
 mod backup;
+mod backup_ready;
 mod backup_testing;
 mod care;
 mod care_check;
@@ -41,6 +42,7 @@ mod older_state;
 mod outbox;
 pub mod pause;
 mod pulse;
+mod reads;
 mod reconcile;
 mod recovery_kit;
 mod restore;
@@ -66,6 +68,7 @@ mod vault_place;
 mod vaults;
 mod verification;
 mod volume;
+mod waiting;
 mod watch;
 
 pub use absence::{Promises, Standing};
@@ -77,6 +80,7 @@ pub use import::Imported;
 pub use keyring::{Keyring, SERVER_KEY};
 pub use provault_notify::{Message, render};
 pub use provault_repository::StorageOptions;
+pub use reads::HungRead;
 pub use recovery_kit::{Kit, KitVault, Restored, SHORTEST_PASSPHRASE, check_passphrase};
 pub use shared::Parts;
 pub use subscription::SubscriptionTest;

@@ -1,7 +1,8 @@
 //! Sending what the outbox holds.
 //!
 //! A delivery is leased, sent, and marked; a crash between sending and marking sends it again with
-//! the same message id, so that a receiver can tell.
+//! the same message id, so that a receiver can tell. Of a digest it is written down before what it holds, since
+//! its id is made of that.
 //!
 //! **Receivers do not wait for each other.** There are no rounds: whatever is due is sent as soon as
 //! its receiver has room, and each has room of its own. One that lets its senders hang keeps only
@@ -63,8 +64,12 @@ impl Outbox {
             }
             let limit = if digest { LARGEST_DIGEST } else { u32::try_from(room).unwrap_or(1) };
             let (now, lease_until) = (shared.now(), shared.lease_until());
-            let due = shared.catalog.claim_deliveries(&id, &shared.owner, now, lease_until, limit);
-            let due = due.await?;
+            let (catalog, owner) = (&shared.catalog, &shared.owner);
+            let due = if digest {
+                catalog.claim_digest(&id, owner, now, lease_until, limit).await?
+            } else {
+                catalog.claim_deliveries(&id, owner, now, lease_until, limit).await?
+            };
             if due.is_empty() {
                 // Another server was faster.
                 continue;

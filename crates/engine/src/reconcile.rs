@@ -13,6 +13,7 @@
 //! | a care run without a worker | waits for its next attempt; FAILED after the last one, ABORTED when it was being stopped |
 //! | a recovery point that is DELETING | deleted |
 //! | a snapshot of ours whose job ended without a recovery point | forgotten |
+//! | a second snapshot of a job whose recovery point names another one that is there | forgotten |
 //! | a copy under test that no unfinished test owns | reaped by its token |
 //! | a vault that was being made or removed | its repository removed, if nothing of others is in it |
 //! | an empty repository that no vault names, below the data directory | removed |
@@ -26,8 +27,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use provault_catalog::{Claimed, Job, Page, PointFilter};
 use provault_domain::plan::add_minutes;
 use provault_domain::recovery_point::Payload;
-use provault_domain::{BackupJob, BackupJobEvent, BackupVault, RecoveryPointStatus, RestoreTest};
-use provault_repository::CancelFlag;
+use provault_domain::{
+    BackupJob, BackupJobEvent, BackupVault, RecoveryPoint, RecoveryPointStatus, RestoreTest,
+};
+use provault_repository::{CancelFlag, Snapshot};
 use tokio::task::JoinSet;
 
 use crate::backup::{self, PointRecord, job_tag};
@@ -293,10 +296,10 @@ pub(crate) async fn orphaned_snapshots(shared: &Arc<Shared>, vault: &BackupVault
         ..PointFilter::default()
     };
     let points = shared.catalog.list_recovery_points(&filter, Page::all()).await?.items;
-    let known: HashSet<String> = points
-        .into_iter()
-        .map(|point| match point.payload {
-            Payload::Stored { snapshot_id, .. } => snapshot_id,
+    let known: HashSet<&str> = points
+        .iter()
+        .map(|point| match &point.payload {
+            Payload::Stored { snapshot_id, .. } => snapshot_id.as_str(),
         })
         .collect();
     let repository = shared.repository(vault).await?;
@@ -305,8 +308,9 @@ pub(crate) async fn orphaned_snapshots(shared: &Arc<Shared>, vault: &BackupVault
         .await?
         .map_err(EngineError::repository(&vault.name))?
         .snapshots;
+    let there: HashSet<String> = snapshots.iter().map(|s| s.id.to_string()).collect();
     for snapshot in snapshots {
-        if known.contains(&snapshot.id.to_string()) {
+        if known.contains(snapshot.id.to_string().as_str()) {
             continue;
         }
         // Only what bears the tag of a job of this catalog that is over is ours to forget: a
@@ -316,8 +320,12 @@ pub(crate) async fn orphaned_snapshots(shared: &Arc<Shared>, vault: &BackupVault
             continue;
         };
         let job = shared.catalog.job::<BackupJob>(&vault.account, job_id).await?;
-        if job.is_none_or(|job| !job.state.is_final() || job.recovery_point_arn.is_some()) {
-            continue;
+        let Some(job) = job.filter(|job| job.state.is_final()) else { continue };
+        if let Some(arn) = &job.recovery_point_arn {
+            let point = points.iter().find(|point| point.arn == *arn);
+            if !point.is_some_and(|point| is_spare(&snapshot, point, &there)) {
+                continue;
+            }
         }
         tracing::info!(snapshot = %snapshot.id, job = job_id, "a snapshot without recovery point: forgotten");
         let repository = repository.clone();
@@ -326,6 +334,17 @@ pub(crate) async fn orphaned_snapshots(shared: &Arc<Shared>, vault: &BackupVault
             .map_err(EngineError::repository(&vault.name))?;
     }
     Ok(())
+}
+
+/// Whether a snapshot is one too many of a job that was claimed twice: a worker that had lost the job without
+/// knowing it wrote another. Only where the one that counts is there and well, and not what somebody made of
+/// it with another tool.
+fn is_spare(snapshot: &Snapshot, point: &RecoveryPoint, there: &HashSet<String>) -> bool {
+    let Payload::Stored { snapshot_id, .. } = &point.payload;
+    point.is_restorable()
+        && point.condition.is_none()
+        && snapshot.original.is_none()
+        && there.contains(snapshot_id)
 }
 
 /// A crash between making a repository and entering its vault, or while the repository of a

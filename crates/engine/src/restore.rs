@@ -3,7 +3,7 @@
 //! The driver stages what it writes and moves it into place as its last act, so a crash leaves
 //! either the target whole or nothing but a staging directory that bears the job's id. The job stays
 //! RUNNING then, as it does when the server is told to stop: a worker of the next start claims it and
-//! has the driver take up what was left. One that was begun [`MAX_RESTORE_ATTEMPTS`] times without an
+//! has the driver take up what was left. While its vault is away it waits for that, as a backup does. One that was begun [`MAX_RESTORE_ATTEMPTS`] times without an
 //! end is given up, and what was left is discarded. One that somebody stopped bears that in its row, so
 //! that it ends whatever becomes of its server, and is not gone on with.
 
@@ -24,7 +24,7 @@ use crate::heartbeat::{Heartbeat, Progress};
 use crate::pause::pause;
 use crate::shared::{Shared, blocking};
 use crate::source::SnapshotSource;
-use crate::{EngineError, Result};
+use crate::{EngineError, Result, waiting};
 
 /// A restore that did not end well.
 pub(crate) enum Failed {
@@ -138,8 +138,18 @@ pub(crate) async fn run(shared: &Arc<Shared>, claimed: Claimed<RestoreJob>) {
              again. See the server's log for what it died of, then restore again."
         ))))
     } else {
-        perform(shared, &job, &claim, &entered.cancel).await
+        match wait_for_vault(shared, &job, &claim).await {
+            Ok(Wait::None) => perform(shared, &job, &claim, &entered.cancel).await,
+            Ok(Wait::Refused) => Err(Failed::Stopped),
+            // An error: it is another worker's, or is found again when its lease is over.
+            Ok(Wait::Begun) | Err(_) => return,
+        }
     };
+    // What is staged is that worker's, too.
+    if let Err(Failed::Engine(EngineError::Catalog(CatalogError::Fenced { .. }))) = &outcome {
+        tracing::warn!(job = job.id, "another worker has the job; it is left to that one");
+        return;
+    }
     let interruption = shared.interruption(&job.id);
     // The row tells: the server may have been told to stop in the same moment.
     let stopped = match shared.catalog.job::<RestoreJob>(&job.account, &job.id).await {
@@ -179,6 +189,40 @@ pub(crate) async fn run(shared: &Arc<Shared>, claimed: Claimed<RestoreJob>) {
         tracing::error!(job = job.id, %error, "the restore's end was not recorded; it is taken up again");
     }
     shared.bell.notify_waiters();
+}
+
+/// Whether a restore has to wait.
+enum Wait {
+    /// It has not.
+    None,
+    /// It was given back.
+    Begun,
+    /// It has, and somebody stopped it.
+    Refused,
+}
+
+/// Gives back a restore that is taken up again and whose vault is away. Of one that begins somebody hears at
+/// once, and asks again; one that an interruption broke off nobody watches any more.
+async fn wait_for_vault(
+    shared: &Arc<Shared>,
+    job: &RestoreJob,
+    claim: &Claim,
+) -> std::result::Result<Wait, CatalogError> {
+    if job.state != RestoreJobState::Running {
+        return Ok(Wait::None);
+    }
+    let opened = async {
+        let (_, vault) = find_point(shared, &job.account, &job.recovery_point_arn).await?;
+        waiting::open_vault(shared, &vault).await
+    };
+    let Err(error) = opened.await else { return Ok(Wait::None) };
+    if !waiting::may_help(&error) {
+        return Ok(Wait::None);
+    }
+    tracing::warn!(job = job.id, %error, "the vault of a restore is away");
+    let event = RestoreJobEvent::PutOff { reason: error.to_string() };
+    let put = waiting::put_off::<RestoreJob>(shared, &job.account, job.created_at, claim, event);
+    Ok(if put.await? { Wait::Begun } else { Wait::Refused })
 }
 
 /// Ends every restore that a catalog from an older time has as unfinished: whoever asked for one saw
@@ -298,7 +342,13 @@ pub(crate) async fn perform(
     let outcome = match outcome {
         Ok(outcome) => outcome,
         Err(error) if error.is_cancelled() => return Err(Failed::Stopped),
-        Err(error) => return Err(Failed::Driver(error)),
+        Err(error) => {
+            let step = shared.step_record("restore", began, false, error.to_string());
+            if let Err(error) = shared.catalog.log_step(&job.id, Some(claim), &step).await {
+                tracing::warn!(job = job.id, %error, "a step was not logged");
+            }
+            return Err(Failed::Driver(error));
+        }
     };
     let detail = format!("{} files, {} bytes. {}", outcome.files, outcome.bytes, told(&outcome));
     let step = shared.step_record("restore", began, true, detail.trim_end().to_owned());
@@ -316,8 +366,12 @@ fn told(outcome: &RestoreOutcome) -> String {
             0 => String::new(),
             n => format!(", {n} deleted"),
         };
+        let kept = match counts.kept.entries + counts.kept_newer.entries {
+            0 => String::new(),
+            n => format!(", {n} left although they differ"),
+        };
         sentences.push(format!(
-            "In place: {} created, {} overwritten, {} set right, {} as they were{gone}.",
+            "In place: {} created, {} overwritten, {} set right, {} as they were{kept}{gone}.",
             counts.created.entries,
             counts.overwritten.entries,
             counts.updated.entries,
@@ -326,8 +380,8 @@ fn told(outcome: &RestoreOutcome) -> String {
     }
     if let Some(verified) = &outcome.verified {
         sentences.push(format!(
-            "Verified: {} entries read back, {} bytes hashed, all as in the recovery point.",
-            verified.entries, verified.bytes
+            "Verified: {} entries read back, {} files among them, {} bytes hashed, all as in the recovery point.",
+            verified.entries, verified.files, verified.bytes
         ));
     }
     sentences.extend(outcome.notes.iter().cloned());

@@ -35,6 +35,8 @@ impl Engine {
         if job.state.is_final() || shared.cancel(id, reason) {
             return Ok(job);
         }
+        // One that waits for its vault need not wait to be stopped.
+        shared.catalog.call_back(id).await?;
         let claimed = shared
             .catalog
             .claim_job_by_id::<RestoreJob>(id, &shared.owner, self.now(), shared.lease_until())

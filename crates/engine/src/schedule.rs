@@ -11,6 +11,7 @@
 //! version before was due for is carried out before that: no occurrence is lost, and none is made
 //! that no version ever meant.
 
+use std::collections::hash_map::Entry;
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
@@ -21,8 +22,8 @@ use provault_domain::backup_job::CreatedBy;
 use provault_domain::cron::ScheduleTimezone;
 use provault_domain::plan::add_minutes;
 use provault_domain::{
-    AccountId, Arn, BackupJob, BackupJobEvent, BackupJobState, BackupPlan, BackupRule,
-    BackupSelection, Region, Resource,
+    AccountId, Arn, AssignableResource, Assignment, BackupJob, BackupJobEvent, BackupJobState,
+    BackupPlan, BackupRule, BackupSelection, Region,
 };
 
 use crate::Result;
@@ -86,7 +87,8 @@ async fn rule_tick(
     // A plan from before there were marks looks back to the moment it came into being.
     let from = mark.unwrap_or(plan.created_at);
     let Some(due) = Due::of(plan, index, from, now)? else { return Ok(()) };
-    let assigned = assigned(shared, plan, resources).await?;
+    let selections = shared.catalog.list_selections(&plan.account, &plan.id, Page::all()).await?;
+    let assigned = resources.of(shared, &plan.account).await?.matched(&selections.items);
     let mut jobs: Vec<DueJob> = Vec::new();
     if let Some(missed) = &due.missed {
         tracing::error!(
@@ -195,35 +197,20 @@ fn outlived(plan: &BackupPlan, index: usize, at: Timestamp) -> Result<bool> {
     Ok(false)
 }
 
-/// Every resource that the plan's selections match, once.
-async fn assigned<'r>(
-    shared: &Shared,
-    plan: &BackupPlan,
-    resources: &'r mut Resources,
-) -> Result<Vec<(BackupSelection, &'r Resource)>> {
-    let selections =
-        shared.catalog.list_selections(&plan.account, &plan.id, Page::all()).await?.items;
-    let resources = resources.of(shared, &plan.account).await?;
-    let selected = resources.iter().filter_map(|resource| {
-        let selection = selections.iter().find(|s| s.matches(&resource.arn, &resource.tags))?;
-        Some((selection.clone(), resource))
-    });
-    Ok(selected.collect())
-}
-
 /// The resources that plans may select, read at most once for a look at the time: hundreds of plans are
 /// due at the same hour.
 #[derive(Default)]
-pub(crate) struct Resources(HashMap<AccountId, Vec<Resource>>);
+pub(crate) struct Resources(HashMap<AccountId, Assignment>);
 
 impl Resources {
-    async fn of(&mut self, shared: &Shared, account: &AccountId) -> Result<&[Resource]> {
-        if !self.0.contains_key(account) {
-            let mut all = shared.catalog.readable_resources(account).await?;
-            all.retain(|resource| !resource.imported);
-            self.0.insert(account.clone(), all);
-        }
-        Ok(self.0.get(account).map(Vec::as_slice).unwrap_or_default())
+    async fn of(&mut self, shared: &Shared, account: &AccountId) -> Result<&Assignment> {
+        Ok(match self.0.entry(account.clone()) {
+            Entry::Occupied(known) => known.into_mut(),
+            Entry::Vacant(new) => {
+                let all = shared.catalog.assignable_resources(account).await?;
+                new.insert(Assignment::of(all))
+            }
+        })
     }
 }
 
@@ -231,7 +218,7 @@ fn job(
     plan: &BackupPlan,
     rule: &BackupRule,
     selection: &BackupSelection,
-    resource: &Resource,
+    resource: &AssignableResource,
     at: Timestamp,
 ) -> BackupJob {
     BackupJob {

@@ -91,6 +91,8 @@ pub(crate) struct Shared {
     pub(crate) watch: tokio::sync::Mutex<crate::watch::Watch>,
     /// When each vault's packs and snapshots were last listed, by the vault's place.
     pub(crate) listed: Mutex<HashMap<String, crate::care_schedule::Listed>>,
+    /// Reads of sources, and those that hang.
+    pub(crate) reads: Arc<crate::reads::Reads>,
     running: Mutex<HashMap<String, Running>>,
 }
 
@@ -140,6 +142,7 @@ impl Shared {
             at_work: parts.at_work,
             watch: tokio::sync::Mutex::default(),
             listed: Mutex::default(),
+            reads: Arc::default(),
             running: Mutex::default(),
         })
     }

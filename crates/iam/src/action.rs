@@ -187,6 +187,7 @@ pub const ACTIONS: &[(&str, &[Scope])] = &[
     ("provault:TestSubscription", &[Topic]),
     ("provault:Unsubscribe", &[Topic]),
     ("provault:UpdateAccessKey", &[User]),
+    ("provault:UpdateResource", &[Resource]),
     ("provault:UpdateRetention", &[Resource]),
     ("provault:UpdateUser", &[User]),
     ("provault:UpdateVaultCare", &[Vault]),

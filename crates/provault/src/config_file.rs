@@ -1,12 +1,16 @@
 //! `provault.toml`: the options of `serve` in a file.
 //!
 //! A key is an option without its dashes, so that there is one list of settings, one place that checks them and one
-//! that says what they mean. The file's settings become arguments beside those on the command line, which win; clap refuses what it does not know, and says what was probably meant.
+//! that says what they mean. The file's settings become arguments beside those on the command line; clap refuses what it does not know, and says what was probably meant.
+//!
+//! The command line wins over the environment, and that over the file.
 
+use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::fs;
 use std::path::Path;
 
+use clap::parser::ValueSource;
 use clap::{Arg, ArgAction, CommandFactory as _};
 use toml::{Table, Value};
 
@@ -14,9 +18,49 @@ use toml::{Table, Value};
 pub(crate) const FOREIGN: [&str; 8] =
     ["config", "help", "version", "json", "profile", "endpoint", "ca-bundle", "trust-the-clock"];
 
-/// The arguments that a file stands for, without those of options that `given` has: an option that may
+/// Settings that a variable of the environment says, too.
+const VARIABLES: [(&str, &str); 3] = [
+    ("catalog", crate::settings::CATALOG),
+    ("data-dir", "PROVAULT_DATA_DIR"),
+    ("vault-storage", crate::settings::VAULT_STORAGE),
+];
+
+/// One choice: a key belongs to its certificate, and either is instead of one that the server makes. So all of
+/// it comes from one place.
+const CERTIFICATE: [&str; 3] = ["tls-certificate", "tls-generate", "tls-key"];
+
+/// The settings that are not the file's to say: the command line or the environment says them.
+pub(crate) fn said_elsewhere(
+    given: &[OsString],
+    environment: &dyn Fn(&str) -> Option<OsString>,
+) -> Result<BTreeSet<String>, clap::Error> {
+    let mut program = crate::Args::command();
+    // With the options that every command has.
+    program.build();
+    let matches = program.try_get_matches_from_mut(given)?;
+    let mut said = BTreeSet::new();
+    if let Some((serve, found)) =
+        program.find_subcommand("serve").zip(matches.subcommand_matches("serve"))
+    {
+        let given = serve.get_arguments().filter(|option| {
+            found.value_source(option.get_id().as_str()) == Some(ValueSource::CommandLine)
+        });
+        said.extend(given.filter_map(Arg::get_long).map(str::to_owned));
+    }
+    for (key, variable) in VARIABLES {
+        if environment(variable).is_some_and(|value| !value.is_empty()) {
+            said.insert(key.to_owned());
+        }
+    }
+    if CERTIFICATE.iter().any(|key| said.contains(*key)) {
+        said.extend(CERTIFICATE.map(str::to_owned));
+    }
+    Ok(said)
+}
+
+/// The arguments that a file stands for, without those that are [`said_elsewhere`]: an option that may
 /// be repeated is replaced by the command line, not added to.
-pub(crate) fn arguments(path: &Path, given: &[OsString]) -> Result<Vec<OsString>, String> {
+pub(crate) fn arguments(path: &Path, said: &BTreeSet<String>) -> Result<Vec<OsString>, String> {
     let wrong = |why: &dyn std::fmt::Display| format!("{}: {why}", path.display());
     let text = fs::read_to_string(path).map_err(|error| wrong(&error))?;
     let table: Table = text.parse().map_err(|error: toml::de::Error| wrong(&error))?;
@@ -33,11 +77,7 @@ pub(crate) fn arguments(path: &Path, given: &[OsString]) -> Result<Vec<OsString>
         }
         let option = format!("--{key}");
         let assigned = format!("{option}=");
-        let is_given = |argument: &OsString| {
-            argument == option.as_str()
-                || argument.to_str().is_some_and(|text| text.starts_with(&assigned))
-        };
-        if given.iter().any(is_given) {
+        if said.contains(key) {
             continue;
         }
         // A table is refused below, whatever its name.
@@ -125,8 +165,10 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("provault.toml");
         fs::write(&path, text).unwrap();
-        let given: Vec<OsString> = given.iter().map(Into::into).collect();
-        let arguments = arguments(&path, &given)?;
+        let line: Vec<OsString> =
+            ["provault", "serve"].iter().chain(given).map(Into::into).collect();
+        let said = said_elsewhere(&line, &|_| None).map_err(|error| error.to_string())?;
+        let arguments = arguments(&path, &said)?;
         Ok(arguments.into_iter().map(|a| a.into_string().unwrap()).collect())
     }
 
@@ -150,7 +192,7 @@ mod tests {
         let mut found = read(text, &[]).unwrap();
         found.sort();
         assert_eq!(found, all);
-        let found = read(text, &["--listen", "x", "--tls-name=c", "--tls-generate"]).unwrap();
+        let found = read(text, &["--listen", "[::1]:2", "--tls-name=c", "--tls-generate"]).unwrap();
         assert_eq!(found, ["--storage-timeout=30"]);
     }
 

@@ -129,6 +129,7 @@ impl Instance {
         let file = ServerFile {
             endpoint: endpoint.clone(),
             region: app.region().to_string(),
+            further_regions: sites[1..].iter().map(|site| site.app.region().to_string()).collect(),
             account_id: app.account().to_string(),
             ca_file: certificate.as_ref().and_then(|c| c.authority.clone()),
         };

@@ -85,13 +85,22 @@ fn parse() -> Result<Args, ExitCode> {
     })
 }
 
-/// A command line of `serve` with what the file at `path` says that it does not.
+/// A command line of `serve` with what the file at `path` says that neither it nor the environment does.
 fn with_file(given: &[OsString], path: &Path) -> Result<Args, String> {
-    let settings = config_file::arguments(path, given)?;
-    let serve = given.iter().position(|argument| argument == "serve");
-    // The subcommand was parsed, so it is there.
-    let (head, tail) = given.split_at(serve.unwrap_or(0) + 1);
-    let whole = head.iter().chain(&settings).chain(tail);
+    with_file_in(given, path, &|variable| std::env::var_os(variable))
+}
+
+fn with_file_in(
+    given: &[OsString],
+    path: &Path,
+    environment: &dyn Fn(&str) -> Option<OsString>,
+) -> Result<Args, String> {
+    let said =
+        config_file::said_elsewhere(given, environment).map_err(|error| error.to_string())?;
+    let settings = config_file::arguments(path, &said)?;
+    // `serve` takes no operands, so nothing comes behind `--`; what is added must not either.
+    let given = given.strip_suffix(&[OsString::from("--")]).unwrap_or(given);
+    let whole = given.iter().chain(&settings);
     Args::try_parse_from(whole).map_err(|error| format!("{}: {error}", path.display()))
 }
 
@@ -140,5 +149,88 @@ mod tests {
     #[test]
     fn the_whole_command_line_is_sound() {
         Args::command().debug_assert();
+    }
+
+    /// What `serve` is to do with such a file, command line and environment.
+    fn read(
+        file: &str,
+        line: &[&str],
+        environment: &[(&str, &str)],
+    ) -> Result<(serve::ServeArgs, Option<std::path::PathBuf>), String> {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("provault.toml");
+        std::fs::write(&path, file).unwrap();
+        let line: Vec<OsString> = line.iter().map(Into::into).collect();
+        let variable = |name: &str| {
+            let found = environment.iter().find(|(variable, _)| *variable == name);
+            found.map(|(_, value)| (*value).into())
+        };
+        let args = with_file_in(&line, &path, &variable)?;
+        let Command::Serve(serve) = args.command else { panic!("{line:?} is not serve") };
+        Ok((serve, args.global.data_dir))
+    }
+
+    #[test]
+    fn the_environment_wins_over_the_file_and_the_command_line_over_both() {
+        let file = "vault-storage = \"/file\"\ncatalog = \"postgres://file/x\"\n\
+                    data-dir = \"/file\"\nlisten = \"127.0.0.1:1\"";
+        let environment = [
+            ("PROVAULT_VAULT_STORAGE", "/environment"),
+            ("PROVAULT_CATALOG", "postgres://environment/x"),
+            ("PROVAULT_DATA_DIR", "/environment"),
+        ];
+        let (serve, data_dir) = read(file, &["provault", "serve"], &[]).unwrap();
+        assert_eq!(serve.vault_storage.as_deref(), Some("/file"));
+        assert_eq!(serve.catalog.as_deref(), Some("postgres://file/x"));
+        assert_eq!(data_dir.as_deref(), Some(Path::new("/file")));
+        // An option that is absent leaves the word to the variable.
+        let (serve, data_dir) = read(file, &["provault", "serve"], &environment).unwrap();
+        assert_eq!((serve.vault_storage, serve.catalog, data_dir), (None, None, None));
+        assert_eq!(serve.listen.port(), 1, "the rest of the file holds");
+        let line = ["provault", "serve", "--vault-storage", "/line"];
+        let (serve, _) = read(file, &line, &environment).unwrap();
+        assert_eq!(serve.vault_storage.as_deref(), Some("/line"));
+        // An empty variable is none.
+        let empty = [("PROVAULT_VAULT_STORAGE", "")];
+        let (serve, _) = read(file, &["provault", "serve"], &empty).unwrap();
+        assert_eq!(serve.vault_storage.as_deref(), Some("/file"));
+    }
+
+    #[test]
+    fn a_certificate_and_its_key_come_from_one_place() {
+        let pair = "tls-certificate = \"/file.pem\"\ntls-key = \"/file.key\"";
+        for file in [pair, "tls-key = \"/file.key\""] {
+            let line = ["provault", "serve", "--tls-certificate=/line.pem"];
+            let error = read(file, &line, &[]).unwrap_err();
+            assert!(error.contains("--tls-key"), "{error}");
+        }
+        let line = ["provault", "serve", "--tls-certificate=/line.pem", "--tls-key=/line.key"];
+        for file in [pair, "tls-key = \"/file.key\"", "tls-generate = true"] {
+            let (serve, _) = read(file, &line, &[]).unwrap();
+            assert_eq!(serve.tls_certificate.as_deref(), Some(Path::new("/line.pem")));
+            assert_eq!(serve.tls_key.as_deref(), Some(Path::new("/line.key")));
+            assert!(!serve.tls_generate);
+        }
+        let (serve, _) = read(pair, &["provault", "serve", "--tls-generate"], &[]).unwrap();
+        assert!(serve.tls_generate && serve.tls_certificate.is_none() && serve.tls_key.is_none());
+    }
+
+    #[test]
+    fn a_value_is_not_taken_for_the_command_or_an_option() {
+        let file = "listen = \"127.0.0.1:1\"";
+        for line in [
+            &["provault", "--data-dir", "serve", "serve"][..],
+            &["provault", "serve", "--data-dir", "serve"],
+            &["provault", "serve", "--data-dir=serve", "--"],
+        ] {
+            let (serve, data_dir) = read(file, line, &[]).unwrap();
+            assert_eq!(serve.listen.port(), 1, "{line:?}");
+            assert_eq!(data_dir.as_deref(), Some(Path::new("serve")), "{line:?}");
+        }
+        // One that every command has, before the command.
+        let (_, data_dir) =
+            read("data-dir = \"/file\"", &["provault", "--data-dir", "/line", "serve"], &[])
+                .unwrap();
+        assert_eq!(data_dir.as_deref(), Some(Path::new("/line")));
     }
 }

@@ -16,9 +16,9 @@ use crate::serve::ServeArgs;
 use crate::site::SiteOptions;
 
 /// Where new vaults are made, when no option says it.
-const VAULT_STORAGE: &str = "PROVAULT_VAULT_STORAGE";
+pub(crate) const VAULT_STORAGE: &str = "PROVAULT_VAULT_STORAGE";
 /// Where the catalog is, when no option says it.
-const CATALOG: &str = "PROVAULT_CATALOG";
+pub(crate) const CATALOG: &str = "PROVAULT_CATALOG";
 
 /// When a setting that changed in the file comes into force.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -18,9 +18,9 @@ use provault_app::{App, Settings, Setup};
 use provault_catalog::{Catalog, Change, DueJob, JobFilter, Page, PointFilter};
 use provault_domain::backup_job::{BackupResult, CreatedBy};
 use provault_domain::{
-    Arn, BackupJob, BackupJobEvent, BackupJobState, BackupPlan, BackupRule, BackupSelection,
-    BackupVault, Kind, Lifecycle, Payload, RecoveryPoint, RecoveryPointStatus, Resource,
-    RetentionSettings, Tags, cron, role, selection, vault,
+    Arn, Assignment, BackupJob, BackupJobEvent, BackupJobState, BackupPlan, BackupRule,
+    BackupSelection, BackupVault, Kind, Lifecycle, Payload, RecoveryPoint, RecoveryPointStatus,
+    Resource, RetentionSettings, Tags, cron, role, selection, vault,
 };
 use provault_driver_filesystem::FilesystemDriver;
 use provault_engine::{Clock, Engine, Parts, StorageOptions};
@@ -258,14 +258,14 @@ async fn matching(directory: &Path, resources: usize, plans: usize) -> Done {
     let mut times = Vec::new();
     for _ in 0..5 {
         let began = Instant::now();
-        let all = world.catalog().list_resources(world.app.account(), Page::all()).await?.items;
+        let all = world.catalog().assignable_resources(world.app.account()).await?;
         let read = began.elapsed();
+        let all = Assignment::of(all);
         let mut matched = 0;
         for (plan, _) in &made {
             let page =
                 world.catalog().list_selections(&plan.account, &plan.id, Page::all()).await?;
-            let selected = |r: &&Resource| page.items.iter().any(|s| s.matches(&r.arn, &r.tags));
-            matched += all.iter().filter(selected).count();
+            matched += all.matched(&page.items).len();
         }
         if matched != resources {
             return Err(format!("{matched} of {resources} were matched").into());
@@ -289,7 +289,8 @@ async fn paging(directory: &Path, jobs: usize) -> Done {
     for n in 0..100 {
         resources.push(world.resource(n, group("none")).await?);
     }
-    let mut mark = None;
+    // Making a plan sets its mark.
+    let mut mark = start;
     for batch in 0..jobs / AT_ONCE {
         let due: Vec<DueJob> = (0..AT_ONCE)
             .map(|n| {
@@ -300,10 +301,14 @@ async fn paging(directory: &Path, jobs: usize) -> Done {
             })
             .collect::<Done<_>>()?;
         let now = start + SignedDuration::from_secs(i64::try_from(batch + 1)?);
-        if !world.catalog().advance_schedule(&plan, &plan.rules[0].id, mark, now, &due).await? {
+        if !world
+            .catalog()
+            .advance_schedule(&plan, &plan.rules[0].id, Some(mark), now, &due)
+            .await?
+        {
             return Err("somebody else moved the mark".into());
         }
-        mark = Some(now);
+        mark = now;
     }
     let server =
         Server::bind(world.app.clone(), "127.0.0.1:0".parse()?, ServerOptions::default()).await?;
@@ -346,7 +351,10 @@ async fn paging(directory: &Path, jobs: usize) -> Done {
         ("second page of 1000", format!("/backup-jobs/?maxResults=1000&nextToken={token}")),
         (
             "page of 1000 in the middle",
-            format!("/backup-jobs/?createdAfter={}&maxResults=1000", middle.as_second()),
+            format!(
+                "/backup-jobs/?createdAfter={}&maxResults=1000",
+                middle.to_string().replace(':', "%3A")
+            ),
         ),
         ("page of 100", "/backup-jobs/?maxResults=100".to_owned()),
         ("page of 1000 of a state", "/backup-jobs/?maxResults=1000&state=EXPIRED".to_owned()),

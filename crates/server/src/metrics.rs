@@ -13,6 +13,7 @@ use prometheus_client::registry::Registry;
 use provault_app::{App, Caller, DeliveryState, Status};
 use provault_iam::Principal;
 use provault_wire::{ServiceError, errors};
+use tokio::task::JoinError;
 
 use crate::answer::{Answer, refusal};
 use crate::handle::home;
@@ -25,7 +26,8 @@ const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset
 type Labels = Vec<(&'static str, String)>;
 type Gauges = Family<Labels, Gauge>;
 
-/// Answers who bears the token. Without `region=` in the query the numbers are the first region's.
+/// Answers who bears the token. With `region=` in the query the numbers are those of one region, else of all:
+/// what nobody asks of a further region nobody would ever see.
 pub(crate) async fn answer(
     sites: &[App],
     options: &ServerOptions,
@@ -47,33 +49,50 @@ pub(crate) async fn answer(
     if parts.method != http::Method::GET {
         return Err(ServiceError::new(&errors::UNKNOWN_OPERATION, "metrics are read with GET"));
     }
-    let app = site(sites, parts.uri.query().unwrap_or_default())?;
-    // The token is the server's own word that its bearer may see this much.
-    let root = Principal::root(app.account().as_str())
-        .map_err(|error| ServiceError::new(&errors::INTERNAL_FAILURE, error.to_string()))?;
-    let status = app.status(&Caller::new(root).map_err(refusal)?).await.map_err(refusal)?;
-    let counted = Counted {
-        deliveries: app.count_deliveries().await.map_err(refusal)?,
-        free_bytes: app.free_bytes().await,
+    let asked = asked(sites, parts.uri.query().unwrap_or_default())?;
+    // Side by side: disks that hang, one in each region, hold it up no longer than one of them.
+    let asking: Vec<_> = asked.iter().cloned().map(|app| tokio::spawn(count(app))).collect();
+    let mut regions = Vec::new();
+    for counting in asking {
+        let broken =
+            |error: JoinError| ServiceError::new(&errors::INTERNAL_FAILURE, error.to_string());
+        regions.push(counting.await.map_err(broken)??);
+    }
+    let whole = Whole {
+        reload_failed: home(sites)?.reload_failure().is_some(),
         not_after: options.tls.as_ref().and_then(Tls::not_after),
     };
     let mut text = String::new();
-    let reload_failed = app.home().reload_failure().is_some();
-    encode(&mut text, &registry(&status, &counted, reload_failed))
+    encode(&mut text, &registry(&whole, &regions))
         .map_err(|error| ServiceError::new(&errors::INTERNAL_FAILURE, error.to_string()))?;
     Ok(Answer::text(OPEN_METRICS, text))
 }
 
-/// The region that is asked for.
-fn site<'a>(sites: &'a [App], query: &str) -> Result<&'a App, ServiceError> {
+/// What is known of a region.
+async fn count(app: App) -> Result<Counted, ServiceError> {
+    // The token is the server's own word that its bearer may see this much.
+    let root = Principal::root(app.account().as_str())
+        .map_err(|error| ServiceError::new(&errors::INTERNAL_FAILURE, error.to_string()))?;
+    Ok(Counted {
+        region: app.region().to_string(),
+        status: app.status(&Caller::new(root).map_err(refusal)?).await.map_err(refusal)?,
+        deliveries: app.count_deliveries().await.map_err(refusal)?,
+        free_bytes: app.free_bytes().await,
+        hung_reads: app.hung_reads(),
+    })
+}
+
+/// The regions that are asked for.
+fn asked<'a>(sites: &'a [App], query: &str) -> Result<&'a [App], ServiceError> {
     let wrong = |message: String| ServiceError::new(&errors::INVALID_PARAMETER_VALUE, message);
     if query.is_empty() {
-        return home(sites);
+        return Ok(sites);
     }
     let Some(region) = query.strip_prefix("region=") else {
         return Err(wrong(format!("metrics take region=REGION and no other query, not {query:?}")));
     };
-    sites.iter().find(|app| app.region().as_str() == region).ok_or_else(|| {
+    let found = sites.iter().position(|app| app.region().as_str() == region);
+    found.map(|index| &sites[index..=index]).ok_or_else(|| {
         let regions: Vec<&str> = sites.iter().map(|app| app.region().as_str()).collect();
         wrong(format!("this server has no region {region:?}; it is {}", regions.join(" and ")))
     })
@@ -85,20 +104,30 @@ fn same(one: &[u8], other: &[u8]) -> bool {
         && one.iter().zip(other).fold(0, |differs, (a, b)| differs | (a ^ b)) == 0
 }
 
-/// What the status does not hold.
-struct Counted {
-    deliveries: Vec<(DeliveryState, u64)>,
-    free_bytes: Option<u64>,
+/// What there is of the server as a whole.
+struct Whole {
+    reload_failed: bool,
     not_after: Option<Timestamp>,
 }
 
-fn registry(status: &Status, counted: &Counted, reload_failed: bool) -> Registry {
+/// What there is of a region.
+struct Counted {
+    region: String,
+    status: Status,
+    deliveries: Vec<(DeliveryState, u64)>,
+    free_bytes: Option<u64>,
+    hung_reads: usize,
+}
+
+fn set(gauges: &Gauges, labels: &[(&'static str, &str)], value: i64) {
+    let labels: Labels = labels.iter().map(|(name, text)| (*name, (*text).to_owned())).collect();
+    gauges.get_or_create(&labels).set(value);
+}
+
+fn registry(whole: &Whole, regions: &[Counted]) -> Registry {
     let mut registry = Registry::with_prefix("provault");
-    let well: Gauge = Gauge::default();
-    well.set(i64::from(status.is_well()));
-    registry.register("well", "1 when no resource and no vault has a trouble", well);
     let failed: Gauge = Gauge::default();
-    failed.set(i64::from(reload_failed));
+    failed.set(i64::from(whole.reload_failed));
     let help = "1 when the file of settings was to be read again and is wrong: those before hold";
     registry.register("settings_reload_failed", help, failed);
     let mut family = |name: &str, help: &str| {
@@ -106,64 +135,100 @@ fn registry(status: &Status, counted: &Counted, reload_failed: bool) -> Registry
         registry.register(name, help, gauges.clone());
         gauges
     };
-    let set = |gauges: &Gauges, labels: &[(&'static str, &str)], value: i64| {
-        let labels: Labels =
-            labels.iter().map(|(name, text)| (*name, (*text).to_owned())).collect();
-        gauges.get_or_create(&labels).set(value);
-    };
-
     let info = family("build_info", "The program's version; always 1");
     set(&info, &[("version", env!("CARGO_PKG_VERSION"))], 1);
-    let protection =
-        family("resource_protection", "Where the backups of a resource stand; always 1");
-    let verdicts = family("resource_verdict", "The verdict on its newest recovery point; always 1");
-    let troubles = family("resource_troubles", "What is not as it should be, in number");
-    let newest = family(
-        "resource_last_backup_timestamp_seconds",
-        "When its newest recovery point was captured, in seconds since 1970",
-    );
-    let good = family(
-        "resource_last_good_backup_timestamp_seconds",
-        "When its newest recovery point that is whole and not shrunk was captured, in seconds since 1970",
-    );
-    for view in &status.resources {
-        let name = ("resource", view.resource.name.as_str());
-        set(&protection, &[name, ("protection", view.protection.as_str())], 1);
-        if let Some(verdict) = view.verdict {
-            set(&verdicts, &[name, ("verdict", verdict.as_str())], 1);
-        }
-        set(&troubles, &[name], i64::try_from(view.troubles.len()).unwrap_or(i64::MAX));
-        if let Some(at) = view.last_backup_at {
-            set(&newest, &[name], at.as_second());
-        }
-        if let Some((_, at)) = &view.last_good {
-            set(&good, &[name], at.as_second());
-        }
-    }
-    let deliveries = family("deliveries", "Notifications by state: WAITING, DELIVERED, DEAD");
-    for state in [DeliveryState::Waiting, DeliveryState::Delivered, DeliveryState::Dead] {
-        let count = counted.deliveries.iter().find(|(of, _)| *of == state).map_or(0, |(_, n)| *n);
-        let state = [("state", state.as_str())];
-        set(&deliveries, &state, i64::try_from(count).unwrap_or(i64::MAX));
-    }
-    if let Some(free) = counted.free_bytes {
-        let room = family("data_dir_free_bytes", "Room where the data directory lies");
-        set(&room, &[], i64::try_from(free).unwrap_or(i64::MAX));
-    }
-    if let Some(end) = counted.not_after {
+    if let Some(end) = whole.not_after {
         let ends = family(
             "certificate_not_after_timestamp_seconds",
             "When the certificate in use ends, in seconds since 1970",
         );
         set(&ends, &[], end.as_second());
     }
-    let alarms = family(
-        "vault_alarm_since_timestamp_seconds",
-        "An alarm of a vault that stands: since when, in seconds since 1970",
-    );
-    for standing in &status.alarms {
-        let labels = [("vault", standing.vault_name.as_str()), ("alarm", standing.alarm.as_str())];
-        set(&alarms, &labels, standing.note.since.as_second());
+    let families = Families::made(family);
+    for region in regions {
+        families.fill(region);
     }
     registry
+}
+
+/// The metrics that each region has, under its name.
+struct Families {
+    well: Gauges,
+    protection: Gauges,
+    verdicts: Gauges,
+    troubles: Gauges,
+    newest: Gauges,
+    good: Gauges,
+    deliveries: Gauges,
+    hung: Gauges,
+    room: Gauges,
+    alarms: Gauges,
+}
+
+impl Families {
+    fn made(mut family: impl FnMut(&str, &str) -> Gauges) -> Self {
+        Self {
+            well: family("well", "1 when no resource and no vault of the region has a trouble"),
+            protection: family(
+                "resource_protection",
+                "Where the backups of a resource stand; always 1",
+            ),
+            verdicts: family(
+                "resource_verdict",
+                "The verdict on its newest recovery point; always 1",
+            ),
+            troubles: family("resource_troubles", "What is not as it should be, in number"),
+            newest: family(
+                "resource_last_backup_timestamp_seconds",
+                "When its newest recovery point was captured, in seconds since 1970",
+            ),
+            good: family(
+                "resource_last_good_backup_timestamp_seconds",
+                "When its newest recovery point that is whole and not shrunk was captured, in seconds since 1970",
+            ),
+            deliveries: family("deliveries", "Notifications by state: WAITING, DELIVERED, DEAD"),
+            hung: family("hung_reads", "Reads of sources that hang though their backups are over"),
+            room: family("data_dir_free_bytes", "Room where the region's data directory lies"),
+            alarms: family(
+                "vault_alarm_since_timestamp_seconds",
+                "An alarm of a vault that stands: since when, in seconds since 1970",
+            ),
+        }
+    }
+
+    fn fill(&self, counted: &Counted) {
+        let at = ("region", counted.region.as_str());
+        set(&self.well, &[at], i64::from(counted.status.is_well()));
+        for view in &counted.status.resources {
+            let name = ("resource", view.resource.name.as_str());
+            set(&self.protection, &[at, name, ("protection", view.protection.as_str())], 1);
+            if let Some(verdict) = view.verdict {
+                set(&self.verdicts, &[at, name, ("verdict", verdict.as_str())], 1);
+            }
+            let troubles = i64::try_from(view.troubles.len()).unwrap_or(i64::MAX);
+            set(&self.troubles, &[at, name], troubles);
+            if let Some(captured) = view.last_backup_at {
+                set(&self.newest, &[at, name], captured.as_second());
+            }
+            if let Some((_, captured)) = &view.last_good {
+                set(&self.good, &[at, name], captured.as_second());
+            }
+        }
+        for state in [DeliveryState::Waiting, DeliveryState::Delivered, DeliveryState::Dead] {
+            let found = counted.deliveries.iter().find(|(of, _)| *of == state);
+            let count = found.map_or(0, |(_, count)| *count);
+            let count = i64::try_from(count).unwrap_or(i64::MAX);
+            set(&self.deliveries, &[at, ("state", state.as_str())], count);
+        }
+        let hung = i64::try_from(counted.hung_reads).unwrap_or(i64::MAX);
+        set(&self.hung, &[at], hung);
+        if let Some(free) = counted.free_bytes {
+            set(&self.room, &[at], i64::try_from(free).unwrap_or(i64::MAX));
+        }
+        for standing in &counted.status.alarms {
+            let vault = ("vault", standing.vault_name.as_str());
+            let labels = [at, vault, ("alarm", standing.alarm.as_str())];
+            set(&self.alarms, &labels, standing.note.since.as_second());
+        }
+    }
 }

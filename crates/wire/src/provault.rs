@@ -8,6 +8,8 @@
 //! `docs/openapi.json` is made of this table and of the types below:
 //! a test holds it to them, and writes it when `PROVAULT_WRITE_OPENAPI` is set.
 //!
+//! An operation is called as the action it needs is, unless the table says otherwise.
+//!
 //! | method and path | action | input → output |
 //! |---|---|---|
 //! | `GET /server` | `provault:DescribeServer` | → [`ServerInfo`] |
@@ -18,6 +20,7 @@
 //! | `POST /resources` | `provault:AddResource` | [`AddResourceInput`] → [`Resource`] |
 //! | `GET /resources?maxResults=&nextToken=` | `provault:ListResources` | → [`ResourceList`] |
 //! | `GET /resources/{name or ARN}` | `provault:DescribeResource` | → [`Resource`] |
+//! | `POST /resources/{name or ARN}` | `provault:UpdateResource` | [`UpdateResourceInput`] → [`Resource`] |
 //! | `POST /resources/{name or ARN}/tags` | `provault:TagResource` | [`ChangeTagsInput`] → [`Resource`] |
 //! | `POST /resources/{name or ARN}/exemption` | `provault:ExemptResource` | [`ExemptResourceInput`] → [`Resource`] |
 //! | `DELETE /resources/{name or ARN}/exemption` | `provault:EndExemption` | → [`Resource`] |
@@ -67,7 +70,7 @@
 //! | `GET /restore-tests/{id}` | `provault:DescribeRestoreTest` | → [`RestoreTest`] |
 //! | `POST /restore-tests/{id}/stop` | `provault:StopRestoreTest` | |
 //! | `GET /evidence?resourceArn=` | `provault:ListEvidence` | → [`EvidenceList`] |
-//! | `GET /evidence/records?after=` | `provault:ListEvidence` | → [`EvidencePage`] |
+//! | `GET /evidence/records?after=` | `provault:ListEvidence` as `ListEvidenceRecords` | → [`EvidencePage`] |
 //! | `GET /vaults/{name}/repository` | `provault:DescribeRepository` | → [`Repository`] |
 //! | `POST /vaults/{name}/export-password` | `provault:ExportPassword` | → [`ExportedPassword`] |
 //! | `POST /vaults/{name}/import` | `provault:ImportVault` | [`ImportVaultInput`] → [`CareRun`] |
@@ -104,6 +107,7 @@ mod discovery;
 mod evidence;
 #[cfg(test)]
 mod openapi;
+mod resource_update;
 mod restore;
 mod retention;
 mod status;
@@ -114,6 +118,7 @@ mod user;
 pub use care::*;
 pub use discovery::*;
 pub use evidence::*;
+pub use resource_update::*;
 pub use restore::*;
 pub use retention::*;
 pub use status::*;

@@ -21,7 +21,9 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-use crate::{Api, Finished, Manifest, PATIENCE, Random, Receiver, Sandbox, Start, TestServer};
+use crate::{
+    Api, Finished, Manifest, PATIENCE, Random, Receiver, Sandbox, Start, TestServer, until,
+};
 
 pub use seen::Seen;
 
@@ -45,6 +47,8 @@ pub struct Stage {
     tells: bool,
     /// What was told before.
     told: Vec<Value>,
+    /// How the server that is killed is started beside that.
+    held: Start,
 }
 
 /// How a work comes about.
@@ -52,6 +56,8 @@ pub enum Begin<'a> {
     /// A running server is asked for it. What it answers, and whether, is of no interest: what counts
     /// is what is there afterwards.
     Asked(&'a dyn Fn(&Api)),
+    /// The same, and who got no answer asks again after the next start.
+    AskedAgain(&'a dyn Fn(&Api)),
     /// The server begins with it by itself when it starts, and it is over when this is so.
     ByItself(&'a dyn Fn(&Seen) -> bool),
 }
@@ -132,7 +138,27 @@ impl Stage {
             points,
             tells: false,
             told: Vec::new(),
+            held: Start::default(),
         }
+    }
+
+    /// The servers that are killed stop at a place until there is a file; they write it to another.
+    pub fn hold_at(&mut self, place: &str) {
+        self.held = Start::held_at(place, &self.sandbox.path("arrived"), &self.sandbox.path("go"));
+    }
+
+    /// Waits until a server stands at its place; `false` when it died before it came there.
+    pub fn is_held(&self, api: &Api) -> bool {
+        until("a server at its place, or its death", || {
+            let arrived = self.sandbox.path("arrived").exists();
+            let answers = || api.send("GET", "/backup-vaults/", None).is_ok();
+            (arrived || !answers()).then_some(arrived)
+        })
+    }
+
+    /// Lets it go on.
+    pub fn go_on(&self) {
+        fs::write(self.sandbox.path("go"), "").unwrap();
     }
 
     /// Changes the source: what is backed up from now on is another state of it.
@@ -186,9 +212,11 @@ impl Stage {
         let mut server = TestServer::stopped(&self.data_dir());
         let nothing_more = |_: &Seen| true;
         let (died, over): (bool, &dyn Fn(&Seen) -> bool) = match work.begin {
-            Begin::Asked(ask) => {
+            Begin::Asked(ask) | Begin::AskedAgain(ask) => {
                 let armed = self.armed();
-                server.start_again_with(&Start::killed_at(after, number, Some(&armed)));
+                let mut start = Start::killed_at(after, number, Some(&armed));
+                start.environment.extend(self.held.environment.clone());
+                server.start_again_with(&start);
                 assert!(!ends(&mut server, &nothing_more), "it died before it was asked");
                 fs::write(&armed, "").unwrap();
                 ask(server.api());
@@ -210,6 +238,9 @@ impl Stage {
             }
         }
         server.start_again();
+        if let Begin::AskedAgain(ask) = work.begin {
+            ask(server.api());
+        }
         assert!(!ends(&mut server, over), "it died again, and of what?\n{}", server.log_tail());
         let seen = Seen::of(server.api()).expect("a server that answers");
         self.is_whole(&server, &seen);
@@ -226,6 +257,9 @@ impl Stage {
             if path.exists() {
                 fs::remove_dir_all(&path).unwrap();
             }
+        }
+        for file in ["arrived", "go"] {
+            let _ = fs::remove_file(self.sandbox.path(file));
         }
         let mut copy = Command::new("cp");
         copy.arg("-a").arg(self.template()).arg(self.data_dir());

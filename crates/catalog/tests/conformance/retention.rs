@@ -9,6 +9,7 @@ use provault_domain::{
 use crate::fixture::*;
 use crate::nouns::refused;
 use crate::points::{commit, make};
+use crate::time::on_record;
 
 const DAY: i64 = 86_400;
 
@@ -161,6 +162,7 @@ pub async fn a_shrunk_point_is_marked_told_and_accepted(w: &World) {
 pub async fn a_point_from_the_future_is_not_the_newest(w: &World) {
     let c = &w.catalog;
     with_vault(c).await;
+    c.insert_resource(&resource(1, "r1"), "/srv/r1").await.unwrap();
     make(c, 1, 1, at(10)).await;
     make(c, 2, 1, at(1000)).await;
     let newest = |now| async move {
@@ -168,8 +170,11 @@ pub async fn a_point_from_the_future_is_not_the_newest(w: &World) {
         newest.map(|point| point.arn)
     };
     let future = |now| async move {
-        let future = c.future_recovery_point(&account(), &resource_arn(1), at(now)).await.unwrap();
-        future.map(|point| point.arn)
+        let record = on_record(c, now).await;
+        // None that is yet to come takes the place of the newest.
+        let present = record.newest.map(|point| point.arn);
+        assert!(present.is_none() || present == newest(now).await);
+        record.future.map(|point| point.arn)
     };
     assert_eq!((newest(20).await, future(20).await), (Some(point_arn(1)), Some(point_arn(2))));
     assert_eq!((newest(940).await, future(940).await), (Some(point_arn(2)), None), "a minute off");

@@ -164,3 +164,32 @@ async fn a_job_that_cannot_be_read_does_not_hide_the_others() {
     assert_eq!(ids(c.readable_jobs(&filter).await.unwrap()), others);
     assert_eq!(ids(c.abandoned_jobs(at(3)).await.unwrap()), others);
 }
+
+/// Of the jobs that wait too: the oldest one's row is broken, and the next is worked on.
+#[tokio::test]
+async fn a_waiting_job_that_cannot_be_read_is_passed_over() {
+    let dir = tempfile::tempdir().unwrap();
+    let url = format!("sqlite:{}", dir.path().join("catalog.db").display());
+    let c = Catalog::open(&url).await.unwrap();
+    // The first two of one moment: the id decides.
+    for (n, created) in [(1, 0), (2, 0), (3, 5)] {
+        c.insert_job(&backup_job(n, n, at(created))).await.unwrap();
+    }
+    assert_eq!(c.unreadable_jobs(&account()).await.unwrap(), []);
+    let pool = sqlx::AnyPool::connect(&url).await.unwrap();
+    for n in 1..=2 {
+        let broken = sqlx::query("UPDATE jobs SET body = '{}' WHERE id = $1").bind(uuid(n));
+        assert_eq!(broken.execute(&pool).await.unwrap().rows_affected(), 1);
+    }
+    pool.close().await;
+    let claim = || c.claim_job::<BackupJob>("w", at(10), at(20));
+    assert_eq!(claim().await.unwrap().map(|claimed| claimed.job.id), Some(uuid(3)));
+    assert_eq!(claim().await.unwrap(), None);
+    let found = c.unreadable_jobs(&account()).await.unwrap();
+    let told: Vec<_> = found.iter().map(|job| (job.what, &job.id, job.state.as_str())).collect();
+    let (first, second) = (uuid(1), uuid(2));
+    assert_eq!(told, [("backup job", &first, "CREATED"), ("backup job", &second, "CREATED")]);
+    assert!(found.iter().all(|job| job.message.contains("damaged")), "{found:?}");
+    // Nobody has taken them: a program that can read them finds them waiting.
+    assert!(c.claim_job_by_id::<BackupJob>(&uuid(1), "w", at(11), at(20)).await.is_err());
+}

@@ -1,7 +1,7 @@
 //! What is owed, told and put off as time passes.
 
 use jiff::SignedDuration;
-use provault_catalog::{Catalog, Claimed};
+use provault_catalog::{Catalog, Claimed, OnRecord};
 use provault_domain::restore_test::interrupted;
 use provault_domain::{
     BackupJob, BackupJobEvent, ResourceTrouble, RestoreTest, RestoreTestEvent, RestoreTestState,
@@ -36,7 +36,15 @@ pub async fn a_job_that_is_put_off_waits_and_frees_its_resource(w: &World) {
     let stop = BackupJobEvent::StopRequested { reason: "over".to_owned() };
     c.step_job::<BackupJob>(&account, &uuid(2), None, stop, at(60), vec![]).await.unwrap();
     assert!(claim(c, 99).await.is_none());
-    assert_eq!(claim(c, 100).await.unwrap().job.id, uuid(1));
+    let again = claim(c, 100).await.unwrap();
+    assert_eq!(again.job.id, uuid(1));
+    // Whoever has to end it need not wait for it; but it is taken from nobody.
+    c.put_off::<BackupJob>(&account, &again.claim, event(), at(101), at(900)).await.unwrap();
+    assert!(claim(c, 102).await.is_none());
+    c.call_back(&uuid(1)).await.unwrap();
+    assert_eq!(claim(c, 103).await.unwrap().job.id, uuid(1));
+    c.call_back(&uuid(1)).await.unwrap();
+    assert!(claim(c, 104).await.is_none());
 }
 
 pub async fn an_alarm_that_nobody_heard_is_told_when_somebody_is_there(w: &World) {
@@ -66,11 +74,21 @@ pub async fn an_alarm_that_nobody_heard_is_told_when_somebody_is_there(w: &World
     assert_eq!((look(5).await, told().await), (vec![], 1), "once");
 }
 
+/// What is on record about the first resource.
+pub async fn on_record(c: &Catalog, now: i64) -> OnRecord {
+    let two = [resource_arn(2), resource_arn(1)];
+    let mut records = c.on_record(&account(), &two, at(now)).await.unwrap();
+    let record = records.remove(&resource_arn(1)).unwrap().unwrap();
+    assert!(records.is_empty(), "of a resource that is not there");
+    record
+}
+
 pub async fn verdicts_and_backups_are_found_by_their_end(w: &World) {
     let c = &w.catalog;
     with_vault(c).await;
+    c.insert_resource(&resource(1, "r1"), "/srv/r1").await.unwrap();
     let verdict = |now| async move {
-        let found = c.newest_verdict(&account(), &resource_arn(1), at(now)).await.unwrap();
+        let found = on_record(c, now).await.last_test;
         found.map(|found| (found.restore_test_id, found.verdict))
     };
     assert_eq!(verdict(99).await, None);

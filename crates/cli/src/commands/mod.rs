@@ -18,6 +18,7 @@ pub(crate) mod recovery_kit;
 mod recovery_points;
 mod reload;
 mod resource;
+mod resource_update;
 mod restore;
 mod restore_preview;
 mod restore_test;

@@ -17,6 +17,10 @@ struct Kind {
     /// Address, http:// or https://, that gets every notification by POST, in an SNS envelope
     #[arg(long, value_name = "URL")]
     webhook: Option<String>,
+    /// The same, with the address in the first line of this file, - for standard input: where its path
+    /// is a secret, which whoever can list the processes of this machine would see
+    #[arg(long, value_name = "FILE")]
+    webhook_file: Option<PathBuf>,
     /// Mail server that gets every notification as an e-mail
     #[arg(long, value_name = "HOST[:PORT]", requires = "mail_from", requires = "mail_to")]
     smtp: Option<MailServer>,
@@ -48,32 +52,32 @@ pub struct ReceiverArgs {
     #[arg(long, conflicts_with_all = ["smtp", "mail_dir", "sns", "command"])]
     new_secret: bool,
     /// Id of the access key that may publish to the SNS topic
-    #[arg(long, value_name = "ID", conflicts_with_all = ["webhook", "smtp", "mail_dir", "command"])]
+    #[arg(long, value_name = "ID", conflicts_with_all = ["webhook", "webhook_file", "smtp", "mail_dir", "command"])]
     sns_access_key: Option<String>,
     /// Address in place of Amazon's own, such as that of another service that speaks SNS
-    #[arg(long, value_name = "URL", conflicts_with_all = ["webhook", "smtp", "mail_dir", "command"])]
+    #[arg(long, value_name = "URL", conflicts_with_all = ["webhook", "webhook_file", "smtp", "mail_dir", "command"])]
     sns_endpoint: Option<String>,
     /// The e-mail's receiver
-    #[arg(long, value_name = "ADDRESS", conflicts_with_all = ["webhook", "sns", "command"])]
+    #[arg(long, value_name = "ADDRESS", conflicts_with_all = ["webhook", "webhook_file", "sns", "command"])]
     mail_to: Option<String>,
     /// The e-mail's sender
-    #[arg(long, value_name = "ADDRESS", conflicts_with_all = ["webhook", "mail_dir", "sns", "command"])]
+    #[arg(long, value_name = "ADDRESS", conflicts_with_all = ["webhook", "webhook_file", "mail_dir", "sns", "command"])]
     mail_from: Option<String>,
     /// How the connection to the mail server is protected; none is only for one on the server's own
     /// machine [default: starttls]
-    #[arg(long, value_name = "MODE", conflicts_with_all = ["webhook", "mail_dir", "sns", "command"],
+    #[arg(long, value_name = "MODE", conflicts_with_all = ["webhook", "webhook_file", "mail_dir", "sns", "command"],
           value_parser = ["starttls", "implicit", "none"])]
     smtp_tls: Option<String>,
     /// User of the mail server
     #[arg(long, value_name = "NAME", requires = "password_file",
-          conflicts_with_all = ["webhook", "mail_dir", "sns", "command"])]
+          conflicts_with_all = ["webhook", "webhook_file", "mail_dir", "sns", "command"])]
     smtp_user: Option<String>,
     /// File whose first line is the user's password, - for standard input
     #[arg(long, value_name = "FILE", requires = "smtp_user")]
     password_file: Option<PathBuf>,
     /// PEM file, on the server's machine, with the authorities that may vouch for the mail server
     /// [default: those of the public web]
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["webhook", "mail_dir", "sns", "command"])]
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["webhook", "webhook_file", "mail_dir", "sns", "command"])]
     ca_file: Option<PathBuf>,
     /// Only this event, such as BACKUP_JOB_FAILED or RESTORE_TEST_NOT_PASSED; may be repeated
     /// [default: all that come to the topic]
@@ -92,6 +96,10 @@ impl ReceiverArgs {
 
     /// What to ask of the server; files are read and a new secret is made.
     pub(super) fn input(self) -> Result<SubscribeInput, CliError> {
+        let webhook = match self.kind.webhook_file {
+            Some(file) => Some(first_line(&file)?),
+            None => self.kind.webhook,
+        };
         let secret = match self.secret_file.or(self.password_file) {
             Some(file) => Some(first_line(&file)?),
             None => self.new_secret.then(random_digits),
@@ -110,7 +118,7 @@ impl ReceiverArgs {
         let (id, endpoint) = (self.sns_access_key.unwrap_or_default(), self.sns_endpoint);
         let sns = |topic_arn| Sns { topic_arn, access_key_id: id, endpoint };
         Ok(SubscribeInput {
-            webhook: self.kind.webhook,
+            webhook,
             mail_file,
             smtp,
             sns: self.kind.sns.map(sns),

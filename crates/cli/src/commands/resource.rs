@@ -8,12 +8,14 @@ use provault_wire::provault::{
 };
 use serde_json::{Value, json};
 
+use super::resource_update::UpdateArgs;
 use super::testing::{self, TestingArgs};
 use super::{Context, absolute, gone};
 use crate::client::{Answer, segment};
 use crate::duration::Seconds;
 use crate::error::CliError;
 use crate::exit::Exit;
+use crate::input_file;
 use crate::output::{View, dash, epoch, tags};
 use crate::probe_spec::{self, ProbeSpec};
 use crate::resolve;
@@ -30,6 +32,14 @@ pub enum ResourceCommand {
     Show {
         /// Name or ARN
         resource: String,
+    },
+    /// Change its name, the application and questions of its restore tests, or its objectives; what is not
+    /// named stays
+    Update {
+        /// Name or ARN
+        resource: String,
+        #[command(flatten)]
+        change: Box<UpdateArgs>,
     },
     /// Set and remove tags; selections look at them
     Tag {
@@ -169,9 +179,14 @@ struct AnyKindArgs {
     /// copy, one without in PATH
     #[arg(long, value_name = "COMMAND", verbatim_doc_comment)]
     service: Option<CommandLine>,
-    /// Environment variable KEY=VALUE of the application; may be repeated
+    /// Environment variable KEY=VALUE of the application; may be repeated. Whoever can list the
+    /// processes of this machine sees it while the command runs: secrets belong in a file
     #[arg(long, value_name = "KEY=VALUE", requires = "service")]
     service_env: Vec<Pair>,
+    /// File with environment variables of the application, - for standard input: a KEY=VALUE in each
+    /// line, taken as it stands, without quotes; empty lines and those that begin with # say nothing
+    #[arg(long, value_name = "FILE", requires = "service")]
+    service_env_file: Option<PathBuf>,
     /// How long the application may take until its first probe answers, such as 60s
     #[arg(long, value_name = "TIME", requires = "service")]
     start_timeout: Option<Seconds>,
@@ -198,7 +213,11 @@ fn probe_help() -> String {
 
 impl AnyKindArgs {
     fn input(self, kind: &str, config: Value) -> Result<AddResourceInput, CliError> {
-        let environment = to_map("--service-env", &self.service_env)?;
+        let mut variables = self.service_env;
+        if let Some(file) = &self.service_env_file {
+            variables.extend(input_file::pairs(file)?);
+        }
+        let environment = to_map("the variable", &variables)?;
         let service = self.service.map(|CommandLine(command)| Service {
             command,
             environment,
@@ -276,6 +295,16 @@ impl ResourceCommand {
                 Ok(Exit::Done)
             }
             Self::Show { resource } => show(context, &resolve::resource(client, &resource)?),
+            Self::Update { resource, change } => {
+                let body = body(&change.input()?)?;
+                if body == json!({}) {
+                    return Err(CliError::usage(
+                        "say what is to change: --name, --service, --probe, --rpo, --rto, or --no-… of one",
+                    ));
+                }
+                let path = format!("/resources/{}", segment(&resource));
+                show(context, &client.own("POST", &path, &[], Some(&body))?)
+            }
             Self::Tag { resource, set, remove } => {
                 let set = to_map("tag", &set)?;
                 let body = body(&ChangeTagsInput { set, remove })?;

@@ -21,6 +21,12 @@ pub(super) fn show(context: &Context<'_>, asked: &PreviewRestoreInput) -> Result
              reverse: move it away, leave it out with --exclude, or use --overwrite always",
         )?;
     }
+    if answer.typed.outside_link_count > 0 {
+        context.out.note(
+            "note: symbolic links would be made that point out of the target; the restore follows none, \
+             but whoever uses what it made may",
+        )?;
+    }
     Ok(Exit::Done)
 }
 
@@ -52,6 +58,18 @@ fn views(preview: &RestorePreview) -> Vec<View> {
         };
         let headers = ["ACTION", "PATH", "SIZE", "NOW FROM", "BACKED UP FROM", "NEWER"];
         views.push(View::table(&headers).titled(title).rows(preview.changes.iter().map(row)));
+    }
+    if !preview.outside_links.is_empty() {
+        let title = match preview
+            .outside_link_count
+            .saturating_sub(preview.outside_links.len() as u64)
+        {
+            0 => "Links out of the target".to_owned(),
+            more => format!("Links out of the target (the first; {more} more are only counted)"),
+        };
+        let links = preview.outside_links.iter();
+        let rows = links.map(|link| vec![link.path.clone(), link.points_to.clone()]);
+        views.push(View::table(&["PATH", "POINTS TO"]).titled(title).rows(rows));
     }
     views
 }

@@ -1,6 +1,8 @@
 //! `status` and `doctor`: whether all is well, for people and for monitoring.
 
 use provault_wire::provault::{Finding, Health, ResourceStatus, StandingAlarm, Status};
+use serde::de::DeserializeOwned;
+use serde_json::{Map, Value, json};
 
 use super::Context;
 use crate::client::Answer;
@@ -21,29 +23,67 @@ pub struct DoctorArgs {}
 impl DoctorArgs {
     #[allow(clippy::unused_self, reason = "commands with and without options are run alike")]
     pub(crate) fn run(self, context: &Context<'_>) -> Result<Exit, CliError> {
-        let health: Answer<Health> = context.client.own("GET", "/doctor", &[], None)?;
-        context.out.show(&health.json, || {
-            let row = |f: &Finding| vec![f.check.clone(), f.state.clone(), f.detail.clone()];
-            let findings = health.typed.findings.iter().map(row);
-            vec![View::table(&["CHECK", "STATE", "DETAIL"]).rows(findings)]
+        let healths = ask_each_region::<Health>(context, "/doctor")?;
+        let has = |state: &str| healths.iter().any(|(_, health)| health.typed.state == state);
+        let worst = ["FAILED", "WARNING"].into_iter().find(|state| has(state)).unwrap_or("OK");
+        context.out.show(&together(&healths, "State", &json!(worst)), || {
+            let several = healths.len() > 1;
+            let view = |(region, health): &(String, Answer<Health>)| {
+                let row = |f: &Finding| vec![f.check.clone(), f.state.clone(), f.detail.clone()];
+                let findings = health.typed.findings.iter().map(row);
+                let view = View::table(&["CHECK", "STATE", "DETAIL"]).rows(findings);
+                if several { view.titled(region) } else { view }
+            };
+            healths.iter().map(view).collect()
         })?;
         // What is to be looked at some day is no reason to wake anybody.
-        Ok(if health.typed.state == "FAILED" { Exit::Failed } else { Exit::Done })
+        Ok(if worst == "FAILED" { Exit::Failed } else { Exit::Done })
     }
+}
+
+/// What each region of the server says, one after the other.
+fn ask_each_region<T: DeserializeOwned>(
+    context: &Context<'_>,
+    path: &str,
+) -> Result<Vec<(String, Answer<T>)>, CliError> {
+    let clients = context.client.of_each_region();
+    let ask = |client: crate::client::Client| {
+        Ok((client.region().to_owned(), client.own("GET", path, &[], None)?))
+    };
+    clients.into_iter().map(ask).collect()
+}
+
+/// The answer as the API gave it; those of several regions by region, and a member that says how all of it is.
+fn together<T>(answers: &[(String, Answer<T>)], member: &str, all: &Value) -> Value {
+    if let [(_, only)] = answers {
+        return only.json.clone();
+    }
+    let each = answers.iter().map(|(region, answer)| (region.clone(), answer.json.clone()));
+    json!({ member: all, "Regions": each.collect::<Map<_, _>>() })
 }
 
 impl StatusArgs {
     pub(crate) fn run(self, context: &Context<'_>) -> Result<Exit, CliError> {
-        let status: Answer<Status> = context.client.own("GET", "/status", &[], None)?;
-        context.out.show(&status.json, || self.views(&status.typed))?;
-        if status.typed.well {
-            return Ok(Exit::Done);
+        let statuses = ask_each_region::<Status>(context, "/status")?;
+        let well = statuses.iter().all(|(_, status)| status.typed.well);
+        let several = statuses.len() > 1;
+        // One region needs no name.
+        let named = |region: &str, text: &str| {
+            if several { format!("{region}: {text}") } else { text.to_owned() }
+        };
+        context.out.show(&together(&statuses, "Well", &json!(well)), || {
+            let views = |(region, status): &(String, Answer<Status>)| {
+                self.views(&status.typed, |title| named(region, title))
+            };
+            statuses.iter().flat_map(views).collect()
+        })?;
+        for (region, status) in statuses.iter().filter(|(_, status)| !status.typed.well) {
+            context.out.note(&named(region, &summary(&status.typed)))?;
         }
-        context.out.note(&summary(&status.typed))?;
-        Ok(Exit::Failed)
+        Ok(if well { Exit::Done } else { Exit::Failed })
     }
 
-    fn views(&self, status: &Status) -> Vec<View> {
+    fn views(&self, status: &Status, title: impl Fn(&str) -> String) -> Vec<View> {
         let shown = |resource: &&ResourceStatus| !self.troubles || !resource.troubles.is_empty();
         let resources = status.resources.iter().filter(shown).map(|resource| {
             vec![
@@ -55,7 +95,7 @@ impl StatusArgs {
             ]
         });
         let resources = View::table(&["NAME", "PROTECTION", "VERDICT", "LAST BACKUP", "REASON"])
-            .titled("Resources")
+            .titled(title("Resources"))
             .rows(resources);
         let alarms = status.alarms.iter().map(|alarm: &StandingAlarm| {
             vec![
@@ -65,8 +105,9 @@ impl StatusArgs {
                 alarm.message.clone(),
             ]
         });
-        let alarms =
-            View::table(&["VAULT", "ALARM", "SINCE", "MESSAGE"]).titled("Vaults").rows(alarms);
+        let alarms = View::table(&["VAULT", "ALARM", "SINCE", "MESSAGE"])
+            .titled(title("Vaults"))
+            .rows(alarms);
         let both = [resources, alarms].into_iter();
         both.filter(|view| !view.is_empty()).collect()
     }

@@ -19,11 +19,11 @@ use crate::{Command, GlobalOptions};
 /// As the binary flattens it.
 #[derive(Debug, Parser)]
 #[command(name = "provault", after_help = crate::EXIT_CODES_HELP)]
-struct Cli {
+pub(super) struct Cli {
     #[command(flatten)]
-    options: GlobalOptions,
+    pub(super) options: GlobalOptions,
     #[command(subcommand)]
-    command: Command,
+    pub(super) command: Command,
 }
 
 #[derive(Clone, Default)]

@@ -227,6 +227,26 @@ fn changes_are_made_in_place() {
     }
     assert!(scene.apply(&changed, &["--yes"]).out.contains("nothing to change"));
 
+    let before = scene.changes().len();
+    let changed = changed
+        .replace("RpoSeconds = 86400\n", "")
+        .replace("RtoSeconds = 900", "RtoSeconds = 600")
+        .replace("\"8080\"]", "\"8081\"]")
+        .replace("Port = 8080", "Port = 8081");
+    let ran = scene.apply(&changed, &["--yes"]);
+    assert_eq!(ran.exit, Exit::Done, "{}{}", ran.out, ran.err);
+    assert_eq!(scene.changes().split_off(before), ["POST /provault/v1/resources/app"]);
+    {
+        let kept = scene.kept.lock().unwrap();
+        let app = &kept.resources["app"];
+        assert_eq!((&app["RpoSeconds"], &app["RtoSeconds"]), (&Value::Null, &json!(600)));
+        assert_eq!(app["Probes"][0]["Port"], 8081);
+        assert_eq!(app["Service"]["Command"][2], "8081");
+        // The secret is sent, not where it is taken from.
+        assert!(app["Service"]["Environment"]["TOKEN"].is_string(), "{app}");
+    }
+    assert!(scene.apply(&changed, &["--yes"]).out.contains("nothing to change"));
+
     let stuck = changed.replace("/srv/app\"", "/srv/elsewhere\"");
     let before = scene.changes().len();
     let ran = scene.apply(&stuck, &["--yes"]);

@@ -24,6 +24,7 @@ fn data_dir(dir: &Path, name: &str) {
     let file = ServerFile {
         endpoint: format!("http://{name}"),
         region: format!("{name}-region"),
+        further_regions: vec![format!("{name}-site")],
         account_id: "123456789012".into(),
         ca_file: None,
     };
@@ -129,6 +130,26 @@ fn options_then_the_data_dir_then_the_environment_then_the_default() {
     // An address by option with a data directory: key and region from there.
     let both = GlobalOptions { endpoint: Some("http://flag".into()), ..dir };
     assert_eq!(machine.find(&both, &all), found("http://flag", "other-key", "other-region"));
+}
+
+/// A region that was chosen is one, and of another server than the directory's nothing is known.
+#[test]
+fn further_regions_are_those_of_the_data_directorys_own_server() {
+    let machine = Machine::new();
+    let home = || [("HOME".to_owned(), machine.path(""))].into_iter().collect::<Environment>();
+    let further = |options: &GlobalOptions| discover(options, &home()).unwrap().further_regions;
+    let none = GlobalOptions::default();
+    assert_eq!(further(&none), ["usual-site"]);
+    let chosen = GlobalOptions { region: Some("usual-region".into()), ..none.clone() };
+    assert!(further(&chosen).is_empty());
+    let own = GlobalOptions {
+        endpoint: Some("http://other/".into()),
+        data_dir: Some(machine.path("other").into()),
+        ..none
+    };
+    assert_eq!(further(&own), ["other-site"]);
+    let elsewhere = GlobalOptions { endpoint: Some("http://flag".into()), ..own };
+    assert!(further(&elsewhere).is_empty());
 }
 
 #[test]

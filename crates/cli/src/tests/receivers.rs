@@ -43,6 +43,19 @@ fn receivers_of_every_kind() {
     let secret = "a secret of the file";
     assert_eq!(sent(&server), json!({ "Webhook": hook, "Secret": secret, "Events": ["A"] }));
 
+    // The address has a secret in its path, and comes from a file.
+    let path = directory.path().join("hook");
+    std::fs::write(&path, format!("{hook}\n")).unwrap();
+    let hook_file = path.to_str().unwrap();
+    subscribe(&server, &["--webhook-file", hook_file]);
+    assert_eq!(sent(&server), json!({ "Webhook": hook }));
+    subscribe(&server, &["--webhook-file", hook_file, "--secret-file", file]);
+    assert_eq!(sent(&server), json!({ "Webhook": hook, "Secret": secret }));
+    let before = server.requests().len();
+    std::fs::write(&path, "\n").unwrap();
+    let ran = run(&server, &["topic", "subscribe", "ops", "--webhook-file", hook_file]);
+    assert_eq!((ran.exit, server.requests().len()), (Exit::Usage, before), "{}", ran.err);
+
     let smtp = ["--smtp", "mail.example.org", "--mail-from", "p@h", "--mail-to", "o@h"];
     subscribe(&server, &smtp);
     let plain = json!({ "Server": "mail.example.org", "From": "p@h", "To": "o@h" });
@@ -95,6 +108,9 @@ fn options_that_do_not_belong_together_are_refused() {
     let smtp = ["--smtp", "h", "--mail-from", "p@h", "--mail-to", "o@h"];
     for options in [
         &["--webhook", "http://h", "--command", "/bin/x"][..],
+        &["--webhook", "http://h", "--webhook-file", "f"],
+        &["--webhook-file", "f", "--mail-to", "o@h"],
+        &["--webhook-file", "f", "--sns-endpoint", "https://h"],
         &["--webhook", "http://h", "--secret-file", "f", "--new-secret"],
         &["--webhook", "http://h", "--mail-to", "o@h"],
         &["--webhook", "http://h", "--smtp-tls", "none"],

@@ -122,6 +122,12 @@ impl Server {
         requests
     }
 
+    /// The regions that the requests so far were signed for, rightly.
+    pub fn regions(&self) -> Vec<String> {
+        let requests = self.requests.lock().unwrap();
+        requests.iter().map(|request| request.signed.clone().unwrap()).collect()
+    }
+
     pub fn lines(&self) -> Vec<String> {
         self.requests().iter().map(Request::line).collect()
     }

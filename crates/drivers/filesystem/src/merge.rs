@@ -13,7 +13,7 @@ use std::path::Path;
 
 use jiff::Timestamp;
 use nix::errno::Errno;
-use nix::fcntl::{RenameFlags, renameat, renameat2};
+use nix::fcntl::renameat;
 use nix::sys::stat::{SFlag, fchmod};
 use nix::unistd::{UnlinkatFlags, syncfs, unlinkat};
 use provault_driver::entry::printable;
@@ -22,6 +22,7 @@ use provault_driver::{DriverError, PreviewFate};
 use crate::apply::{self, Tally, named};
 use crate::at::{self, Stat};
 use crate::capture::io_error;
+use crate::exchange;
 use crate::guard::split;
 use crate::mounts::open_same_mount;
 use crate::order::Overwrite;
@@ -33,22 +34,44 @@ use crate::writer::Cursor;
 const DOING: &str =
     "putting in place (what came before it is in place; restore again for the rest)";
 
-/// Moves what was made below `staged` into `target`, sets what is only set, deletes what is extra.
-/// Answers with notes.
+/// Acts that were not done.
+#[derive(Debug, Default)]
+pub(crate) struct Undone {
+    /// Indices of those whose path changed meanwhile and was left as it is.
+    pub left: Vec<usize>,
+    /// Paths that were made, and were gone when they were to get their place.
+    pub vanished: Vec<Vec<u8>>,
+    /// Directories that were put in place with less in them than had been made.
+    pub thinned: Vec<Vec<u8>>,
+}
+
+/// Where things are moved from and to.
+pub(crate) struct Places<'a> {
+    /// The job's own directory, in which `staged` lies.
+    pub private: &'a File,
+    /// What was made.
+    pub staged: &'a File,
+    /// Where it is to be.
+    pub target: &'a File,
+    /// The target's path, for messages.
+    pub shown: &'a Path,
+}
+
+/// Moves what was made below `staged` into `target`, sets what is only set, deletes what is extra. What
+/// cannot be done for one path is no reason to leave out the others.
 pub(crate) fn run(
     plan: &Plan,
     mode: Overwrite,
-    staged: &File,
-    target: &File,
-    shown: &Path,
+    places: &Places<'_>,
     tally: &mut Tally,
-) -> Result<Vec<String>, DriverError> {
+) -> Result<Undone, DriverError> {
+    let Places { private, staged, target, shown } = *places;
     let clone = |file: &File| file.try_clone().map_err(io_error("opening", shown));
     let mut merge = Merge {
         mode,
+        private,
         from: Cursor::new(clone(staged)?),
         to: Cursor::new(clone(target)?),
-        left: Vec::new(),
         touched: HashSet::new(),
         ours: HashMap::new(),
         going: plan
@@ -58,8 +81,15 @@ pub(crate) fn run(
             .map(|act| act.path.as_slice())
             .collect(),
     };
-    for act in &plan.acts {
-        merge.act(act, tally).map_err(io_error(DOING, &shown.join(printable(&act.path))))?;
+    let mut undone = Undone::default();
+    for (index, act) in plan.acts.iter().enumerate() {
+        let became = merge.act(act, tally);
+        match became.map_err(io_error(DOING, &shown.join(printable(&act.path))))? {
+            Became::Done => {}
+            Became::Left => undone.left.push(index),
+            Became::Vanished => undone.vanished.push(act.path.clone()),
+            Became::Thinned => undone.thinned.push(act.path.clone()),
+        }
     }
     let update: HashSet<&[u8]> = plan
         .acts
@@ -79,15 +109,20 @@ pub(crate) fn run(
         set.map_err(io_error(DOING, &shown.join(printable(&dir.path))))?;
     }
     syncfs(target).map_err(io_error("writing", shown))?;
-    let mut notes = Vec::new();
-    if !merge.left.is_empty() {
-        notes.push(format!(
+    Ok(undone)
+}
+
+/// What was left of the plan because it changed meanwhile, as a sentence.
+pub(crate) fn note_left(plan: &Plan, left: &[usize]) -> Option<String> {
+    let paths: Vec<_> =
+        left.iter().filter_map(|index| plan.acts.get(*index)).map(|act| act.path.clone()).collect();
+    (!paths.is_empty()).then(|| {
+        format!(
             "{} paths changed while the restore was made, and were left as they are: {}.",
-            merge.left.len(),
-            named(&merge.left)
-        ));
-    }
-    Ok(notes)
+            paths.len(),
+            named(&paths)
+        )
+    })
 }
 
 /// Gives the target itself what it is to have, when nothing is made in it any more.
@@ -110,12 +145,24 @@ fn settle(dir: &Dir, open: &File, tally: &mut Tally) -> nix::Result<()> {
     }
 }
 
+/// What came of an act.
+enum Became {
+    /// It is as planned.
+    Done,
+    /// What is there changed meanwhile, and stays.
+    Left,
+    /// What was made for it is gone.
+    Vanished,
+    /// It is in place, and some of what was made in it is gone.
+    Thinned,
+}
+
 struct Merge<'a> {
     mode: Overwrite,
+    /// Where what is replaced is put when two names cannot change places at one stroke.
+    private: &'a File,
     from: Cursor,
     to: Cursor,
-    /// What changed meanwhile.
-    left: Vec<Vec<u8>>,
     /// Directories of the target in which a name changed.
     touched: HashSet<Vec<u8>>,
     /// Files of several names whose state was changed here through one of them, and the time of change
@@ -128,7 +175,7 @@ struct Merge<'a> {
 type Ours = HashMap<(u64, u64), Timestamp>;
 
 impl Merge<'_> {
-    fn act(&mut self, act: &Act, tally: &mut Tally) -> nix::Result<()> {
+    fn act(&mut self, act: &Act, tally: &mut Tally) -> nix::Result<Became> {
         let (parent, name) = split(&act.path);
         // Directories get what is set at the end.
         let is_dir = act.there.as_ref().is_some_and(Stat::is_dir);
@@ -141,15 +188,12 @@ impl Merge<'_> {
                 | PreviewFate::Delete
         );
         if done_later || stays {
-            return Ok(());
+            return Ok(Became::Done);
         }
         let to = match self.to.go(parent) {
             Ok(to) => to,
             // The directory went away, or became something else.
-            Err(Errno::ENOENT | Errno::ENOTDIR | Errno::ELOOP) => {
-                self.left.push(act.path.clone());
-                return Ok(());
-            }
+            Err(Errno::ENOENT | Errno::ENOTDIR | Errno::ELOOP) => return Ok(Became::Left),
             Err(error) => return Err(error),
         };
         let now = match Stat::at(to, name) {
@@ -172,24 +216,29 @@ impl Merge<'_> {
             && matches!(act.fate, PreviewFate::Create | PreviewFate::Overwrite)
             && !now.as_ref().is_some_and(Stat::is_dir);
         if !as_planned && !waived {
-            self.left.push(act.path.clone());
-            return Ok(());
+            return Ok(Became::Left);
         }
+        let mut thinned = false;
         let done = match act.fate {
             PreviewFate::Create | PreviewFate::Overwrite => {
+                // A device that only root may make, which the tally tells.
+                if tally.nodes.contains(&act.path) {
+                    return Ok(Became::Done);
+                }
+                let gone = |error| matches!(error, Errno::ENOENT | Errno::ENOTDIR | Errno::ELOOP);
                 let from = match self.from.go(parent) {
                     Ok(from) => from,
-                    // A device that only root may make, in a directory that holds nothing else.
-                    Err(Errno::ENOENT) => return Ok(()),
+                    Err(error) if gone(error) => return Ok(Became::Vanished),
                     Err(error) => return Err(error),
                 };
                 if Stat::at(from, name) == Err(Errno::ENOENT) {
-                    return Ok(());
+                    return Ok(Became::Vanished);
                 }
-                place(from, to, name, now.as_ref())
+                thinned = is_thinned(from, name, act, tally);
+                place(self.private, from, to, &act.path, now.as_ref())
             }
             PreviewFate::Update => {
-                let Some(metadata) = &act.metadata else { return Ok(()) };
+                let Some(metadata) = &act.metadata else { return Ok(Became::Done) };
                 if now.as_ref().is_some_and(|stat| stat.kind == SFlag::S_IFLNK) {
                     apply::to_named(to, name, metadata, true, tally)?;
                 } else {
@@ -197,7 +246,7 @@ impl Merge<'_> {
                 }
                 let set = Stat::at(to, name)?;
                 self.ours.insert((set.device, set.inode), set.mtime);
-                return Ok(());
+                return Ok(Became::Done);
             }
             PreviewFate::Delete => {
                 let flag =
@@ -210,19 +259,14 @@ impl Merge<'_> {
                     done => done,
                 }
             }
-            _ => return Ok(()),
+            _ => return Ok(Became::Done),
         };
         match done {
             Ok(()) => {}
-            // It appeared in this very moment.
-            Err(Errno::EEXIST) if now.is_none() => {
-                self.left.push(act.path.clone());
-                return Ok(());
-            }
-            // Something was left or has appeared in the directory, or was mounted meanwhile.
-            Err(Errno::ENOTEMPTY | Errno::EEXIST | Errno::EBUSY | Errno::EXDEV) => {
-                self.left.push(act.path.clone());
-                return Ok(());
+            // It appeared in this very moment; or something was left or has appeared in the directory,
+            // or was mounted meanwhile.
+            Err(Errno::EEXIST | Errno::ENOTEMPTY | Errno::EBUSY | Errno::EXDEV) => {
+                return Ok(Became::Left);
             }
             Err(error) => return Err(error),
         }
@@ -230,8 +274,34 @@ impl Merge<'_> {
             self.ours.entry((then.device, then.inode)).or_insert(then.mtime);
         }
         self.touched.insert(parent.to_vec());
-        Ok(())
+        Ok(if thinned { Became::Thinned } else { Became::Done })
     }
+}
+
+/// Whether a directory that was made holds less than was made in it. What we may not look into is taken for
+/// whole.
+fn is_thinned(from: &File, name: &[u8], act: &Act, tally: &Tally) -> bool {
+    if act.below.entries == 0 {
+        return false;
+    }
+    let within = |path: &&Vec<u8>| {
+        path.strip_prefix(act.path.as_slice()).is_some_and(|rest| rest.first() == Some(&b'/'))
+    };
+    let unmade = tally.nodes.iter().filter(within).count() as u64;
+    let found = at::open_dir(from, name).map_err(std::io::Error::from);
+    found.and_then(|dir| names_in(&dir)).is_ok_and(|found| found + unmade < act.below.entries)
+}
+
+/// How many names there are below a directory.
+pub(crate) fn names_in(dir: &File) -> std::io::Result<u64> {
+    let mut count = 0;
+    for name in at::names(dir)? {
+        count += 1;
+        if Stat::at(dir, &name)?.is_dir() {
+            count += names_in(&at::open_dir(dir, &name)?)?;
+        }
+    }
+    Ok(count)
 }
 
 /// Whether what is there is what was there when the plan was made, but for what was done here.
@@ -279,8 +349,16 @@ fn list(
     Ok(())
 }
 
-/// Gives `name` its new file; what was there is removed, or lies where the new one was made.
-fn place(from: &File, to: &File, name: &[u8], there: Option<&Stat>) -> nix::Result<()> {
+/// Gives the name of `path` its new file; what was there is removed, or goes with what is left of the
+/// making.
+fn place(
+    private: &File,
+    from: &File,
+    to: &File,
+    path: &[u8],
+    there: Option<&Stat>,
+) -> nix::Result<()> {
+    let (_, name) = split(path);
     let Some(there) = there else {
         return match rename_new(from, to, name) {
             // A file system that cannot refuse to replace; nothing was there a moment ago.
@@ -291,18 +369,6 @@ fn place(from: &File, to: &File, name: &[u8], there: Option<&Stat>) -> nix::Resu
     if !there.is_dir() && !Stat::at(from, name)?.is_dir() {
         return renameat(from, name, to, name);
     }
-    // One of them is a directory: they change places at one stroke, and the old one goes with what
-    // is left of the making.
-    match renameat2(from, name, to, name, RenameFlags::RENAME_EXCHANGE) {
-        Err(Errno::EINVAL | Errno::ENOSYS) => {
-            let aside = [name, b".replaced"].concat();
-            renameat(to, name, from, aside.as_slice())?;
-            let placed = renameat(from, name, to, name);
-            if placed.is_err() {
-                renameat(from, aside.as_slice(), to, name)?;
-            }
-            placed
-        }
-        done => done,
-    }
+    // One of them is a directory, which no rename replaces.
+    exchange::swap(private, from, to, path)
 }

@@ -18,7 +18,7 @@ use nix::sys::stat::SFlag;
 use provault_domain::Invalid;
 use provault_driver::entry::printable;
 use provault_driver::{
-    DriverError, Entry, Metadata, NodeKind, PREVIEW_LISTED, PreviewChange, PreviewCounts,
+    Counted, DriverError, Entry, Metadata, NodeKind, PREVIEW_LISTED, PreviewChange, PreviewCounts,
     PreviewFate, Source, WorkContext,
 };
 
@@ -46,6 +46,8 @@ pub(crate) struct Act {
     pub there: Option<Stat>,
     /// What goes with a directory that is replaced: everything below it.
     pub gone: Gone,
+    /// What is made with a directory that is made: everything below it.
+    pub below: Counted,
     bytes: u64,
     seq: u64,
     /// Kept because it was changed since the job began.
@@ -114,6 +116,7 @@ pub(crate) fn make(
         mounts,
         open: Vec::new(),
         made: None,
+        made_act: 0,
         passed: None,
         fenced: None,
         found: BTreeSet::new(),
@@ -175,6 +178,8 @@ struct Survey<'a> {
     open: Vec<Level>,
     /// A directory that is not there: everything below it is made.
     made: Option<Vec<u8>>,
+    /// The index of its act.
+    made_act: usize,
     /// What stays although a directory belongs there: nothing below it is made.
     passed: Option<Vec<u8>>,
     /// A directory of the server's own.
@@ -265,6 +270,7 @@ impl Survey<'_> {
         let fate = self.fate(entry, there.as_ref())?;
         let fate = self.act(entry, fate, there)?;
         if is_dir {
+            self.made_act = self.plan.acts.len().saturating_sub(1);
             let of = if fate == PreviewFate::Keep { &mut self.passed } else { &mut self.made };
             *of = Some(path.to_vec());
         }
@@ -498,6 +504,7 @@ impl Survey<'_> {
             metadata: Some(entry.metadata.clone()),
             there,
             gone,
+            below: Counted::default(),
             bytes: if is_file { entry.metadata.size } else { 0 },
             seq: self.seq,
             late,
@@ -517,6 +524,9 @@ impl Survey<'_> {
         }
         let bytes = entry.metadata.size;
         self.plan.counts.created.add(bytes);
+        if let Some(act) = self.plan.acts.get_mut(self.made_act) {
+            act.below.add(bytes);
+        }
         if self.implied.len() < PREVIEW_LISTED {
             let change = PreviewChange {
                 path: printable(&entry.path),

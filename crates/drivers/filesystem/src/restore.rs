@@ -8,22 +8,23 @@ use jiff::Timestamp;
 use nix::unistd::{getegid, geteuid};
 use provault_driver::entry::printable;
 use provault_driver::{
-    Counted, CreatedResource, DriverError, Entry, NodeKind, PREVIEW_LISTED, PreviewChange,
-    PreviewFate, RestoreOutcome, RestorePreview, RestoreRequest, Source, WorkContext,
+    Counted, CreatedResource, DriverError, Entry, NodeKind, OUTSIDE_LISTED, PREVIEW_LISTED,
+    PreviewChange, PreviewFate, PreviewLink, RestoreOutcome, RestorePreview, RestoreRequest,
+    Source, WorkContext,
 };
 
 use crate::apply::{Tally, named};
 use crate::capture::{check, io_error};
 use crate::config::Config;
-use crate::guard::Guard;
+use crate::guard::{Guard, split};
 use crate::inodes::{Content, Inodes};
 use crate::order::{Order, Overwrite, job_id};
 use crate::plan::{self, Plan, Terms};
 use crate::reserved::Fence;
 use crate::selection::{Selection, Wanted};
 use crate::staging::{self, Staging};
-use crate::writer::{Writer, Written};
-use crate::{at, merge, verify};
+use crate::writer::{Cursor, Writer, Written};
+use crate::{at, merge, outside, verify};
 use provault_driver::reserved::Reserved;
 
 /// Whether a job is carried out for the first time.
@@ -116,14 +117,23 @@ pub(crate) fn preview(
     let target = work.target.to_string_lossy().into_owned();
     if let Some(root) = work.existing()? {
         let (plan, _) = planned(&work, &root, Run::First)?;
-        let Plan { counts, changes, left_off, .. } = plan;
-        return Ok(RestorePreview { target, in_place: true, counts, changes, left_off });
+        let Plan { counts, changes, left_off, staged, .. } = plan;
+        let in_place = true;
+        let mut preview =
+            RestorePreview { target, in_place, counts, changes, left_off, ..Default::default() };
+        look_through(&work, &mut |entry| {
+            if staged.wants(&entry.path) == Wanted::Yes {
+                tell_of_link(&work, entry, &mut preview);
+            }
+        })?;
+        return Ok(preview);
     }
     Staging::choose(work.target.clone(), work.job, &work.selection)?;
     let mut preview = RestorePreview { target, ..RestorePreview::default() };
     look_through(&work, &mut |entry| {
         let bytes = if entry.kind == NodeKind::File { entry.metadata.size } else { 0 };
         preview.counts.created.add(bytes);
+        tell_of_link(&work, entry, &mut preview);
         if preview.changes.len() == PREVIEW_LISTED {
             preview.left_off += 1;
             return;
@@ -138,6 +148,20 @@ pub(crate) fn preview(
         });
     })?;
     Ok(preview)
+}
+
+/// Tells of a link that would be made and leads out of the target. A restore makes it as it was: it follows
+/// none.
+fn tell_of_link(work: &Work<'_>, entry: &Entry, preview: &mut RestorePreview) {
+    let NodeKind::Symlink { target } = &entry.kind else { return };
+    if !outside::leads_outside(&work.target, &entry.path, target) {
+        return;
+    }
+    preview.leads_outside += 1;
+    if preview.outside.len() < OUTSIDE_LISTED {
+        let (path, target) = (printable(&entry.path), printable(target));
+        preview.outside.push(PreviewLink { path, target });
+    }
 }
 
 /// To where nothing is: complete or not there.
@@ -163,8 +187,13 @@ fn staged(work: &Work<'_>, run: Run) -> Result<RestoreOutcome, DriverError> {
     let written = write(work, &root, total, again, &wants, &|_| false)?;
     staging.sync(&root)?;
     let mut outcome = RestoreOutcome { notes: work.order.notes.clone(), ..of(&written) };
-    verified(work, &root, &wants, &written.tally, &mut outcome)?;
+    verified(work, &root, &wants, &written, &mut outcome)?;
     check(work.context.cancel)?;
+    // What we may not look into is taken for whole.
+    if merge::names_in(&root).is_ok_and(|found| found < written.names) {
+        let missing = missing_below(work, &root, vec![Vec::new()], &written.tally);
+        return Err(vanished(work, &missing, false));
+    }
     staging.put_in_place(&root)?;
     outcome.notes.extend(written.tally.notes());
     outcome.created = created(work)?;
@@ -181,14 +210,16 @@ fn completed_before(work: &Work<'_>) -> Result<RestoreOutcome, DriverError> {
     let found = verify::run(&root, shown, work.source, &wants, &Tally::default(), context)?;
     staging::discard(&work.target, work.job)?;
     let counted = look_through(work, &mut |_| {})?;
+    let mut notes = work.order.notes.clone();
+    notes.push(
+        "It had been completed before the server stopped, and was found to be whole.".to_owned(),
+    );
+    notes.extend(found.note());
     Ok(RestoreOutcome {
         bytes: counted.bytes,
         files: counted.entries,
         created: created(work)?,
-        notes: vec![
-            "It had been completed before the server stopped, and was found to be whole."
-                .to_owned(),
-        ],
+        notes,
         verified: Some(found.verified),
         in_place: None,
     })
@@ -197,7 +228,12 @@ fn completed_before(work: &Work<'_>) -> Result<RestoreOutcome, DriverError> {
 /// Into a directory that exists.
 fn in_place(work: &Work<'_>, root: File, run: Run) -> Result<RestoreOutcome, DriverError> {
     let target = work.target.as_path();
-    let (mut plan, mode) = planned(work, &root, run)?;
+    let to = root.try_clone().map_err(io_error("opening", target))?;
+    let staging = Staging::in_place(target, root, work.job);
+    if run == Run::Again {
+        staging.finish_exchange()?;
+    }
+    let (mut plan, mode) = planned(work, &to, run)?;
     if let Some(conflict) = plan.changes.iter().find(|c| c.fate == PreviewFate::Conflict) {
         let guarded = plan.guarded.iter().find(|(path, _)| printable(path) == conflict.path);
         let what = match guarded {
@@ -217,8 +253,6 @@ fn in_place(work: &Work<'_>, root: File, run: Run) -> Result<RestoreOutcome, Dri
         );
         return Err(DriverError::Conflict { path: target.to_owned(), what });
     }
-    let to = root.try_clone().map_err(io_error("opening", target))?;
-    let staging = Staging::in_place(target, root, work.job);
     let again = run == Run::Again && staging.is_left();
     let staged = std::mem::take(&mut plan.staged);
     let wants = |path: &[u8]| work.selection.wants(path).and(staged.wants(path));
@@ -234,21 +268,91 @@ fn in_place(work: &Work<'_>, root: File, run: Run) -> Result<RestoreOutcome, Dri
     written.tally.parted += plan.parted;
     staging.sync(&fresh)?;
     let mut outcome = RestoreOutcome { notes: work.order.notes.clone(), ..of(&written) };
-    verified(work, &fresh, &moved, &written.tally, &mut outcome)?;
+    verified(work, &fresh, &moved, &written, &mut outcome)?;
     check(work.context.cancel)?;
     // From here on it goes through to its end: to stop between two files would help nobody.
-    let notes = merge::run(&plan, mode, &fresh, &to, target, &mut written.tally)?;
+    let private = staging.private()?;
+    let places = merge::Places { private: &private, staged: &fresh, target: &to, shown: target };
+    let mut undone = merge::run(&plan, mode, &places, &mut written.tally)?;
     staging.remove();
     if run == Run::Again {
         // The target may not have been there when the first run began, and made its tree beside it.
         staging::discard(target, work.job)?;
     }
     merge::settle_root(&plan, &to, target, &mut written.tally)?;
-    outcome.notes.extend(notes);
+    if !undone.thinned.is_empty() {
+        undone.vanished.extend(missing_below(work, &to, undone.thinned, &written.tally));
+    }
+    if !undone.vanished.is_empty() {
+        return Err(vanished(work, &undone.vanished, true));
+    }
+    if again {
+        outcome.notes.push(
+            "An earlier run of it had begun to write; what that had put in place already is counted as it was found.".to_owned(),
+        );
+    }
+    outcome.notes.extend(merge::note_left(&plan, &undone.left));
     outcome.notes.extend(written.tally.notes());
     outcome.notes.extend(left_alone(&plan, mode));
+    plan.leave(&undone.left);
     outcome.in_place = Some(plan.counts);
     Ok(outcome)
+}
+
+/// What the recovery point has below these directories of `target` and they have not, each with all that is
+/// below it; the directories themselves when that cannot be told any more.
+fn missing_below(
+    work: &Work<'_>,
+    target: &File,
+    thinned: Vec<Vec<u8>>,
+    tally: &Tally,
+) -> Vec<Vec<u8>> {
+    let look = || -> Result<Vec<Vec<u8>>, DriverError> {
+        let failed = |error| io_error::<std::io::Error>("opening", &work.target)(error);
+        let mut cursor = Cursor::new(target.try_clone().map_err(failed)?);
+        let mut missing: Vec<Vec<u8>> = Vec::new();
+        let mut guard = Guard::default();
+        for entry in work.source.entries()? {
+            let entry = entry?;
+            guard.check(&entry)?;
+            let path = entry.path.as_slice();
+            let wanted = match work.selection.wants(path) {
+                Wanted::Yes => true,
+                Wanted::Above => entry.kind == NodeKind::Directory,
+                Wanted::No => false,
+            };
+            let known = missing.last().is_some_and(|above| is_below(path, above));
+            let looked_for = thinned.iter().any(|dir| is_below(path, dir));
+            if !wanted || known || !looked_for || tally.nodes.iter().any(|node| node == path) {
+                continue;
+            }
+            let (parent, name) = split(path);
+            if cursor.go(parent).and_then(|dir| at::Stat::at(dir, name)).is_err() {
+                missing.push(entry.path);
+            }
+        }
+        Ok(missing)
+    };
+    match look() {
+        Ok(missing) if !missing.is_empty() => missing,
+        _ => thinned,
+    }
+}
+
+fn vanished(work: &Work<'_>, paths: &[Vec<u8>], others_in_place: bool) -> DriverError {
+    DriverError::Vanished {
+        target: work.target.clone(),
+        count: paths.len() as u64,
+        paths: named(paths),
+        others_in_place,
+    }
+}
+
+fn is_below(path: &[u8], above: &[u8]) -> bool {
+    if above.is_empty() {
+        return !path.is_empty();
+    }
+    path.strip_prefix(above).is_some_and(|rest| rest.first() == Some(&b'/'))
 }
 
 /// What stays although it differs, as sentences.
@@ -313,13 +417,21 @@ fn verified(
     work: &Work<'_>,
     root: &File,
     wants: &dyn Fn(&[u8]) -> Wanted,
-    tally: &Tally,
+    written: &Written,
     outcome: &mut RestoreOutcome,
 ) -> Result<(), DriverError> {
     if !work.order.verify {
         return Ok(());
     }
-    let found = verify::run(root, &work.target, work.source, wants, tally, work.context)?;
+    let (shown, tally) = (work.target.as_path(), &written.tally);
+    let found = verify::run(root, shown, work.source, wants, tally, work.context)?;
+    if found.files != written.files {
+        // The recovery point was read as another tree than before: what is there is not known to be it.
+        return Err(DriverError::Unverified {
+            path: ".".to_owned(),
+            what: format!("holds {} files, and {} were read back", written.files, found.files),
+        });
+    }
     outcome.notes.extend(found.note());
     outcome.verified = Some(found.verified);
     Ok(())

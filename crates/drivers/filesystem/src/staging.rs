@@ -26,6 +26,7 @@ use xattr::FileExt as _;
 
 use crate::at::{self, Stat};
 use crate::capture::{io_error, open_directory};
+use crate::exchange::{self, Then};
 use crate::guard::split;
 use crate::mounts::{Mounts, open_same_mount};
 use crate::selection::{Items, Selection, Wanted};
@@ -148,6 +149,24 @@ impl Staging {
     /// Whether an earlier run of the job left something that can be built upon.
     pub fn is_left(&self) -> bool {
         Stat::at(&self.holder, &self.name).is_ok_and(|stat| is_ours(&stat))
+    }
+
+    /// The private directory, which is there.
+    pub fn private(&self) -> Result<File, DriverError> {
+        at::open_dir(&self.holder, &self.name)
+            .map_err(io_error("opening the restore's own directory in", &self.target))
+    }
+
+    /// Finishes an exchange in which an earlier run died.
+    pub fn finish_exchange(&self) -> Result<(), DriverError> {
+        if !self.is_left() {
+            return Ok(());
+        }
+        let private = self.private()?;
+        let made = at::open_dir(&private, TREE);
+        let then = made.as_ref().map_or(Then::PutBack, Then::Finish);
+        exchange::settle(&private, &self.holder, then)
+            .map_err(io_error("going on with a restore into", &self.target))
     }
 
     /// Makes the private directory, or takes the one that is left, and opens the root of the tree to
@@ -404,6 +423,7 @@ pub(crate) fn discard(target: &Path, job_id: &str) -> Result<(), DriverError> {
     remove_private(&parent, &name).map_err(failed())?;
     match at::open_dir(&parent, &target_name) {
         Ok(dir) => {
+            put_back(&dir, &name).map_err(failed())?;
             undo_moves(&dir, &name).map_err(failed())?;
             remove_private(&dir, &name).map_err(failed())
         }
@@ -417,6 +437,15 @@ fn remove_private(holder: &File, name: &[u8]) -> io::Result<()> {
     match Stat::at(holder, name) {
         Ok(stat) if stat.is_dir() => remove_tree(holder, name),
         Ok(_) | Err(Errno::ENOENT) => Ok(()),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// What was aside when a run died while it replaced a directory, or a file by one.
+fn put_back(target: &File, name: &[u8]) -> io::Result<()> {
+    match at::open_dir(target, name) {
+        Ok(private) => exchange::settle(&private, target, Then::PutBack),
+        Err(Errno::ENOENT | Errno::ENOTDIR | Errno::ELOOP) => Ok(()),
         Err(error) => Err(error.into()),
     }
 }

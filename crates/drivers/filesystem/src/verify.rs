@@ -25,6 +25,8 @@ use crate::writer::Cursor;
 #[derive(Debug, Default)]
 pub(crate) struct Findings {
     pub verified: Verified,
+    /// Names of regular files that were looked at, whether we may read them or not.
+    pub files: u64,
     /// What we may not read, although we made it.
     pub unreadable: u64,
 }
@@ -96,6 +98,20 @@ struct Comparison<'a> {
 
 impl Comparison<'_> {
     fn entry(&mut self, entry: &Entry) -> Result<(), DriverError> {
+        if entry.kind == NodeKind::File {
+            self.found.files += 1;
+        }
+        if self.compare(entry)? {
+            self.found.verified.entries += 1;
+            self.found.verified.files += u64::from(entry.kind == NodeKind::File);
+        } else {
+            self.found.unreadable += 1;
+        }
+        Ok(())
+    }
+
+    /// Whether an entry is as it should be; false when we may not read it.
+    fn compare(&mut self, entry: &Entry) -> Result<bool, DriverError> {
         let (parent, name) = split(&entry.path);
         let failed = || io_error::<Errno>("reading back", &self.shown.join(printable(&entry.path)));
         let dir = match self.cursor.go(parent) {
@@ -103,20 +119,14 @@ impl Comparison<'_> {
             Err(Errno::ENOENT | Errno::ENOTDIR | Errno::ELOOP) => {
                 return Err(differs(entry, "is missing"));
             }
-            Err(Errno::EACCES) => {
-                self.found.unreadable += 1;
-                return Ok(());
-            }
+            Err(Errno::EACCES) => return Ok(false),
             Err(error) => return Err(failed()(error)),
         };
         let stat = if name.is_empty() { Stat::of(dir) } else { Stat::at(dir, name) };
         let stat = match stat {
             Ok(stat) => stat,
             Err(Errno::ENOENT) => return Err(differs(entry, "is missing")),
-            Err(Errno::EACCES) => {
-                self.found.unreadable += 1;
-                return Ok(());
-            }
+            Err(Errno::EACCES) => return Ok(false),
             Err(error) => return Err(failed()(error)),
         };
         if !same_kind(entry, &stat) {
@@ -125,7 +135,6 @@ impl Comparison<'_> {
         if let Some(what) = metadata_difference(dir, name, &stat, &entry.metadata, self.lenient) {
             return Err(differs(entry, what));
         }
-        self.found.verified.entries += 1;
         match &entry.kind {
             NodeKind::Symlink { target } => {
                 let found = at::link_target(dir, name).map_err(failed())?;
@@ -142,7 +151,7 @@ impl Comparison<'_> {
                 if entry.metadata.links > 1 && !self.apart {
                     let here = (stat.device, stat.inode);
                     match self.groups.insert(Content::from(&entry.metadata), here) {
-                        Some(known) if known == here => return Ok(()),
+                        Some(known) if known == here => return Ok(true),
                         Some(_) => {
                             return Err(differs(
                                 entry,
@@ -154,10 +163,7 @@ impl Comparison<'_> {
                 }
                 let file = match at::open_file(dir, name) {
                     Ok(file) => file,
-                    Err(Errno::EACCES) => {
-                        self.found.unreadable += 1;
-                        return Ok(());
-                    }
+                    Err(Errno::EACCES) => return Ok(false),
                     Err(error) => return Err(failed()(error)),
                 };
                 forget_cached(&file);
@@ -169,6 +175,6 @@ impl Comparison<'_> {
             }
             _ => {}
         }
-        Ok(())
+        Ok(true)
     }
 }

@@ -69,6 +69,8 @@ struct Linked {
 pub(crate) struct Written {
     pub bytes: u64,
     pub files: u64,
+    /// Names of whatever kind below the root, without those that could not be made.
+    pub names: u64,
     pub tally: Tally,
 }
 
@@ -82,6 +84,7 @@ pub(crate) struct Writer<'a> {
     total: u64,
     done: AtomicU64,
     files: u64,
+    names: u64,
     bytes: u64,
     inodes: Inodes,
     batch: Vec<(Entry, File)>,
@@ -110,6 +113,7 @@ impl<'a> Writer<'a> {
             total,
             done: AtomicU64::new(0),
             files: 0,
+            names: 0,
             bytes: 0,
             inodes: Inodes::default(),
             batch: Vec::new(),
@@ -139,6 +143,7 @@ impl<'a> Writer<'a> {
     pub fn add(&mut self, entry: Entry) -> Result<(), DriverError> {
         check(self.context.cancel)?;
         let path = entry.path.clone();
+        self.names += u64::from(!path.is_empty());
         if entry.kind == NodeKind::Directory {
             if !path.is_empty() {
                 let resuming = self.earlier.is_some();
@@ -353,7 +358,8 @@ impl<'a> Writer<'a> {
             let set = self.cursor.go(&path).and_then(|dir| apply::to_open(dir, &metadata, tally));
             set.map_err(self.failed("setting the metadata of", &path))?;
         }
-        Ok(Written { bytes: self.bytes, files: self.files, tally: self.tally })
+        let names = self.names.saturating_sub(self.tally.nodes.len() as u64);
+        Ok(Written { bytes: self.bytes, files: self.files, names, tally: self.tally })
     }
 }
 

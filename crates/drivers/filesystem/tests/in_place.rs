@@ -522,3 +522,36 @@ fn extra_files_with_several_names_go_and_a_directory_without_rights_too() {
     let outcome = run(&with(over(&root, "always"), "deleteExtra", "true"), &tree).unwrap();
     assert!(!root.join("extra").exists(), "{:?}", outcome.notes);
 }
+
+#[test]
+fn links_that_lead_out_of_the_target_are_told_of_before_and_never_followed() {
+    let trees = Trees::new();
+    let (root, outside) = (trees.source(), trees.source());
+    fs::create_dir(root.join("sub")).unwrap();
+    write(&outside, "victim", "victim", 50);
+    symlink(&outside, root.join("absolute")).unwrap();
+    symlink("../../elsewhere", root.join("sub/climbs")).unwrap();
+    symlink("../inside", root.join("sub/stays")).unwrap();
+    write(&root, "inside", "stored", 100);
+    let (tree, _) = capture(&*DRIVER, &resource(&root));
+    let told = |preview: &RestorePreview| {
+        assert_eq!(preview.leads_outside, preview.outside.len() as u64);
+        preview.outside.iter().map(|link| link.path.clone()).collect::<Vec<_>>()
+    };
+    let fresh = trees.fresh("target");
+    let shown = preview(&request(&fresh), &tree).unwrap();
+    assert_eq!(told(&shown), ["absolute", "sub/climbs"]);
+    assert_eq!(shown.outside[1].target, "../../elsewhere");
+    // Excluded ones are not made.
+    let shown = preview(&with(request(&fresh), "exclude", r#"["/sub"]"#), &tree).unwrap();
+    assert_eq!(told(&shown), ["absolute"]);
+    // One that is there as it is to be is not made either.
+    let target = trees.source();
+    run(&over(&target, "always"), &tree).unwrap();
+    fs::remove_file(target.join("sub/climbs")).unwrap();
+    assert_eq!(told(&preview(&over(&target, "always"), &tree).unwrap()), ["sub/climbs"]);
+    run(&over(&target, "always"), &tree).unwrap();
+    assert_eq!(fs::read_link(target.join("absolute")).unwrap(), outside);
+    assert_eq!(fs::read_dir(&outside).unwrap().count(), 1);
+    assert_eq!(content(&outside, "victim"), "victim");
+}

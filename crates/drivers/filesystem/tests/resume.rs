@@ -8,14 +8,14 @@ use std::fs;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::LazyLock;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 
+use common::watched::{Watched, in_place, private};
 use common::{Seen, Trees, differences, not_tested, populate, request, resource};
 use provault_driver::conformance::{Request, capture, next_job, restore, restore_as};
 use provault_driver::memory::MemorySource;
 use provault_driver::{
-    CancelFlag, ContentSink, Driver, DriverError, Entry, RestoreOutcome, RestoreRequest, Source,
-    SourceError, WorkContext,
+    CancelFlag, Driver, DriverError, RestoreOutcome, RestoreRequest, Source, WorkContext,
 };
 use provault_driver_filesystem::FilesystemDriver;
 
@@ -30,56 +30,6 @@ fn look(root: &Path) -> BTreeMap<PathBuf, Seen> {
     seen
 }
 
-/// Acts when its entries are asked for the n-th time, dies when the n-th batch of content is, and
-/// counts the bytes that it delivers.
-struct Watched<'a> {
-    inner: &'a MemorySource,
-    listed: AtomicU64,
-    act_at: u64,
-    act: &'a (dyn Fn() + Sync),
-    die_after: u64,
-    delivered: AtomicU64,
-}
-
-impl<'a> Watched<'a> {
-    fn new(inner: &'a MemorySource) -> Self {
-        Self {
-            inner,
-            listed: AtomicU64::new(0),
-            act_at: u64::MAX,
-            act: &|| {},
-            die_after: u64::MAX,
-            delivered: AtomicU64::new(0),
-        }
-    }
-}
-
-struct Counting<'a>(&'a Watched<'a>, &'a dyn ContentSink);
-
-impl ContentSink for Counting<'_> {
-    fn write_at(&self, index: usize, offset: u64, bytes: &[u8]) -> Result<(), DriverError> {
-        let before = self.0.delivered.fetch_add(bytes.len() as u64, Ordering::SeqCst);
-        if before > self.0.die_after {
-            std::panic::resume_unwind(Box::new("injected death"));
-        }
-        self.1.write_at(index, offset, bytes)
-    }
-}
-
-impl Source for Watched<'_> {
-    fn entries(
-        &self,
-    ) -> Result<Box<dyn Iterator<Item = Result<Entry, SourceError>> + '_>, SourceError> {
-        if self.listed.fetch_add(1, Ordering::SeqCst) + 1 == self.act_at {
-            (self.act)();
-        }
-        self.inner.entries()
-    }
-    fn copy_contents(&self, files: &[Entry], out: &dyn ContentSink) -> Result<(), DriverError> {
-        self.inner.copy_contents(files, &Counting(self, out))
-    }
-}
-
 fn resume(
     job: &str,
     metadata: &Request,
@@ -87,24 +37,6 @@ fn resume(
 ) -> Result<RestoreOutcome, DriverError> {
     let context = WorkContext { cancel: &CancelFlag::new(), progress: &|_, _| {} };
     DRIVER.resume(&RestoreRequest::new(job, metadata), source, &context)
-}
-
-fn in_place(target: &Path, mode: &str) -> Request {
-    let mut request = request(target);
-    request.insert("newFileSystem".to_owned(), "false".to_owned());
-    request.insert("overwrite".to_owned(), mode.to_owned());
-    request
-}
-
-/// The private directory of a job, in `place`.
-fn private(place: &Path) -> PathBuf {
-    let found: Vec<_> = fs::read_dir(place)
-        .unwrap()
-        .map(|entry| entry.unwrap().path())
-        .filter(|path| path.to_string_lossy().contains(".provault-"))
-        .collect();
-    let [one] = found.as_slice() else { panic!("{found:?}") };
-    one.clone()
 }
 
 /// Six hundred files of a thousand bytes, which are three batches.
@@ -341,6 +273,7 @@ fn verification_can_be_left_out() {
     let target = trees.fresh("target");
     let outcome = restore(&*DRIVER, &request(&target), &tree, &CancelFlag::new()).unwrap();
     assert_eq!(outcome.verified.map(|verified| verified.bytes), Some(report.bytes));
+    assert_eq!(outcome.verified.map(|verified| verified.files), Some(outcome.files));
     let target = trees.fresh("target");
     let mut asked = request(&target);
     DRIVER.leave_unverified(&mut asked);
@@ -380,6 +313,9 @@ fn what_changes_in_the_target_meanwhile_is_left() {
         }
         let told = outcome.notes.join(" ");
         assert_eq!(told.contains("changed while the restore was made"), left, "{mode}: {told}");
+        let counts = outcome.in_place.unwrap();
+        let counted = [counts.created, counts.overwritten, counts.kept].map(|of| of.entries);
+        assert_eq!(counted, if left { [0, 1, 2] } else { [1, 2, 0] }, "{mode}");
     }
 }
 

@@ -439,7 +439,7 @@ impl<'a> Run<'a> {
     }
 
     fn verified(&self) -> Verified {
-        Verified { entries: 1, bytes: self.stored.size() }
+        Verified { entries: 1, files: 1, bytes: self.stored.size() }
     }
 
     fn outcome(&self, place: &Place, verified: Option<Verified>) -> RestoreOutcome {

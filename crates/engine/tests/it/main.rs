@@ -7,7 +7,9 @@
 mod absence;
 mod adoption;
 mod care;
+mod claimed_twice;
 mod expiry;
+mod hanging;
 mod jobs;
 mod mending;
 mod notifications;

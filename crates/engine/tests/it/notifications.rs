@@ -136,3 +136,38 @@ async fn a_digest_that_does_not_arrive_is_tried_again_as_a_whole() {
     assert_eq!(mails(&mail).len(), 1);
     running.stop("test over").await;
 }
+
+/// A sender dies after it has sent and before it has said so. What has come up since does not join what is sent
+/// again: it is the same message, under the same id.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_digest_that_is_sent_again_after_a_crash_holds_the_same() {
+    let world = World::new(START).await;
+    let mail = world.directory.path().join("mail");
+    world.notify(&mail, Some(30)).await;
+    let running = world.start().await;
+    let first = [world.back_up().await, world.back_up().await];
+    running.stop("test").await;
+    let world = world.restarted().await;
+    world.clock.advance(SignedDuration::from_mins(30));
+    let now = world.clock_now();
+    let lease = now + SignedDuration::from_mins(50);
+    let catalog = world.engine.catalog();
+    let sent = catalog.claim_digest("subscription-1", "dead", now, lease, 500).await.unwrap();
+    assert_eq!(sent.len(), 2);
+    let running = world.engine.start(false).await.unwrap();
+    let third = world.back_up().await;
+    running.stop("test").await;
+    let world = world.restarted().await;
+    world.clock.advance(SignedDuration::from_mins(40));
+    // All three are due, and nobody holds any.
+    let running = world.start().await;
+    world.arrived(3).await;
+    let mails: Vec<String> =
+        mails(&mail).into_iter().map(|mail| mail.replace("=\r\n", "")).collect();
+    assert_eq!(mails.len(), 2, "{mails:#?}");
+    let (again, alone): (Vec<_>, Vec<_>) =
+        mails.iter().partition(|mail| mail.contains("Subject: 2 notifications of topic ops"));
+    assert!(first.iter().all(|job| again[0].contains(&job.id)), "{again:#?}");
+    assert!(!again[0].contains(&third.id) && alone[0].contains(&third.id), "{mails:#?}");
+    running.stop("test over").await;
+}

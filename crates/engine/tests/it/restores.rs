@@ -93,6 +93,9 @@ async fn a_restore_that_was_completed_before_its_server_died_is_completed() {
     assert_eq!(ended.state, RestoreJobState::Failed, "{ended:?}");
     assert!(ended.status_message.unwrap().contains("exists already"));
     assert_eq!(names(&other), [other.join("precious")]);
+    let log = world.engine.catalog().job_log(&world.account, &job.id).await.unwrap();
+    let step = log.into_iter().filter_map(|event| event.step).next_back().unwrap();
+    assert!(!step.ok && step.detail.contains("exists already"), "{step:?}");
     running.stop("test over").await;
 }
 
@@ -214,5 +217,80 @@ async fn a_stop_counts_while_the_server_stops_too() {
     let ended: RestoreJob = world.end_of(&job.id).await;
     assert_eq!(ended.state, RestoreJobState::Aborted, "{ended:?}");
     assert!(!target.exists());
+    running.stop("test over").await;
+}
+
+/// Takes the vault's place away, as a disk does that is not mounted; back with the other name.
+fn away(world: &World) -> (PathBuf, PathBuf) {
+    let there = world.repository();
+    let away = there.with_file_name("away");
+    std::fs::rename(&there, &away).unwrap();
+    (away, there)
+}
+
+/// Waits until a restore says that it waits.
+async fn waits(world: &World, id: &str) -> RestoreJob {
+    loop {
+        let catalog = world.engine.catalog();
+        let job = catalog.job::<RestoreJob>(&world.account, id).await.unwrap().unwrap();
+        assert_eq!(job.state, RestoreJobState::Running, "{job:?}");
+        if job.status_message.as_ref().is_some_and(|told| told.starts_with("It cannot go on yet")) {
+            return job;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_restore_that_is_taken_up_waits_for_its_vault() {
+    let (world, point) = backed_up().await;
+    let (job, target, staged) = half_done(&world, &point).await;
+    let (gone, there) = away(&world);
+    let running = world.start().await;
+    waits(&world, &job.id).await;
+    // However often it is tried, that is no attempt of the restore.
+    for _ in 0..2 * MAX_RESTORE_ATTEMPTS {
+        world.clock.advance(SignedDuration::from_mins(11));
+        world.engine.wake();
+        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+    }
+    let waiting = waits(&world, &job.id).await;
+    assert_eq!(waiting.attempts, 1);
+    assert!(staged.exists() && !target.exists(), "what it had written is kept");
+    std::fs::rename(gone, there).unwrap();
+    world.clock.advance(SignedDuration::from_mins(11));
+    world.engine.wake();
+    let ended: RestoreJob = world.end_of(&job.id).await;
+    assert_eq!(ended.state, RestoreJobState::Completed, "{ended:?}");
+    assert!(!staged.exists() && target.exists());
+    running.stop("test over").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_restore_that_waits_for_its_vault_can_be_stopped() {
+    let (world, point) = backed_up().await;
+    let (job, target, staged) = half_done(&world, &point).await;
+    away(&world);
+    let running = world.start().await;
+    waits(&world, &job.id).await;
+    let ended = world.engine.stop_restore_job(&world.account, &job.id, "Asked.").await.unwrap();
+    // The worker may just be trying again.
+    let ended = if ended.state.is_final() { ended } else { world.end_of(&job.id).await };
+    assert_eq!(ended.state, RestoreJobState::Aborted, "{ended:?}");
+    assert!(ended.status_message.unwrap().starts_with("Asked. "));
+    assert!(!staged.exists() && !target.exists());
+    running.stop("test over").await;
+}
+
+/// Whoever asked for it is there to hear why it cannot be.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_restore_that_begins_does_not_wait_for_its_vault() {
+    let (world, point) = backed_up().await;
+    let job = world.restore_job(&point, &world.directory.path().join("out"));
+    world.engine.catalog().insert_job(&job).await.unwrap();
+    away(&world);
+    let running = world.start().await;
+    let ended: RestoreJob = world.end_of(&job.id).await;
+    assert_eq!(ended.state, RestoreJobState::Failed, "{ended:?}");
     running.stop("test over").await;
 }

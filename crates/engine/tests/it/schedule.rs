@@ -1,5 +1,7 @@
 //! Plans and time.
 
+use std::collections::BTreeSet;
+
 use jiff::{SignedDuration, Timestamp};
 use provault_domain::*;
 use provault_engine::Clock;
@@ -357,4 +359,23 @@ async fn a_loop_that_does_not_turn_is_named() {
         assert!(stuck.contains(&name), "{name}: {stuck:?}");
     }
     running.stop("The test is over").await;
+}
+
+#[tokio::test]
+async fn two_thousand_plans_that_are_due_at_once_make_a_job_each() {
+    const PLANS: usize = 2000;
+    let world = World::new("2026-03-01T04:00:00Z").await;
+    let mut ids = BTreeSet::new();
+    for _ in 0..PLANS {
+        ids.insert(plan(&world, &[("daily", "cron(0 5 ? * * *)", 35)]).await.id);
+    }
+    world.clock.advance(SignedDuration::from_mins(61));
+    for _ in 0..2 {
+        world.engine.look_at_the_time().await.unwrap();
+        let jobs = world.jobs::<BackupJob>().await;
+        assert_eq!(jobs.len(), PLANS);
+        let made: BTreeSet<String> =
+            jobs.iter().map(|job| job.created_by.as_ref().unwrap().plan_id.clone()).collect();
+        assert_eq!(made, ids, "each plan one");
+    }
 }

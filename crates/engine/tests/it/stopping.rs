@@ -13,7 +13,7 @@ use provault_driver::{
     Source, WorkContext,
 };
 use provault_driver_filesystem::FilesystemDriver;
-use provault_engine::Running;
+use provault_engine::{Clock as _, Running};
 
 use crate::support::World;
 
@@ -98,14 +98,19 @@ impl Driver for Held {
 
 /// Waits until the driver waits, and stops the engine.
 async fn stop_held(running: Running, seen: Receiver<()>) {
+    // Kept until the stop is over: the driver may say it again.
+    let seen = is_held(seen).await;
+    running.stop(WHY).await;
+    drop(seen);
+}
+
+/// Waits until the driver waits.
+async fn is_held(seen: Receiver<()>) -> Receiver<()> {
     let waits = tokio::task::spawn_blocking(move || {
         seen.recv().unwrap();
         seen
     });
-    // Kept until the stop is over: the driver may say it again.
-    let seen = waits.await.unwrap();
-    running.stop(WHY).await;
-    drop(seen);
+    waits.await.unwrap()
 }
 
 async fn job<J: provault_catalog::Job>(world: &World, id: &str) -> J {
@@ -251,5 +256,52 @@ async fn a_restore_test_that_a_stop_interrupts_is_begun_anew() {
     assert_eq!(world.jobs::<RestoreJob>().await.len(), 2);
     let evidence = world.engine.catalog().list_evidence(&world.account).await.unwrap();
     assert_eq!(evidence.len(), 1, "one verdict of one test");
+    running.stop("test over").await;
+}
+
+/// The machine sleeps with a backup at work, or its clock leaps: its lease is over, its worker is not.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_backup_whose_lease_is_over_and_whose_worker_lives_is_left_to_it() {
+    let (driver, seen) = held();
+    let world = World::new(START).await.restarted_with(driver).await;
+    let asked = world.backup_job();
+    world.engine.catalog().insert_job(&asked).await.unwrap();
+    let running = world.start().await;
+    let seen = is_held(seen).await;
+    world.clock.advance(SignedDuration::from_hours(1));
+    let abandoned = world.engine.catalog().abandoned_jobs::<BackupJob>(world.clock.now());
+    assert_eq!(abandoned.await.unwrap().len(), 1, "its lease is over, or nothing is tried here");
+    world.engine.look_for_abandoned_jobs().await;
+    let same: BackupJob = job(&world, &asked.id).await;
+    assert_eq!((same.state, same.interruptions), (BackupJobState::Running, 0), "{same:?}");
+    assert!(seen.try_recv().is_err(), "it is not begun again beside itself");
+    running.stop("test over").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_backup_that_outlives_its_completion_window_is_aborted() {
+    let (driver, seen) = held();
+    let world = World::new(START).await.restarted_with(driver).await;
+    world.listen(&["BACKUP_JOB_FAILED"]).await;
+    let asked = BackupJob { completion_window_minutes: 180, ..world.backup_job() };
+    world.engine.catalog().insert_job(&asked).await.unwrap();
+    let running = world.start().await;
+    let seen = is_held(seen).await;
+    world.clock.advance(SignedDuration::from_mins(179));
+    world.engine.look_at_the_time().await.unwrap();
+    let still: BackupJob = job(&world, &asked.id).await;
+    assert_eq!(still.state, BackupJobState::Running);
+    world.clock.advance(SignedDuration::from_mins(2));
+    world.engine.look_at_the_time().await.unwrap();
+    let ended: BackupJob = world.end_of(&asked.id).await;
+    assert_eq!((ended.state, ended.recovery_point_arn), (BackupJobState::Aborted, None));
+    let message = ended.status_message.unwrap();
+    assert!(message.contains("completion window closed at 2026-03-01T15:00:00Z"), "{message}");
+    let locks = std::fs::read_dir(world.repository().join("locks")).unwrap().count();
+    assert_eq!(locks, 0, "the lock of the repository is given back");
+    let told = world.engine.catalog().list_deliveries(&world.account, None, None).await.unwrap();
+    let about = told.iter().filter(|d| d.notification.job_id == asked.id).count();
+    assert_eq!(about, 1, "{told:?}");
+    drop(seen);
     running.stop("test over").await;
 }

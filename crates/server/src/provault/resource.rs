@@ -1,7 +1,7 @@
 //! Registered resources.
 
-use provault_app::{NewResource, ResourceView, RetentionUpdate};
-use provault_domain::{Probe, ServiceSpec};
+use provault_app::{AppError, NewResource, ResourceUpdate, ResourceView, RetentionUpdate};
+use provault_domain::{Invalid, Probe, ServiceSpec};
 use provault_wire::provault as wire;
 
 use super::probe::{probe, wire_probe};
@@ -11,9 +11,7 @@ use crate::convert::epoch;
 
 pub(super) async fn add(call: &Call<'_>) -> Answered {
     let input: wire::AddResourceInput = call.input()?;
-    let probes = input.probes.into_iter().enumerate();
-    let probes: Vec<Probe> =
-        probes.map(|(index, p)| probe(index, p)).collect::<Result<_, _>>().map_err(refusal)?;
+    let probes = probes(input.probes).map_err(refusal)?;
     let new = NewResource {
         kind: input.kind,
         name: input.name,
@@ -45,6 +43,29 @@ pub(super) async fn describe(call: &Call<'_>, name: &str) -> Answered {
     Answer::json(&resource(view))
 }
 
+pub(super) async fn update(call: &Call<'_>, name: &str) -> Answered {
+    let input: wire::UpdateResourceInput = call.input()?;
+    let service = match (input.service, input.remove_service.unwrap_or(false)) {
+        (Some(_), true) => {
+            let why = "it cannot be set and removed at once; leave one of the two out.";
+            return Err(refusal(Invalid::new("RemoveService", why).into()));
+        }
+        (Some(new), false) => Some(Some(service(new))),
+        (None, true) => Some(None),
+        (None, false) => None,
+    };
+    let or_none = |seconds: u64| (seconds > 0).then_some(seconds);
+    let update = ResourceUpdate {
+        name: input.name,
+        service,
+        probes: input.probes.map(probes).transpose().map_err(refusal)?,
+        rpo_seconds: input.rpo_seconds.map(or_none),
+        rto_seconds: input.rto_seconds.map(or_none),
+    };
+    let updated = call.app.update_resource(call.caller, name, update).await;
+    Answer::json(&resource(Call::done(updated)?))
+}
+
 pub(super) async fn tag(call: &Call<'_>, name: &str) -> Answered {
     let input: wire::ChangeTagsInput = call.input()?;
     let changed = call.app.change_resource_tags(call.caller, name, &input.set, &input.remove);
@@ -53,6 +74,10 @@ pub(super) async fn tag(call: &Call<'_>, name: &str) -> Answered {
 
 pub(super) async fn remove(call: &Call<'_>, name: &str) -> Answered {
     Call::nothing(call.app.remove_resource(call.caller, name).await)
+}
+
+fn probes(given: Vec<wire::Probe>) -> Result<Vec<Probe>, AppError> {
+    given.into_iter().enumerate().map(|(index, one)| probe(index, one)).collect()
 }
 
 fn service(service: wire::Service) -> ServiceSpec {

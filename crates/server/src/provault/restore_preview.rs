@@ -1,6 +1,6 @@
 //! What a restore would do.
 
-use provault_app::{Counted, PreviewChange, RestorePreview, StartRestore};
+use provault_app::{Counted, PreviewChange, PreviewLink, RestorePreview, StartRestore};
 use provault_wire::provault as wire;
 
 use super::{Answered, Call};
@@ -20,7 +20,8 @@ pub(super) async fn preview(call: &Call<'_>) -> Answered {
 }
 
 fn answer(preview: RestorePreview) -> wire::RestorePreview {
-    let RestorePreview { target, in_place, counts, changes, left_off } = preview;
+    let RestorePreview { target, in_place, counts, changes, left_off, outside, leads_outside } =
+        preview;
     wire::RestorePreview {
         target,
         in_place,
@@ -34,11 +35,17 @@ fn answer(preview: RestorePreview) -> wire::RestorePreview {
         conflicts: counted(counts.conflicts),
         changes: changes.into_iter().map(change).collect(),
         changes_left_off: left_off,
+        outside_links: outside.into_iter().map(link).collect(),
+        outside_link_count: leads_outside,
     }
 }
 
 fn counted(counted: Counted) -> wire::PreviewCount {
     wire::PreviewCount { entries: counted.entries, bytes: counted.bytes }
+}
+
+fn link(link: PreviewLink) -> wire::PreviewLink {
+    wire::PreviewLink { path: link.path, points_to: link.target }
 }
 
 fn change(change: PreviewChange) -> wire::PreviewChange {

@@ -2,7 +2,7 @@
 
 use jiff::{SignedDuration, Timestamp};
 use provault_app::{Finding, Level, NewExemption, ResourceView, StandingAlarm};
-use provault_domain::{Exemption, ResourceTrouble};
+use provault_domain::{DoctorCheck, Exemption, ResourceTrouble};
 use provault_wire::provault as wire;
 
 use super::{Answered, Call};
@@ -40,8 +40,7 @@ pub(super) async fn doctor(call: &Call<'_>) -> Answered {
 
 /// The certificate in use, and one that should be and is not.
 fn certificate(tls: &Tls, now: Timestamp) -> Vec<Finding> {
-    let finding =
-        |level, detail: String| Finding { check: "certificate".to_owned(), level, detail };
+    let finding = |level, detail: String| Finding::new(DoctorCheck::Certificate, level, detail);
     let mut findings = Vec::new();
     if let Some(trouble) = tls.trouble() {
         findings.push(finding(

@@ -4,6 +4,7 @@
 // Helpers of tests are not tests to clippy; a failed unwrap is a failed test here as well.
 #![allow(clippy::unwrap_used)]
 
+mod audited;
 mod auth;
 mod backup_testing;
 mod bad_input;

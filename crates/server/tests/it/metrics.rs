@@ -39,12 +39,13 @@ async fn who_bears_the_token_reads_the_status_as_numbers() {
     assert!(reply.header("content-type").starts_with("application/openmetrics-text"), "{reply:?}");
     let text = reply.body.as_str().unwrap();
     for wanted in [
-        "provault_well 0\n",
-        "provault_resource_protection{resource=\"notes\",protection=\"UNPROTECTED\"} 1\n",
-        "provault_resource_troubles{resource=\"notes\"} 1\n",
-        "provault_deliveries{state=\"WAITING\"} 0\n",
-        "provault_deliveries{state=\"DEAD\"} 0\n",
+        "provault_well{region=\"us-east-1\"} 0\n",
+        "provault_resource_protection{region=\"us-east-1\",resource=\"notes\",protection=\"UNPROTECTED\"} 1\n",
+        "provault_resource_troubles{region=\"us-east-1\",resource=\"notes\"} 1\n",
+        "provault_deliveries{region=\"us-east-1\",state=\"WAITING\"} 0\n",
+        "provault_deliveries{region=\"us-east-1\",state=\"DEAD\"} 0\n",
         "# TYPE provault_data_dir_free_bytes gauge\n",
+        "provault_hung_reads{region=\"us-east-1\"} 0\n",
         "# EOF\n",
     ] {
         assert!(text.contains(wanted), "{wanted} is missing in\n{text}");

@@ -43,6 +43,59 @@ async fn a_resource_is_registered_in_full_and_found_by_name_and_arn() {
 }
 
 #[tokio::test]
+async fn a_resource_is_changed_and_stays_the_same_one() {
+    const INVALID: &str = "InvalidParameterValueException";
+    let world = World::new().await;
+    let (arn, other) = (world.resource("app").await, world.resource("other").await);
+    let target = format!("/provault/v1/resources/{}", segment(&arn));
+    let probes = json!([{ "Type": "Http", "Port": 8080, "Path": "/",
+        "Assertions": [{ "Type": "Status", "Equals": 200 }] }]);
+    let body = json!({ "Name": "papers", "RpoSeconds": 86_400, "RtoSeconds": 900, "Probes": probes,
+        "Service": { "Command": ["./serve"], "Environment": { "A": "b" } } });
+    let before = world.ok("GET", &target, Value::Null).await;
+    let changed = world.ok("POST", &target, body.clone()).await;
+    let members = ["ResourceArn", "Config", "Tags", "Kind", "CreationDate"];
+    for member in members {
+        assert_eq!(changed[member], before[member], "{member}");
+    }
+    for member in ["Name", "RpoSeconds", "RtoSeconds", "Probes"] {
+        assert_eq!(changed[member], body[member], "{member}");
+    }
+    assert_eq!(changed["Service"]["Environment"], json!({ "A": "b" }));
+    assert_eq!(world.ok("GET", "/provault/v1/resources/papers", Value::Null).await, changed);
+    // By its new name, and what is absent stays.
+    let target = "/provault/v1/resources/papers";
+    let changed = world.ok("POST", target, json!({ "RpoSeconds": 0 })).await;
+    assert_eq!(changed["RpoSeconds"], Value::Null);
+    assert_eq!((&changed["RtoSeconds"], &changed["Probes"]), (&json!(900), &probes));
+    assert_eq!(changed["Service"]["Command"], json!(["./serve"]));
+    for (body, error) in [
+        (json!({ "Name": "other" }), "AlreadyExistsException"),
+        (json!({ "Name": "no name" }), INVALID),
+        // Its probe would have nothing to ask, and its application nobody to ask it.
+        (json!({ "RemoveService": true }), INVALID),
+        (json!({ "Probes": [] }), INVALID),
+        (
+            json!({ "RemoveService": true, "Service": { "Command": ["./x"] }, "Probes": [] }),
+            INVALID,
+        ),
+        (json!({ "Service": { "Command": [] } }), INVALID),
+        (json!({ "Config": { "path": "/" } }), INVALID),
+        (json!({ "Tags": {} }), INVALID),
+    ] {
+        world.refused("POST", target, body.clone(), error).await;
+        assert_eq!(world.ok("GET", target, Value::Null).await, changed, "{body}");
+    }
+    let bare = world.ok("POST", target, json!({ "RemoveService": true, "Probes": [] })).await;
+    assert_eq!((&bare["Service"], &bare["Probes"]), (&Value::Null, &json!([])));
+    let audit = world.ok("GET", "/provault/v1/audit?limit=100", Value::Null).await;
+    let records = audit["AuditRecords"].as_array().unwrap().iter();
+    let made = records.filter(|record| record["Action"] == "provault:UpdateResource");
+    assert!(made.count() >= 3, "{audit}");
+    world.ok("GET", &format!("/provault/v1/resources/{}", segment(&other)), Value::Null).await;
+}
+
+#[tokio::test]
 async fn roles_and_keys_come_and_go_and_the_default_ones_stay() {
     const REFUSED: &str = "InvalidRequestException";
     let world = World::new().await;

@@ -1,33 +1,43 @@
 //! Every action is decided on what the table of actions says.
 
+use provault_engine::Running;
 use provault_iam::{ACTIONS, Credentials, Scope, Secret};
 use serde_json::{Value, json};
 
 use crate::support::{ROLE, World, segment, text};
 
+const NOBODYS: &str = "00000000-0000-0000-0000-000000000000";
 const ACCOUNT: &str = "arn:aws:iam::123456789012";
 
 /// One of everything, and requests that name it.
-struct Everything {
-    vault: String,
-    point: String,
-    plan: String,
-    plan_id: String,
-    testing_plan: String,
-    resource: String,
-    topic: String,
-    subscription: String,
-    delivery: String,
-    key: String,
-    test: String,
-    run: String,
-    bobs_key: String,
+pub struct Everything {
+    pub vault: String,
+    pub point: String,
+    pub plan: String,
+    pub plan_id: String,
+    pub testing_plan: String,
+    pub resource: String,
+    pub topic: String,
+    pub subscription: String,
+    pub delivery: String,
+    pub key: String,
+    pub test: String,
+    pub run: String,
+    pub bobs_key: String,
     /// The restore metadata of the point.
-    recorded: Value,
+    pub recorded: Value,
 }
 
 impl Everything {
-    async fn make(world: &World) -> Self {
+    /// What is at work stands still when it is there.
+    pub async fn make(world: &World) -> Self {
+        let (all, running) = Self::make_at_work(world).await;
+        running.stop("The test has what it needs").await;
+        all
+    }
+
+    /// The same, and the engine goes on.
+    pub async fn make_at_work(world: &World) -> (Self, Running) {
         const OWN: &str = "/provault/v1";
         world.ok("PUT", "/backup-vaults/lab", json!({})).await;
         let topic = world.ok("POST", &format!("{OWN}/topics"), json!({ "Name": "told" })).await;
@@ -43,7 +53,6 @@ impl Everything {
         let test = world.ok("POST", &format!("{OWN}/restore-tests"), test).await;
         let run = json!({ "Operation": "CHECK" });
         let run = world.ok("POST", &format!("{OWN}/vaults/lab/care-runs"), run).await;
-        running.stop("The test has what it needs").await;
         let sent = world.ok("GET", &format!("{OWN}/deliveries"), Value::Null).await;
         let plan = world.ok("PUT", "/backup/plans/", plan_document()).await;
         let testing = world.call("PUT", "/restore-testing/plans", &testing_plan("weekly")).await;
@@ -53,7 +62,7 @@ impl Everything {
         let bobs = world.ok("POST", &format!("{OWN}/users/bob/access-keys"), Value::Null).await;
         let recorded = format!("/backup-vaults/lab/recovery-points/{}", segment(&point));
         let recorded = world.ok("GET", &format!("{recorded}/restore-metadata"), Value::Null).await;
-        Self {
+        let all = Self {
             recorded: recorded["RestoreMetadata"].clone(),
             vault: "arn:aws:backup:us-east-1:123456789012:backup-vault:lab".to_owned(),
             point,
@@ -68,7 +77,8 @@ impl Everything {
             test: text(&test, "RestoreTestId"),
             run: text(&run, "CareRunId"),
             bobs_key: text(&bobs, "AccessKeyId"),
-        }
+        };
+        (all, running)
     }
 
     /// The ARN of its one of a kind, for an action.
@@ -94,7 +104,7 @@ impl Everything {
 
     /// A request for an action, by what it names.
     #[allow(clippy::too_many_lines, reason = "one line an action")]
-    fn request(&self, action: &str) -> Option<(&'static str, String, Value)> {
+    pub fn request(&self, action: &str) -> Option<(&'static str, String, Value)> {
         let none = Value::Null;
         let point = segment(&self.point);
         let in_vault = format!("/backup-vaults/lab/recovery-points/{point}");
@@ -260,6 +270,9 @@ impl Everything {
                 ("POST", own("resources/data/exemption"), why)
             }
             (false, "EndExemption") => ("DELETE", own("resources/data/exemption"), none),
+            (false, "UpdateResource") => {
+                ("POST", own("resources/data"), json!({ "RpoSeconds": 60 }))
+            }
             (false, "UpdateRetention") => {
                 ("POST", own("resources/data/retention"), json!({ "KeepAtMost": 1 }))
             }
@@ -292,19 +305,46 @@ impl Everything {
             (false, "StopRestoreTest") => {
                 ("POST", own(&format!("restore-tests/{}/stop", self.test)), none)
             }
+            // Decided on the account: what they name need not be there.
+            (true, "StopBackupJob") => ("POST", format!("/backup-jobs/{NOBODYS}"), none),
+            (true, "PutRestoreValidationResult") => {
+                let said = json!({ "ValidationStatus": "SUCCESSFUL" });
+                ("PUT", format!("/restore-jobs/{NOBODYS}/validations"), said)
+            }
+            (false, "AddKey") => ("POST", own("keys"), json!({ "Name": "other" })),
+            (false, "AddResource") => {
+                let what = json!({ "Kind": "filesystem", "Name": "other",
+                    "Config": { "path": "/srv/other" } });
+                ("POST", own("resources"), what)
+            }
+            (false, "ExportRecoveryKit") => {
+                ("POST", own("recovery-kit"), json!({ "Passphrase": "twelve at the least" }))
+            }
+            (false, "ReloadSettings") => ("POST", own("server/reload"), none),
+            (false, "StopRestoreJob") => {
+                ("POST", own(&format!("restore-jobs/{NOBODYS}/stop")), none)
+            }
+            (false, "RestoreInPlaceElsewhere") => {
+                let mut elsewhere = self.recorded.clone();
+                elsewhere["newFileSystem"] = json!("false");
+                let source = std::path::PathBuf::from(text(&elsewhere, "sourcePath"));
+                elsewhere["targetPath"] = json!(source.parent());
+                let what = json!({ "RecoveryPointArn": self.point, "Metadata": elsewhere });
+                ("PUT", "/restore-jobs".to_owned(), what)
+            }
             _ => return None,
         };
         Some(request)
     }
 }
 
-fn plan_document() -> Value {
+pub fn plan_document() -> Value {
     json!({ "BackupPlan": { "BackupPlanName": "daily", "Rules": [{
         "RuleName": "daily", "TargetBackupVaultName": "Default",
         "ScheduleExpression": "cron(0 5 ? * * *)" }] } })
 }
 
-fn testing_plan(name: &str) -> Value {
+pub fn testing_plan(name: &str) -> Value {
     json!({ "RestoreTestingPlan": {
         "RestoreTestingPlanName": name, "ScheduleExpression": "cron(0 5 ? * SUN *)",
         "RecoveryPointSelection": { "Algorithm": "LATEST_WITHIN_WINDOW", "IncludeVaults": ["*"],
@@ -312,7 +352,7 @@ fn testing_plan(name: &str) -> Value {
 }
 
 /// Somebody who may do everything but what is set later; signs from now on, and the root before.
-async fn eve(world: &World) -> Credentials {
+pub async fn eve(world: &World) -> Credentials {
     world.ok("POST", "/provault/v1/users", json!({ "Name": "eve" })).await;
     let made = world.ok("POST", "/provault/v1/users/eve/access-keys", Value::Null).await;
     Credentials {
@@ -322,7 +362,7 @@ async fn eve(world: &World) -> Credentials {
     }
 }
 
-async fn set_policy(world: &World, statements: Value) {
+pub async fn set_policy(world: &World, statements: Value) {
     let document = json!({ "Statement": statements }).to_string();
     world.ok("POST", "/provault/v1/users/eve", json!({ "PolicyDocument": document })).await;
 }

@@ -83,7 +83,7 @@ async fn a_request_goes_to_the_region_it_was_signed_for_and_users_are_everywhere
     assert_eq!(nowhere.error(), "InvalidSignatureException");
     assert!(nowhere.message().contains("us-east-1 and eu-west-1"), "{nowhere:?}");
 
-    // Metrics are asked of one.
+    // Metrics are those of all regions, or of one.
     let metrics = async |query: &str| {
         let mut headers = http::HeaderMap::new();
         headers.insert("host", world.addr.to_string().parse().unwrap());
@@ -93,6 +93,14 @@ async fn a_request_goes_to_the_region_it_was_signed_for_and_users_are_everywhere
     for good in ["", "?region=us-east-1", "?region=eu-west-1"] {
         assert_eq!(metrics(good).await.status, 200, "{good}");
     }
+    let well = async |query: &str| {
+        let text = metrics(query).await.body.as_str().unwrap().to_owned();
+        [REGION, OTHER]
+            .map(|region| text.contains(&format!("provault_well{{region=\"{region}\"}} 1")))
+    };
+    assert_eq!(well("").await, [true, true]);
+    assert_eq!(well("?region=us-east-1").await, [true, false]);
+    assert_eq!(well("?region=eu-west-1").await, [false, true]);
     for bad in ["?region=ap-south-1", "?site=eu-west-1", "?region="] {
         assert_eq!(metrics(bad).await.error(), "InvalidParameterValueException", "{bad}");
     }

@@ -1,5 +1,7 @@
 //! The status: what is overdue or unprotected, as time passes.
 
+use provault_domain::care::VaultAlarm;
+use provault_domain::{DoctorCheck, ResourceTrouble};
 use serde_json::{Value, json};
 
 use crate::support::{ROLE, World, segment};
@@ -146,4 +148,38 @@ async fn the_doctor_finds_a_vault_that_is_gone_and_a_directory_that_is_open() {
     let (vault, health) = state("vault Default").await;
     assert_eq!(vault, "FAILED", "{health:#}");
     std::fs::rename(&away, &vaults).unwrap();
+}
+
+/// Whatever turns red has a row in the page for that, with what to do about it.
+#[test]
+fn the_page_for_when_it_is_red_has_all_that_can_be() {
+    let page = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/how-to/when-it-is-red.md");
+    let page = std::fs::read_to_string(page).unwrap();
+    let rows: Vec<&str> = page
+        .lines()
+        .filter_map(|line| line.strip_prefix("| ")?.strip_suffix(" |"))
+        .filter_map(|row| match row.split(" | ").collect::<Vec<_>>()[..] {
+            [seen, _, _] => Some(seen),
+            _ => None,
+        })
+        .collect();
+    let demand = |what: &str, told: &dyn Fn(&str) -> bool| {
+        assert!(rows.iter().any(|seen| told(seen)), "no row has {what}");
+    };
+    let has_word = |seen: &str, word: &str| {
+        seen.split(|c: char| !(c.is_ascii_alphanumeric() || c == '_')).any(|said| said == word)
+    };
+    for alarm in VaultAlarm::ALL {
+        demand(&format!("the alarm {alarm}"), &|seen| seen.contains(&format!("alarm {alarm}")));
+    }
+    for trouble in ResourceTrouble::ALL {
+        demand(trouble.as_str(), &|seen| has_word(seen, trouble.as_str()));
+    }
+    for check in DoctorCheck::ALL {
+        let (one, named) = (format!("`doctor`: `{check}` "), format!("`doctor`: `{check} "));
+        demand(&format!("doctor's {check}"), &|seen| seen.contains(&one) || seen.contains(&named));
+    }
+    demand("doctor's jobs", &|seen| seen.contains("`doctor`: `backup job ID` "));
+    demand("a reload that failed", &|seen| seen.contains("`provault_settings_reload_failed`"));
+    demand("a server that is not ready", &|seen| seen.contains("`/provault/v1/ready`"));
 }

@@ -29,7 +29,9 @@ impl World {
 
 /// A webhook that answers each request with the next status, and a text behind a `|`, and ends after the
 /// last.
-fn receiver(statuses: &'static [&'static str]) -> (String, std::thread::JoinHandle<Vec<String>>) {
+pub fn receiver(
+    statuses: &'static [&'static str],
+) -> (String, std::thread::JoinHandle<Vec<String>>) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("http://{}/hook", listener.local_addr().unwrap());
     let handle = std::thread::spawn(move || {

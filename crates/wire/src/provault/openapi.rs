@@ -25,13 +25,17 @@ struct Row<'a> {
     /// Labels of the path, with what may stand in their place.
     labels: Vec<(String, &'a str)>,
     query: Vec<&'a str>,
+    /// What it is called.
     name: &'a str,
+    /// The action it needs.
+    action: &'a str,
     input: Option<&'a str>,
     output: Option<&'a str>,
 }
 
 impl<'a> Row<'a> {
-    /// `` | `GET /path?query=` | `provault:Name` | [`Input`] → [`Output`] | ``
+    /// `` | `GET /path?query=` | `provault:Action` as `Name` | [`Input`] → [`Output`] | ``, where `` as `Name` ``
+    /// is left out when the action has the same name.
     fn parse(line: &'a str) -> Option<Self> {
         let cells: Vec<&str> =
             line.strip_prefix("//! | `")?.trim_end().trim_end_matches('|').split(" | ").collect();
@@ -53,6 +57,9 @@ impl<'a> Row<'a> {
         let named =
             |text: &'a str| text.split_once("[`").and_then(|(_, t)| Some(t.split_once("`]")?.0));
         let (input, output) = types.split_once('→').unwrap_or((types, ""));
+        let (action, other) = action.split_once(" as ").unwrap_or((action, action));
+        let action = action.trim_matches('`');
+        let name = other.trim_matches('`').trim_start_matches("provault:");
         Some(Self {
             method,
             path: plain,
@@ -62,17 +69,11 @@ impl<'a> Row<'a> {
                 .map(|q| q.trim_end_matches('='))
                 .filter(|q| !q.is_empty())
                 .collect(),
-            name: action.trim_matches('`').strip_prefix("provault:").unwrap(),
+            name,
+            action,
             input: named(input),
             output: named(output),
         })
-    }
-
-    /// Its name, which is that of its action; the same records in pieces need the same action.
-    fn id(&self) -> String {
-        let pieces =
-            self.path.strip_suffix("/records").is_some_and(|_| self.name == "ListEvidence");
-        format!("{}{}", self.name, if pieces { "Records" } else { "" })
     }
 
     fn document(&self, schemas: &Map<String, Value>) -> Value {
@@ -95,8 +96,9 @@ impl<'a> Row<'a> {
             }
         };
         let mut operation = json!({
-            "operationId": self.id(),
-            "description": format!("Needs the action `provault:{}`.", self.name),
+            "operationId": self.name,
+            "description": format!("Needs the action `{}`.", self.action),
+            "x-provault-action": self.action,
             "responses": {
                 "200": { "description": "Done.", "content": content },
                 "default": { "$ref": "#/components/responses/Error" },
@@ -124,7 +126,7 @@ fn schemas() -> Map<String, Value> {
         .with(|settings| settings.definitions_path = "/components/schemas".into());
     let mut generator = settings.into_generator();
     all! { generator:
-        ServerInfo ReloadedSettings Status Health Discovery AddResourceInput Resource ResourceList
+        ServerInfo ReloadedSettings Status Health Discovery AddResourceInput UpdateResourceInput Resource ResourceList
         ChangeTagsInput ExemptResourceInput UpdateRetentionInput PutTestingInput Testing
         PointRetention AddNameInput Named NamedList AddUserInput User UserList UpdateUserInput
         CreatedAccessKey UpdateAccessKeyInput AccessKey AuditRecordList SubscribeInput
@@ -209,8 +211,12 @@ fn a_row_is_read_as_it_is_written() {
     assert_eq!(row.labels, [("name".to_owned(), "name or ARN")]);
     assert_eq!(row.query, ["since", "limit"]);
     assert_eq!((row.name, row.input, row.output), ("Subscribe", Some("In"), Some("Out")));
+    assert_eq!(row.action, "provault:Subscribe");
     let row = Row::parse("//! | `DELETE /roles/{id}` | `provault:RemoveRole` | |").unwrap();
     assert_eq!((row.input, row.output), (None, None));
+    let row = "//! | `GET /a/pieces` | `provault:ListAll` as `ListPieces` | → [`Out`] |";
+    let row = Row::parse(row).unwrap();
+    assert_eq!((row.name, row.action), ("ListPieces", "provault:ListAll"));
     assert!(Row::parse("//! | method and path | action | input → output |").is_none());
     assert!(Row::parse("//! |---|---|---|").is_none());
 }

@@ -46,6 +46,23 @@ message! {
         changes: Vec<PreviewChange>,
         /// How many more there are.
         changes_left_off: u64,
+        /// Symbolic links that would be made and point out of the target: the first 100. The restore follows
+        /// none.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        outside_links: Vec<PreviewLink>,
+        /// How many of them there are.
+        #[serde(default)]
+        outside_link_count: u64,
+    }
+}
+
+message! {
+    /// A symbolic link that would be made.
+    PreviewLink {
+        /// Relative to the target.
+        path: String,
+        /// Where it points to.
+        points_to: String,
     }
 }
 

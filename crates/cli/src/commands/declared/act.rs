@@ -43,6 +43,24 @@ pub(super) fn look_for_secrets(changes: &[Change]) -> Result<(), CliError> {
     Ok(())
 }
 
+/// How a resource is tested and by what it is measured, where that changes: what the document does not have
+/// is taken away.
+fn asked(wanted: &Thing, change: &Change) -> Option<Map<String, Value>> {
+    let mut body = Map::new();
+    for (key, none) in [("Probes", json!([])), ("RpoSeconds", json!(0)), ("RtoSeconds", json!(0))] {
+        if change.touches(key) {
+            body.insert(key.to_owned(), wanted.body.get(key).cloned().unwrap_or(none));
+        }
+    }
+    if change.touches("Service") {
+        match wanted.body.get("Service") {
+            Some(service) => body.insert("Service".to_owned(), service.clone()),
+            None => body.insert("RemoveService".to_owned(), json!(true)),
+        };
+    }
+    (!body.is_empty()).then_some(body)
+}
+
 fn secret(thing: &Thing) -> Result<Option<String>, CliError> {
     let Some(source) = thing.body.get("Secret").and_then(Source::of) else { return Ok(None) };
     source.map_err(CliError::usage)?.read().map(Some)
@@ -181,6 +199,11 @@ impl<'a> Actor<'a> {
             Noun::Notifications | Noun::Exemption => self.create(wanted)?,
             Noun::Resource => {
                 let path = format!("/resources/{}", segment(name));
+                if let Some(mut body) = asked(wanted, change) {
+                    fill(&mut body)?;
+                    let body = Value::Object(body);
+                    self.client.own::<Value>("POST", &path, &[], Some(&body))?;
+                }
                 if change.touches("Tags") {
                     let (set, gone) = tags(wanted, standing);
                     let body = json!({ "Set": set, "Remove": gone });

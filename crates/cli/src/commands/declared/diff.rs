@@ -278,7 +278,7 @@ fn stuck(thing: &Thing, fields: &[Field]) -> Vec<String> {
             "make another vault, or write the key that it has into the document",
         ),
         Noun::Resource => (
-            |top| !["Tags", "Testing", "ShrinkAlarmPercent", "KeepAtMost"].contains(&top),
+            |top| ["Kind", "Config"].contains(&top),
             "remove the resource (its recovery points stay) and apply again, which registers it under \
              a new ARN; or write what stands into the document",
         ),
@@ -310,11 +310,13 @@ fn second_of_a_place(thing: &Thing, stand: &Stand) -> Option<String> {
         standing.noun == Noun::Resource && place(standing).as_ref() == Some(&wanted)
     })?;
     Some(format!(
-        "{}: {} is registered as '{}' already, and a resource has one name; use that one, or remove \
-         it (its recovery points stay) and apply again",
+        "{}: {} is registered as '{}' already, and a resource has one name; use that one, or give \
+         it the other with `provault resource update {} --name {}` and apply again",
         thing.title(),
         wanted.1,
-        other.name
+        other.name,
+        other.name,
+        thing.name
     ))
 }
 
@@ -457,6 +459,16 @@ mod tests {
         assert!(renamed.stuck[0].contains("registered as 'r' already"), "{:?}", renamed.stuck);
         let tagged = compare(&[resource("r", "/a", &json!({ "RpoSeconds": 5 }))], &stands, false);
         assert!(tagged.stuck.is_empty() && tagged.changes[0].touches("Tags"));
+        let probed = json!({
+            "RtoSeconds": 9,
+            "Service": { "Command": ["app"] },
+            "Probes": [{ "Http": { "Port": 1 } }],
+        });
+        let probed = compare(&[resource("r", "/a", &probed)], &stands, false);
+        assert!(probed.stuck.is_empty(), "{:?}", probed.stuck);
+        for top in ["RpoSeconds", "RtoSeconds", "Service", "Probes"] {
+            assert!(probed.changes[0].touches(top), "{top}");
+        }
     }
 
     #[test]

@@ -231,6 +231,17 @@ impl Kept {
                 self.resources.insert(name, body.clone());
                 ok(&body)
             }
+            ("POST", ["provault", "v1", "resources", name]) => {
+                let resource = self.resources.get_mut(*name).unwrap();
+                for (key, value) in body.as_object().unwrap() {
+                    match key.as_str() {
+                        "RemoveService" => resource["Service"] = Value::Null,
+                        "RpoSeconds" | "RtoSeconds" if *value == 0 => resource[key] = Value::Null,
+                        _ => resource[key] = value.clone(),
+                    }
+                }
+                ok(resource)
+            }
             ("POST", ["provault", "v1", "resources", name, "tags"]) => {
                 self.resources.get_mut(*name).unwrap()["Tags"] = body["Set"].take();
                 ok(&json!({}))

@@ -3,7 +3,7 @@
 use nix::sys::stat::SFlag;
 use provault_domain::Invalid;
 use provault_driver::entry::printable;
-use provault_driver::{DriverError, PreviewFate};
+use provault_driver::{Counted, DriverError, PreviewFate};
 
 use super::{Act, Survey};
 use crate::at::{self, Stat};
@@ -38,7 +38,9 @@ impl Survey<'_> {
             let bytes = if there.kind == SFlag::S_IFREG { there.size } else { 0 };
             let (fate, seq) = (PreviewFate::Delete, self.seq);
             let (metadata, there, gone, late) = (None, Some(there), Gone::new(), false);
-            self.plan.acts.push(Act { path, fate, metadata, there, gone, bytes, seq, late });
+            let below = Counted::default();
+            let act = Act { path, fate, metadata, there, gone, below, bytes, seq, late };
+            self.plan.acts.push(act);
         }
         Ok(())
     }

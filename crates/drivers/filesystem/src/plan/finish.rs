@@ -6,6 +6,21 @@ use provault_driver::{PREVIEW_LISTED, PreviewChange, PreviewFate};
 use super::{Act, Plan, Survey};
 use crate::inodes::Content;
 
+impl Plan {
+    /// Takes acts that were not done, because their paths changed meanwhile, out of what is counted as
+    /// done: what is there is kept, and neither made nor gone is what would have come or gone with it.
+    pub(crate) fn leave(&mut self, undone: &[usize]) {
+        for act in undone.iter().filter_map(|index| self.acts.get(*index)) {
+            self.counts.of(act.fate).take(1, act.bytes);
+            self.counts.created.take(act.below.entries, act.below.bytes);
+            self.counts.deleted.take(act.gone.len() as u64, 0);
+            if act.fate != PreviewFate::Delete {
+                self.counts.kept.add(act.bytes);
+            }
+        }
+    }
+}
+
 impl Survey<'_> {
     /// A file loses a name when an earlier run puts another file in its place, which changes its time
     /// of status: where one of its names is in place already, its time of change tells.

@@ -7,6 +7,8 @@
     reason = "a fixture fails as its test does"
 )]
 
+pub mod watched;
+
 use std::collections::{BTreeMap, HashMap};
 use std::ffi::OsStr;
 use std::fs::{self, File, Permissions};
