@@ -17,6 +17,7 @@
 //! All calls block; the engine gives each its own thread.
 
 pub mod blocks;
+pub mod broken_off;
 pub mod cancel;
 pub mod conformance;
 pub mod discovery;
@@ -31,6 +32,7 @@ pub mod reserved;
 pub use blocks::{
     BlockExtent, BlockRange, BlockSink, BlockSource, Lineage, StoredVolume, VolumeOutcome,
 };
+pub use broken_off::BrokenOff;
 pub use cancel::CancelFlag;
 pub use discovery::{Coverage, DiscoverRequest, Discovered, Discovery};
 pub use entry::{Chunk, Entry, Metadata, NodeKind};

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::io::{self, Read};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
 use provault_domain::backup_job::SkippedPath;
@@ -49,7 +49,8 @@ pub trait Driver: Send + Sync {
 
     /// Writes a recovery point back. Complete or nothing: on an error the target is as it was. Only
     /// a restore into something that exists, which must have been asked for, may break off between
-    /// two files while it puts them in place; it says so then.
+    /// two files while it puts them in place, or in the middle of a target that [`Driver::writes_in_place`]
+    /// names; it says so then, the latter by [`DriverError::PartlyWritten`].
     fn restore(
         &self,
         request: &RestoreRequest<'_>,
@@ -91,6 +92,14 @@ pub trait Driver: Send + Sync {
     /// Removes what a restore left that died with its process. Touches only what bears the job's
     /// id; to do it twice is to do it once.
     fn discard_partial(&self, request: &RestoreRequest<'_>) -> Result<(), DriverError>;
+
+    /// What a restore of this request writes over as it goes, so that it is neither the old nor the new when
+    /// that breaks off, even with its process; nothing when it is put in place as a whole. Does not look at
+    /// the disk.
+    fn writes_in_place(&self, metadata: &BTreeMap<String, String>) -> Option<PathBuf> {
+        let _ = metadata;
+        None
+    }
 
     /// Directs a restore to `copy`, where nothing is yet: the place of a restore test, which has to be a
     /// directory. The driver need not verify what it writes there: [`Driver::check_copy`] does.

@@ -235,6 +235,11 @@ impl Driver for VolumeDriver {
         Place::of(&order, job)?.discard()
     }
 
+    fn writes_in_place(&self, metadata: &BTreeMap<String, String>) -> Option<PathBuf> {
+        let order = Order::parse(metadata).ok()?;
+        if order.overwrite_device { order.target("").ok() } else { None }
+    }
+
     fn direct_to_copy(&self, metadata: &mut BTreeMap<String, String>, copy: &Path) {
         let mine = [
             ("targetPath", &*copy.to_string_lossy()),

@@ -10,14 +10,15 @@ use std::io::{self, Seek, SeekFrom};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::fs::{DirBuilderExt, FileExt, FileTypeExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use nix::errno::Errno;
 use nix::fcntl::{AT_FDCWD, FallocateFlags, OFlag, RenameFlags, fallocate, renameat2};
 use nix::unistd::geteuid;
 use provault_domain::Invalid;
 use provault_driver::{
-    BlockRange, BlockSink, BlockSource, CancelFlag, CreatedResource, DriverError, RestoreOutcome,
-    RestoreRequest, Source, StoredVolume, Verified, WorkContext,
+    BlockRange, BlockSink, BlockSource, BrokenOff, CancelFlag, CreatedResource, DriverError,
+    RestoreOutcome, RestoreRequest, Source, StoredVolume, Verified, WorkContext,
 };
 
 use crate::VOLUME;
@@ -193,16 +194,20 @@ impl BlockSink for Target {
 struct Watched<'a> {
     target: &'a Target,
     cancel: &'a CancelFlag,
+    /// Whether the target may have changed.
+    begun: &'a AtomicBool,
 }
 
 impl BlockSink for Watched<'_> {
     fn write_at(&self, offset: u64, bytes: &[u8]) -> Result<(), DriverError> {
         check(self.cancel)?;
+        self.begun.store(true, Ordering::SeqCst);
         self.target.write_at(offset, bytes)
     }
 
     fn write_zeros(&self, range: BlockRange) -> Result<(), DriverError> {
         check(self.cancel)?;
+        self.begun.store(true, Ordering::SeqCst);
         self.target.write_zeros(range)
     }
 }
@@ -365,7 +370,7 @@ impl<'a> Run<'a> {
         }
         let path = place.image_in(&place.staging);
         let target = Target::create(path.clone(), place.format, size)?;
-        self.write(&target)?;
+        self.write(&target, &AtomicBool::new(false))?;
         target.finish()?;
         if place.in_directory {
             let dir = &place.staging;
@@ -380,9 +385,10 @@ impl<'a> Run<'a> {
         }
     }
 
-    fn write(&self, target: &Target) -> Result<(), DriverError> {
+    /// Writes all of it; `begun` is set before the target changes.
+    fn write(&self, target: &Target, begun: &AtomicBool) -> Result<(), DriverError> {
         let total = Some(self.stored.size());
-        let out = Watched { target, cancel: self.context.cancel };
+        let out = Watched { target, cancel: self.context.cancel, begun };
         self.stored.copy_to(&out, &|done| (self.context.progress)(done, total))?;
         check(self.context.cancel)
     }
@@ -395,28 +401,37 @@ impl<'a> Run<'a> {
         // It stays ours alone until it is compared.
         let held = file.try_clone().map_err(io_error("opening", &path))?;
         let target = Target::Raw { file, path: path.clone(), fresh: false };
-        let broken = |error: DriverError| match error {
-            // Whose fault it is must stay plain.
-            DriverError::Io { doing, path, source } => {
-                let kind = source.kind();
-                let text = format!("{source}. {HALF}");
-                DriverError::Io { doing, path, source: io::Error::new(kind, text) }
-            }
-            other => other,
-        };
-        self.write(&target).and_then(|()| target.finish()).map_err(broken)?;
+        let begun = AtomicBool::new(false);
+        let written = self.write(&target, &begun).and_then(|()| target.finish());
+        written.map_err(|error| {
+            // Of what has not begun the device shows nothing.
+            let begun = begun.load(Ordering::SeqCst);
+            if begun { partly(&path, BrokenOff::Writing, error) } else { error }
+        })?;
         let mut verified = None;
         if self.order.verify {
-            let blocks = RawBlocks::of(held).map_err(io_error("reading", &path))?;
-            let part = Part { blocks: &blocks, size };
-            let wrong = |error: io::Error| io_error("reading", &path)(error);
-            let found = compare(&part, self.stored.as_ref(), size, self.context.cancel, wrong)?;
-            if let Some(difference) = found {
-                return Err(unverified(&path, difference.what));
-            }
+            self.compare_device(held, &path, size)
+                .map_err(|error| partly(&path, BrokenOff::Comparing, error))?;
             verified = Some(self.verified());
         }
         Ok(self.outcome(&place, verified))
+    }
+
+    /// Reads a device back, and refuses it where it differs.
+    fn compare_device(&self, device: File, path: &Path, size: u64) -> Result<(), DriverError> {
+        let blocks = RawBlocks::of(device).map_err(io_error("reading", path))?;
+        let part = Part { blocks: &blocks, size };
+        let wrong = |error: io::Error| io_error("reading", path)(error);
+        match compare(&part, self.stored.as_ref(), size, self.context.cancel, wrong)? {
+            None => Ok(()),
+            Some(difference) => {
+                let what = format!(
+                    "it {}. Look whether the disk or its memory is failing",
+                    difference.what
+                );
+                Err(io_error("comparing", path)(io::Error::other(what)))
+            }
+        }
     }
 
     /// How an image differs from the stored volume.
@@ -457,9 +472,10 @@ impl<'a> Run<'a> {
     }
 }
 
-/// What a restore onto a device that broke off has done.
-const HALF: &str = "The device is written over in part, and holds neither what it held nor the volume: \
-                    restore onto it again";
+/// What becomes of an error when a device has been written to.
+fn partly(target: &Path, broken_off: BrokenOff, error: DriverError) -> DriverError {
+    DriverError::PartlyWritten { target: target.to_owned(), broken_off, error: Box::new(error) }
+}
 
 fn unverified(path: &Path, what: String) -> DriverError {
     DriverError::Unverified { path: path.display().to_string(), what }

@@ -9,6 +9,7 @@ mod adoption;
 mod care;
 mod claimed_twice;
 mod expiry;
+mod half_written;
 mod hanging;
 mod jobs;
 mod mending;

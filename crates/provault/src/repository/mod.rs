@@ -26,6 +26,7 @@ mod key;
 mod location;
 mod ls;
 mod mount;
+mod new_image;
 mod password;
 mod patterns;
 mod pick;

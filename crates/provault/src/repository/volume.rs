@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
 
+use provault_driver::BrokenOff;
 use provault_repository::{
     BackupOptions, Metadata, NbdAddress, NbdExport, NbdLimits, NbdServer, Options, RawImage,
     RawTarget, Repository, RootComponent, Snapshot, VOLUME_SUFFIX, VolumeOptions, VolumeReader,
@@ -15,6 +16,7 @@ use serde_json::json;
 
 use super::context::{Context, PROGRAM, repository_flag};
 use super::failure::Failure;
+use super::new_image::NewImage;
 use super::pick::{Filter, Wanted};
 use super::progress::Progress;
 use super::{signals, usage};
@@ -152,22 +154,21 @@ pub(crate) fn restore(args: &RestoreVolumeArgs, context: &Context<'_>) -> Result
         )));
     };
     let volume = VolumeReader::open(Arc::new(repository.reader()?), &snapshot, path)?;
-    let target = if args.overwrite {
-        RawTarget::overwrite(&args.target, volume.size())
-    } else {
-        RawTarget::create(&args.target, volume.size())
-    };
-    let target = target.map_err(|error| usage(target_text(&args.target, &error)))?;
+    let wrong = |error| usage(target_text(&args.target, &error));
     let progress = Progress::start(context, "restoring");
     let hear = |done, total| progress.set(done, Some(total));
     let cancel = repository_flag(&cancel);
     let options = VolumeRestoreOptions { threads: None, cancel, progress: Some(&hear) };
-    let restored = volume.restore(&target, &options);
-    if restored.is_err() && !args.overwrite {
-        // It was made by this command, and is not the volume.
-        let _ = std::fs::remove_file(&args.target);
-    }
-    let outcome = restored?;
+    let outcome = if args.overwrite {
+        let target = RawTarget::overwrite(&args.target, volume.size()).map_err(wrong)?;
+        let restored = volume.restore(&target, &options);
+        restored.map_err(|error| partly_written(&args.target, error.into()))?
+    } else {
+        let image = NewImage::create(&args.target, volume.size()).map_err(wrong)?;
+        let outcome = volume.restore(image.target(), &options)?;
+        image.put_in_place().map_err(|error| Failure::Failed(target_text(&args.target, &error)))?;
+        outcome
+    };
     drop(progress);
     for damaged in &outcome.damaged {
         context.warn(&format!(
@@ -259,6 +260,15 @@ fn name_of(path: &[u8]) -> String {
     String::from_utf8_lossy(path.strip_suffix(VOLUME_SUFFIX).unwrap_or(path)).into_owned()
 }
 
+/// Why a restore over what existed broke off, and what that has left.
+fn partly_written(target: &Path, failure: Failure) -> Failure {
+    let left = BrokenOff::Writing.told(target);
+    match failure {
+        Failure::Failed(why) => Failure::Failed(format!("{why}. {left}")),
+        other => other.after(left.trim_end_matches('.')),
+    }
+}
+
 fn target_text(target: &Path, error: &std::io::Error) -> String {
     let advice = match error.kind() {
         std::io::ErrorKind::AlreadyExists => "; --overwrite replaces what it holds",
@@ -301,6 +311,19 @@ fn uri(address: &NbdAddress, name: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_was_overwritten_in_part_is_named() {
+        let target = Path::new("/dev/vg0/new");
+        let stopped = partly_written(target, Failure::Interrupted);
+        assert_eq!(stopped.code(), 130);
+        let failed = partly_written(target, Failure::Failed("no answer".to_owned()));
+        for told in [stopped.to_string(), failed.to_string()] {
+            assert!(told.contains("The target at /dev/vg0/new is partly written"), "{told}");
+            assert!(told.contains("restore onto it again"), "{told}");
+            assert!(!told.contains("nothing was changed"), "{told}");
+        }
+    }
 
     #[test]
     fn addresses_are_uris() {
