@@ -141,10 +141,13 @@ async fn an_interrupted_restore_that_is_stopped_says_that_its_target_may_be_part
     let message = waiting.status_message.unwrap();
     assert!(message.ends_with("Until it is done, do not use /dev/vg0/new."), "{message}");
     // Stopped before anybody takes it up again: its driver is not asked any more.
-    let (driver, _seen) = onto(false);
+    world.engine.stop_restore_job(&world.account, &restore.id, "Not now.").await.unwrap();
+    let (driver, seen) = onto(false);
     let world = world.restarted_with(driver).await;
-    let ended = world.engine.stop_restore_job(&world.account, &restore.id, "Not now.").await;
-    let ended = ended.unwrap();
+    let running = world.start().await;
+    let ended: RestoreJob = world.end_of(&restore.id).await;
+    assert!(seen.try_recv().is_err(), "it was begun again");
+    running.stop("test over").await;
     assert_eq!(ended.state, RestoreJobState::Aborted, "{ended:?}");
     let message = ended.status_message.unwrap();
     assert!(message.starts_with("Not now. The target at /dev/vg0/new may be partly written"));

@@ -6,11 +6,12 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
 
+use provault_cli::Output;
 use provault_driver::BrokenOff;
 use provault_repository::{
     BackupOptions, Metadata, NbdAddress, NbdExport, NbdLimits, NbdServer, Options, RawImage,
-    RawTarget, Repository, RootComponent, Snapshot, VOLUME_SUFFIX, VolumeOptions, VolumeReader,
-    VolumeRestoreOptions, VolumeSource,
+    RawTarget, Reader, Repository, RootComponent, Snapshot, VOLUME_SUFFIX, VolumeOptions,
+    VolumeReader, VolumeRestoreOptions, VolumeSource,
 };
 use serde_json::json;
 
@@ -206,29 +207,37 @@ pub(crate) fn nbd(args: &NbdArgs, context: &Context<'_>) -> Result<(), Failure> 
     let repository = context.open()?;
     let (snapshot, paths) = find(&repository, &args.snapshot, context)?;
     let reader = Arc::new(repository.reader()?);
-    let mut exports: Vec<(String, Arc<dyn NbdExport>)> = Vec::new();
-    for path in &paths {
-        let volume = VolumeReader::open(Arc::clone(&reader), &snapshot, path)?;
-        exports.push((name_of(path), Arc::new(volume)));
-    }
-    let names: Vec<String> = exports.iter().map(|(name, _)| name.clone()).collect();
     let address = match (&args.socket, args.listen) {
         (Some(path), _) => NbdAddress::Unix(path.clone()),
         (None, Some(address)) => NbdAddress::Tcp(address),
         (None, None) => return Err(usage("--socket or --listen says where")),
     };
-    let server = NbdServer::bind(&address, exports, NbdLimits::default())
+    serve(&reader, &snapshot, &paths, &address, context.out, &repository_flag(&cancel))
+}
+
+/// Serves volumes of a snapshot until the flag is up; prints their addresses first.
+pub(super) fn serve(
+    reader: &Arc<Reader>,
+    snapshot: &Snapshot,
+    paths: &[Vec<u8>],
+    address: &NbdAddress,
+    out: &Output,
+    cancel: &provault_repository::CancelFlag,
+) -> Result<(), Failure> {
+    let mut exports: Vec<(String, Arc<dyn NbdExport>)> = Vec::new();
+    for path in paths {
+        let volume = VolumeReader::open(Arc::clone(reader), snapshot, path)?;
+        exports.push((name_of(path), Arc::new(volume)));
+    }
+    let names: Vec<String> = exports.iter().map(|(name, _)| name.clone()).collect();
+    let server = NbdServer::bind(address, exports, NbdLimits::default())
         .map_err(|error| usage(format!("cannot listen: {error}")))?;
     let bound = server
         .local_address()
         .map_err(|error| Failure::Failed(format!("the socket is gone: {error}")))?;
     let uris: Vec<String> = names.iter().map(|name| uri(&bound, name)).collect();
-    context
-        .out
-        .show_line(&json!({ "message_type": "listening", "uris": uris }), &uris.join("\n"))?;
-    server
-        .serve(&repository_flag(&cancel))
-        .map_err(|error| Failure::Failed(format!("the NBD server ended: {error}")))
+    out.show_line(&json!({ "message_type": "listening", "uris": uris }), &uris.join("\n"))?;
+    server.serve(cancel).map_err(|error| Failure::Failed(format!("the NBD server ended: {error}")))
 }
 
 /// The snapshot and the paths of the volumes that are meant: one at least.
@@ -256,7 +265,7 @@ fn find(
 }
 
 /// A volume's path as it was backed up, without the slash before it.
-fn name_of(path: &[u8]) -> String {
+pub(super) fn name_of(path: &[u8]) -> String {
     String::from_utf8_lossy(path.strip_suffix(VOLUME_SUFFIX).unwrap_or(path)).into_owned()
 }
 
