@@ -56,6 +56,13 @@ fn of_a_vault() {
         let why = text(&job, "StatusMessage");
         assert!(why.contains("the storage is full: make room there, or prune"), "{why}");
         assert_eq!(server.points(), [&*point], "nothing is claimed");
+        let health = server.api().get("/provault/v1/doctor");
+        let findings = health["Findings"].as_array().unwrap();
+        let told = findings.iter().find(|finding| {
+            text(finding, "Check") == format!("vault {VAULT}") && text(finding, "State") == "FAILED"
+        });
+        let told = told.unwrap_or_else(|| panic!("{health:#}"));
+        assert!(text(told, "Detail").contains("MiB are free"), "{told:#}");
         // What is there is there for whoever needs it, room or not.
         let target = sandbox.path(&format!("target-{left}"));
         server.restore(&point, &target);

@@ -147,6 +147,40 @@ fn credentials_of_another_catalog_lock_nobody_out() {
     assert_eq!(fs::read_to_string(&kept).unwrap(), before);
 }
 
+/// Programs read the log: each line is an object with a time, a level and a message, and no secret.
+#[test]
+fn every_line_of_the_log_is_json_without_secrets() {
+    let sandbox = Sandbox::new();
+    let mut server = TestServer::start(&sandbox.path("server"));
+    let source = sandbox.directory("source");
+    fs::write(source.join("file"), "worth it\n").unwrap();
+    let resource = server.add_directory("source", &source);
+    server.back_up(&resource);
+    // One that fails, for what is said of errors.
+    fs::remove_dir_all(&source).unwrap();
+    let job = server.ended_backup(&server.start_backup(&resource));
+    assert_eq!(job["State"], "FAILED", "{job:#}");
+    let credentials = fs::read_to_string(server.data_dir().join("credentials")).unwrap();
+    let secret = credentials.lines().find_map(|line| line.split_once("aws_secret_access_key"));
+    let secret = secret.unwrap().1.trim_start_matches([' ', '=']);
+    assert!(secret.len() > 20, "a secret");
+    let token = fs::read_to_string(server.data_dir().join("metrics-token")).unwrap();
+    assert!(server.stop().success());
+    let log = server.log_tail();
+    assert!(log.lines().count() > 3, "{log}");
+    for line in log.lines() {
+        let said: Value = serde_json::from_str(line).unwrap_or_else(|e| panic!("{e}: {line}"));
+        said["timestamp"].as_str().unwrap().parse::<jiff::Timestamp>().unwrap();
+        assert!(["ERROR", "WARN", "INFO"].contains(&said["level"].as_str().unwrap()), "{line}");
+        assert!(!said["fields"]["message"].as_str().unwrap().is_empty(), "{line}");
+        assert!(!line.contains(secret) && !line.contains(token.trim()), "{line}");
+    }
+    for (level, told) in [("INFO", "backup job completed: "), ("WARN", "backup job failed: ")] {
+        let is_told = |line: &str| line.contains(told) && line.contains(level);
+        assert!(log.lines().any(is_told), "{told} is not told:\n{log}");
+    }
+}
+
 #[test]
 fn a_job_that_sigterm_interrupts_goes_on_with_the_next_start() {
     let sandbox = Sandbox::new();

@@ -110,6 +110,11 @@ impl App {
         self.engine().free_bytes().await
     }
 
+    /// How many bytes the catalog takes; `None` where it does not say.
+    pub async fn catalog_bytes(&self) -> Option<u64> {
+        self.engine().catalog().size_bytes().await.ok()
+    }
+
     /// `provault:DescribeStatus`.
     pub async fn status(&self, caller: &Caller) -> Result<Status> {
         self.permit(caller, "provault:DescribeStatus", "*")?;

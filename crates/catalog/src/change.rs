@@ -85,13 +85,28 @@ impl Catalog {
         now: Timestamp,
         changes: Vec<Change>,
     ) -> Result<J> {
-        transact!(self, |tx| {
+        let job: J = transact!(self, |tx| {
             let job: J = step(tx, account, id, claim, event.clone(), now).await?;
             for change in &changes {
                 make(tx, account, change, now).await?;
             }
             Ok(job)
-        })
+        })?;
+        if let Some(note) = J::note(&event).filter(|_| job.is_final()) {
+            log_end(&job, &note.message);
+        }
+        Ok(job)
+    }
+}
+
+/// Tells the server's log that a job has ended, and how.
+fn log_end<J: Job>(job: &J, how: &str) {
+    let (id, state, resource, vault) =
+        (job.id(), job.state_name(), job.resource_arn(), job.vault_name());
+    if matches!(state, "FAILED" | "PARTIAL" | "EXPIRED") {
+        tracing::warn!(id, state, %resource, vault, "{} {how}", J::NAME);
+    } else {
+        tracing::info!(id, state, %resource, vault, "{} {how}", J::NAME);
     }
 }
 

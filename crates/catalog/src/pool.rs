@@ -113,6 +113,17 @@ impl Catalog {
         Ok(Self { read: pool.clone(), write: pool, begin, told: Told::default() })
     }
 
+    /// How many bytes the database takes: SQLite's file without its log, PostgreSQL's whole database.
+    pub async fn size_bytes(&self) -> Result<u64> {
+        let sql = if self.begin == SQLITE_BEGIN {
+            "SELECT page_count * page_size AS bytes FROM pragma_page_count(), pragma_page_size()"
+        } else {
+            "SELECT pg_database_size(current_database()) AS bytes"
+        };
+        let bytes: i64 = sqlx::query(sql).fetch_one(&self.read).await?.try_get("bytes")?;
+        Ok(u64::try_from(bytes).unwrap_or_default())
+    }
+
     /// Waits for running operations and closes all connections. Every later operation fails.
     pub async fn close(&self) {
         self.read.close().await;

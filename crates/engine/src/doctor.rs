@@ -266,13 +266,17 @@ async fn room(check: DoctorCheck, vault: Option<&str>, directory: PathBuf) -> Fi
             return found(Level::Failed, format!("{shown} does not answer: its mount hangs"));
         }
     };
-    let level = match free {
+    let level = level_of_room(free);
+    let advice = if level == Level::Fine { "" } else { "; free some, or move what grows" };
+    found(level, format!("{} MiB are free in {shown}{advice}", free >> 20))
+}
+
+fn level_of_room(free: u64) -> Level {
+    match free {
         0..NO_ROOM => Level::Failed,
         NO_ROOM..LITTLE_ROOM => Level::Warning,
         _ => Level::Fine,
-    };
-    let advice = if level == Level::Fine { "" } else { "; free some, or move what grows" };
-    found(level, format!("{} MiB are free in {shown}{advice}", free >> 20))
+    }
 }
 
 /// Whether the data directory is its user's alone.
@@ -336,4 +340,17 @@ fn privileges() -> Finding {
         "the server does not run as root: what it may not read is left out of backups, which are PARTIAL \
          then, and restored files belong to its user",
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Level::{Failed, Fine, Warning};
+    use super::*;
+
+    #[test]
+    fn little_room_is_a_warning_and_none_has_failed() {
+        let levels = [0, NO_ROOM - 1, NO_ROOM, LITTLE_ROOM - 1, LITTLE_ROOM, u64::MAX];
+        let levels = levels.map(level_of_room);
+        assert_eq!(levels, [Failed, Failed, Warning, Warning, Fine, Fine]);
+    }
 }

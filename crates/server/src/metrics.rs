@@ -78,6 +78,7 @@ async fn count(app: App) -> Result<Counted, ServiceError> {
         status: app.status(&Caller::new(root).map_err(refusal)?).await.map_err(refusal)?,
         deliveries: app.count_deliveries().await.map_err(refusal)?,
         free_bytes: app.free_bytes().await,
+        catalog_bytes: app.catalog_bytes().await,
         hung_reads: app.hung_reads(),
     })
 }
@@ -116,6 +117,7 @@ struct Counted {
     status: Status,
     deliveries: Vec<(DeliveryState, u64)>,
     free_bytes: Option<u64>,
+    catalog_bytes: Option<u64>,
     hung_reads: usize,
 }
 
@@ -162,6 +164,7 @@ struct Families {
     deliveries: Gauges,
     hung: Gauges,
     room: Gauges,
+    catalog: Gauges,
     alarms: Gauges,
 }
 
@@ -189,6 +192,7 @@ impl Families {
             deliveries: family("deliveries", "Notifications by state: WAITING, DELIVERED, DEAD"),
             hung: family("hung_reads", "Reads of sources that hang though their backups are over"),
             room: family("data_dir_free_bytes", "Room where the region's data directory lies"),
+            catalog: family("catalog_bytes", "What the region's catalog takes"),
             alarms: family(
                 "vault_alarm_since_timestamp_seconds",
                 "An alarm of a vault that stands: since when, in seconds since 1970",
@@ -222,8 +226,12 @@ impl Families {
         }
         let hung = i64::try_from(counted.hung_reads).unwrap_or(i64::MAX);
         set(&self.hung, &[at], hung);
-        if let Some(free) = counted.free_bytes {
-            set(&self.room, &[at], i64::try_from(free).unwrap_or(i64::MAX));
+        for (gauges, bytes) in
+            [(&self.room, counted.free_bytes), (&self.catalog, counted.catalog_bytes)]
+        {
+            if let Some(bytes) = bytes {
+                set(gauges, &[at], i64::try_from(bytes).unwrap_or(i64::MAX));
+            }
         }
         for standing in &counted.status.alarms {
             let vault = ("vault", standing.vault_name.as_str());

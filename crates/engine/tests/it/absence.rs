@@ -6,35 +6,7 @@ use provault_domain::*;
 use provault_engine::Clock;
 
 use crate::support::World;
-
-/// Lets the vault's events go to a topic with one receiver, which is never reached.
-async fn listen(world: &World, events: &[&str]) {
-    let catalog = world.engine.catalog();
-    let topic = Topic {
-        arn: Arn::topic(&world.region, &world.account, "alerts"),
-        account: world.account.clone(),
-        name: "alerts".into(),
-        created_at: world.clock.now(),
-    };
-    catalog.insert_topic(&topic).await.unwrap();
-    let subscription = Subscription {
-        id: uuid::Uuid::new_v4().to_string(),
-        account: world.account.clone(),
-        topic_arn: topic.arn.clone(),
-        target: SubscriptionTarget::Webhook { url: "http://127.0.0.1:9/".into() },
-        events: Vec::new(),
-        digest_minutes: None,
-        sealed_secret: None,
-        created_at: world.clock.now(),
-    };
-    catalog.insert_subscription(&subscription).await.unwrap();
-    let notifications = vault::VaultNotifications {
-        topic_arn: topic.arn,
-        events: events.iter().map(|&event| event.to_owned()).collect(),
-    };
-    let name = world.vault.name.clone();
-    catalog.set_vault_notifications(&world.account, &name, Some(notifications)).await.unwrap();
-}
+use crate::testing_plans;
 
 async fn told(world: &World) -> Vec<Delivery> {
     let all = world.engine.catalog().list_deliveries(&world.account, None, None).await.unwrap();
@@ -48,7 +20,7 @@ async fn a_resource_that_grows_overdue_is_told_once_until_it_is_well_again() {
         resource.rpo_seconds = Some(86_400);
     })
     .await;
-    listen(&world, &["BACKUP_JOB_FAILED"]).await;
+    world.listen(&["BACKUP_JOB_FAILED"]).await;
     let running = world.start().await;
     let back_up = async || {
         let job = world.back_up().await;
@@ -108,7 +80,7 @@ async fn a_resource_that_grows_overdue_is_told_once_until_it_is_well_again() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_test_that_should_have_come_is_told_to_who_asked_for_tests() {
     let world = World::new("2026-03-01T04:00:00Z").await;
-    listen(&world, &["RESTORE_JOB_COMPLETED"]).await;
+    world.listen(&["RESTORE_JOB_COMPLETED"]).await;
     let running = world.start().await;
     let job = world.back_up().await;
     running.stop("the clock is the test's").await;
@@ -132,4 +104,29 @@ async fn a_test_that_should_have_come_is_told_to_who_asked_for_tests() {
     assert_eq!(told.len(), 1);
     let wanted = NotificationEvent::ResourceAlarm(ResourceTrouble::NotTested);
     assert_eq!(told[0].notification.event, wanted);
+}
+
+/// A plan whose looks never come, as in a server that was not there, or that cannot: time alone tells.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_planned_test_that_gave_no_verdict_is_told() {
+    let (world, _) = testing_plans::backed_up(World::new("2026-03-01T04:00:00Z").await).await;
+    world.listen(&["RESTORE_JOB_COMPLETED"]).await;
+    let plan = testing_plans::plan(&world, |_| {});
+    testing_plans::enter(&world, &plan, &testing_plans::selection(&world, &plan)).await;
+    // Due at five; its window is an hour, and the test has a day.
+    world.clock.advance(SignedDuration::from_mins(26 * 60 - 1));
+    world.engine.look_for_absence().await.unwrap();
+    assert!(told(&world).await.is_empty());
+    world.clock.advance(SignedDuration::from_mins(1));
+    for _ in 0..2 {
+        world.engine.look_for_absence().await.unwrap();
+        let told = told(&world).await;
+        assert_eq!(told.len(), 1, "once");
+        let wanted = NotificationEvent::ResourceAlarm(ResourceTrouble::NotTested);
+        assert_eq!(told[0].notification.event, wanted);
+        let reason = told[0].notification.reason.as_deref().unwrap();
+        for part in ["restore testing plan daily", "2026-03-01T05:00:00Z", "no verdict"] {
+            assert!(reason.contains(part), "{reason}");
+        }
+    }
 }

@@ -8,6 +8,7 @@ mod absence;
 mod adoption;
 mod care;
 mod claimed_twice;
+mod doctor;
 mod expiry;
 mod half_written;
 mod hanging;

@@ -26,6 +26,11 @@ impl TestClock {
         *self.now.lock().unwrap() += by;
         self.monotonic_millis.fetch_add(i64::try_from(by.as_millis()).unwrap(), Ordering::SeqCst);
     }
+
+    /// Somebody sets the time of day back; time goes on all the same.
+    pub fn set_back(&self, by: SignedDuration) {
+        *self.now.lock().unwrap() -= by;
+    }
 }
 
 impl Clock for TestClock {

@@ -5,7 +5,6 @@ use std::collections::BTreeMap;
 use jiff::SignedDuration;
 use provault_domain::restore_job::ValidationStatus;
 use provault_domain::restore_testing_plan::{PointAlgorithm, PointSelection, PointType};
-use provault_domain::vault::VaultNotifications;
 use provault_domain::*;
 use provault_engine::Clock;
 
@@ -125,28 +124,7 @@ async fn a_due_plan_tests_its_resources_once_however_often_the_server_starts() {
 #[tokio::test(flavor = "multi_thread")]
 async fn what_could_not_start_in_time_is_a_row_evidence_and_a_notification() {
     let (world, _) = backed_up(World::new(START).await).await;
-    let catalog = world.engine.catalog();
-    let topic = Topic {
-        arn: Arn::topic(&world.region, &world.account, "ops"),
-        account: world.account.clone(),
-        name: "ops".into(),
-        created_at: world.clock.now(),
-    };
-    catalog.insert_topic(&topic).await.unwrap();
-    let subscription = Subscription {
-        id: uuid::Uuid::new_v4().to_string(),
-        account: world.account.clone(),
-        topic_arn: topic.arn.clone(),
-        target: SubscriptionTarget::Webhook { url: "http://127.0.0.1:9/".into() },
-        events: Vec::new(),
-        digest_minutes: None,
-        sealed_secret: None,
-        created_at: world.clock.now(),
-    };
-    catalog.insert_subscription(&subscription).await.unwrap();
-    let setting =
-        VaultNotifications { topic_arn: topic.arn, events: vec!["RESTORE_JOB_COMPLETED".into()] };
-    catalog.set_vault_notifications(&world.account, "lab", Some(setting)).await.unwrap();
+    world.listen(&["RESTORE_JOB_COMPLETED"]).await;
     let plan = plan(&world, |_| {});
     enter(&world, &plan, &selection(&world, &plan)).await;
     // Off for nine days, back two hours after the last occurrence: every window has closed. The newest

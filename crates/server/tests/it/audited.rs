@@ -236,6 +236,11 @@ impl Stage {
     async fn vaults(&mut self) {
         let none = || Value::Null;
         self.aws("CreateBackupVault", "PUT", "/backup-vaults/more", json!({})).await;
+        // A copy of a vault that the server has is refused; of this one only the copy will be left.
+        let copy = self.world.directory.path().join("copy");
+        copy_tree(&repository(&self.world, "more-"), &copy);
+        let password = self.own("ExportPassword", "POST", "vaults/more/export-password", none());
+        let password = text(&password.await, "Password");
         self.aws("DeleteBackupVault", "DELETE", "/backup-vaults/more", none()).await;
         let told = "/backup-vaults/lab/notification-configuration";
         let all = json!({ "SNSTopicArn": self.all.topic,
@@ -244,12 +249,8 @@ impl Stage {
         self.aws("DeleteBackupVaultNotifications", "DELETE", told, none()).await;
         let care = json!({ "PruneEveryDays": 9 });
         self.own("UpdateVaultCare", "POST", "vaults/lab/care", care).await;
-        let password = self.own("ExportPassword", "POST", "vaults/lab/export-password", none());
-        let password = text(&password.await, "Password");
         let kit = json!({ "Passphrase": "twelve at the least" });
         self.own("ExportRecoveryKit", "POST", "recovery-kit", kit).await;
-        let copy = self.world.directory.path().join("copy");
-        copy_tree(&repository(&self.world), &copy);
         let what = json!({ "Location": copy, "Password": password });
         self.own("ImportVault", "POST", "vaults/copied/import", what).await;
         let point = segment(&self.all.point);
@@ -270,12 +271,12 @@ fn restore(world: &World, all: &Everything, name: &str) -> Value {
     json!({ "RecoveryPointArn": all.point, "Metadata": metadata })
 }
 
-/// Where the vault `lab` lies.
-fn repository(world: &World) -> std::path::PathBuf {
+/// Where the vault lies whose directory's name begins so.
+fn repository(world: &World, prefix: &str) -> std::path::PathBuf {
     let vaults = std::fs::read_dir(world.directory.path().join("vaults")).unwrap();
     let mut paths = vaults.map(|entry| entry.unwrap().path());
     let named =
-        |path: &std::path::PathBuf| path.file_name().unwrap().to_str().unwrap().starts_with("lab-");
+        |path: &std::path::PathBuf| path.file_name().unwrap().to_str().unwrap().starts_with(prefix);
     paths.find(named).unwrap()
 }
 

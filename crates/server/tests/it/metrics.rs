@@ -38,6 +38,10 @@ async fn who_bears_the_token_reads_the_status_as_numbers() {
     assert_eq!(reply.status, 200, "{reply:?}");
     assert!(reply.header("content-type").starts_with("application/openmetrics-text"), "{reply:?}");
     let text = reply.body.as_str().unwrap();
+    let size = text.lines().find_map(|line| {
+        line.strip_prefix("provault_catalog_bytes{region=\"us-east-1\"} ")?.parse::<u64>().ok()
+    });
+    assert!(size.is_some_and(|bytes| bytes > 50_000), "{size:?} in\n{text}");
     for wanted in [
         "provault_well{region=\"us-east-1\"} 0\n",
         "provault_resource_protection{region=\"us-east-1\",resource=\"notes\",protection=\"UNPROTECTED\"} 1\n",
