@@ -152,7 +152,9 @@ fn show(
             MountError::NotEmpty(_) => usage(error.to_string()),
             other => Failure::Failed(other.to_string()),
         })?;
-    let files: Vec<String> = paths.iter().map(|path| file_of(&args.directory, path)).collect();
+    // Whoever reads the line may be somewhere else.
+    let directory = std::path::absolute(&args.directory).unwrap_or_else(|_| args.directory.clone());
+    let files: Vec<String> = paths.iter().map(|path| file_of(&directory, path)).collect();
     out.show_line(&json!({ "message_type": "mounted", "files": files }), &files.join("\n"))?;
     mounted
         .wait(cancel)
