@@ -21,6 +21,7 @@ const TOOLS: &[Tool] = &[
     Tool { program: "nbdcopy", package: "libnbd-bin" },
     Tool { program: "nbdinfo", package: "libnbd-bin" },
     Tool { program: "qemu-img", package: "qemu-utils" },
+    Tool { program: "musl-gcc", package: "musl-tools" },
     Tool { program: "fusermount3", package: "fuse3" },
 ];
 
