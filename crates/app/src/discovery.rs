@@ -72,7 +72,7 @@ impl App {
         let cancel = RaiseOnDrop(CancelFlag::new());
         let mut view = DiscoveryView::default();
         for kind in Kind::ALL {
-            let driver = self.engine().driver(kind)?;
+            let Ok(driver) = self.engine().driver(kind) else { continue };
             let (flag, of_kind) = (cancel.0.clone(), of_kind(&resources, kind));
             let look = move || {
                 let request = DiscoverRequest {

@@ -92,9 +92,6 @@ const IN_PLACE: &str = "provault:RestoreInPlace";
 /// The same in any other directory of the host that the server may write to.
 const ELSEWHERE: &str = "provault:RestoreInPlaceElsewhere";
 
-/// The key of AWS's restore metadata that names the source.
-const SOURCE: &str = "file-system-id";
-
 impl App {
     /// `StartRestoreJob`. A repetition with the same token gives the same job.
     pub async fn start_restore_job(
@@ -215,11 +212,12 @@ impl App {
             )));
         }
         // The key that names the source in AWS's metadata has to name this point's.
-        if let Some(recorded) = point.restore_metadata.get(SOURCE)
-            && ask.metadata.get(SOURCE).is_some_and(|asked| asked != recorded)
+        let source = point.kind.source_key();
+        if let Some(recorded) = point.restore_metadata.get(source)
+            && ask.metadata.get(source).is_some_and(|asked| asked != recorded)
         {
             return Err(AppError::invalid(
-                format!("Metadata.{SOURCE}"),
+                format!("Metadata.{source}"),
                 format!("the recovery point was made of {recorded}; give that."),
             ));
         }

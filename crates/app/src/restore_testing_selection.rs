@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 
 use provault_catalog::{CatalogError, Page};
-use provault_domain::restore_testing_selection::{FIXED_METADATA, LONGEST_VALIDATION_WINDOW_HOURS};
+use provault_domain::restore_testing_selection::LONGEST_VALIDATION_WINDOW_HOURS;
 use provault_domain::selection::Conditions;
-use provault_domain::{Invalid, Kind, RestoreTestingPlan, RestoreTestingSelection};
+use provault_domain::{Arn, Invalid, Kind, RestoreTestingPlan, RestoreTestingSelection};
 
 use crate::paging::List;
 use crate::restore_job::blocking;
@@ -65,9 +65,12 @@ impl App {
         }
         let driver = self.engine().driver(selection.kind)?;
         let mut metadata = selection.metadata_overrides.clone();
-        let (id, target) = (FIXED_METADATA[0], FIXED_METADATA[1]);
-        metadata.insert(id.to_owned(), "fs-00000000".to_owned());
-        metadata.insert(target.to_owned(), "/restore-test-of-provault".to_owned());
+        // Which source and where to a test says itself; any will do here.
+        let (kind, account) = (selection.kind, &selection.account);
+        let any = Arn::resource_of(kind, self.region(), account, "00000000");
+        let id = any.resource().rsplit('/').next().unwrap_or_default();
+        metadata.insert(kind.source_key().to_owned(), id.to_owned());
+        metadata.insert("targetPath".to_owned(), "/restore-test-of-provault".to_owned());
         let checked = blocking(move || driver.check_restore(&metadata)).await?;
         Ok(checked.map_err(|why| why.within(&format!("{PATH}.RestoreMetadataOverrides")))?)
     }

@@ -49,6 +49,7 @@ pub use client::{Answer, Client, segment};
 pub use commands::Command;
 pub use commands::evidence::{EvidenceRecords, ListEvidenceArgs};
 pub use commands::recovery_kit::ExportKitArgs;
+pub use commands::vault_access::VaultAccess;
 pub use error::{ApiError, CliError};
 pub use exit::EXIT_CODES_HELP;
 pub use options::{GlobalOptions, default_data_dir};
@@ -87,6 +88,27 @@ pub fn with_evidence(
         let holds = work(context.out, EvidenceRecords::of(context.client))?;
         Ok(if holds { Exit::Done } else { Exit::Failed })
     })
+}
+
+/// Asks the server for what opens the vault of a recovery point without it. The point has to be of this AWS
+/// resource type; without `vault` it is looked for in all vaults.
+///
+/// # Errors
+///
+/// The exit code, see [`EXIT_CODES_HELP`]; why has been said.
+pub fn vault_access(
+    recovery_point_arn: &str,
+    vault: Option<&str>,
+    resource_type: &str,
+    options: &GlobalOptions,
+) -> Result<VaultAccess, ExitCode> {
+    let mut access = None;
+    let code = with_server(options, |context| {
+        let found = commands::vault_access::ask(context, recovery_point_arn, vault, resource_type)?;
+        access = Some(found);
+        Ok(Exit::Done)
+    });
+    access.ok_or(code)
 }
 
 fn with_server(

@@ -16,16 +16,19 @@ use crate::{
 pub enum Kind {
     /// A directory tree on a host; answers to `EFS`.
     Filesystem,
+    /// A block device, or a raw or qcow2 image; answers to `EBS`.
+    Volume,
 }
 
 impl Kind {
     /// Every kind there is a driver for.
-    pub const ALL: [Kind; 1] = [Kind::Filesystem];
+    pub const ALL: [Kind; 2] = [Kind::Filesystem, Kind::Volume];
 
     /// The `ResourceType` of the AWS Backup API.
     pub fn resource_type(self) -> &'static str {
         match self {
             Kind::Filesystem => "EFS",
+            Kind::Volume => "EBS",
         }
     }
 
@@ -33,18 +36,30 @@ impl Kind {
     pub fn as_str(self) -> &'static str {
         match self {
             Kind::Filesystem => "filesystem",
+            Kind::Volume => "volume",
         }
     }
 
     pub(crate) fn arn_service(self) -> &'static str {
         match self {
             Kind::Filesystem => "elasticfilesystem",
+            Kind::Volume => "ec2",
         }
     }
 
     pub(crate) fn arn_prefix(self) -> &'static str {
         match self {
             Kind::Filesystem => "file-system/fs-",
+            Kind::Volume => "volume/vol-",
+        }
+    }
+
+    /// The key of restore metadata that names the resource a recovery point was made of, as AWS
+    /// documents it for the resource type.
+    pub fn source_key(self) -> &'static str {
+        match self {
+            Kind::Filesystem => "file-system-id",
+            Kind::Volume => "volumeId",
         }
     }
 }
@@ -59,7 +74,10 @@ impl FromStr for Kind {
     type Err = Invalid;
     fn from_str(s: &str) -> Result<Self, Invalid> {
         Self::ALL.into_iter().find(|k| k.as_str() == s || k.resource_type() == s).ok_or_else(|| {
-            Invalid::new("Kind", format!("there is no driver for '{s}'; known kinds: filesystem."))
+            Invalid::new(
+                "Kind",
+                format!("there is no driver for '{s}'; known kinds: filesystem and volume."),
+            )
         })
     }
 }

@@ -16,8 +16,16 @@ pub const MAX_TESTED_RESOURCES: usize = 30;
 pub const LONGEST_VALIDATION_WINDOW_HOURS: u32 = 168;
 /// Keys of restore metadata that a restore test sets by itself: where the copy lies, of what, and
 /// that all of it is restored, for every file is compared.
-pub const FIXED_METADATA: [&str; 4] =
-    ["file-system-id", "targetPath", "sourcePath", "ItemsToRestore"];
+pub const FIXED_METADATA: [&str; 8] = [
+    "file-system-id",
+    "volumeId",
+    "targetPath",
+    "sourcePath",
+    "ItemsToRestore",
+    "format",
+    "layout",
+    "overwriteDevice",
+];
 
 /// An assignment of resources of one kind to a restore testing plan.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

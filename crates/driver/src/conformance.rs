@@ -6,16 +6,16 @@
 //! the source, after which nothing of the driver's own cleaning up may be counted on).
 
 use std::collections::{BTreeMap, HashMap};
-use std::io::{self, Read};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use provault_domain::Resource;
 
+use crate::injection::{FaultySink, FaultySource, Injection, Trigger};
 use crate::memory::{MemorySink, MemorySource};
 use crate::{
-    CancelFlag, CaptureReport, ContentSink, Driver, DriverError, Entry, FileOutcome, Metadata,
-    NodeKind, RestoreOutcome, RestoreRequest, Sink, SinkError, Source, SourceError, WorkContext,
+    CancelFlag, CaptureReport, Driver, DriverError, NodeKind, RestoreOutcome, RestoreRequest, Sink,
+    SinkError, Source, SourceError, WorkContext,
 };
 
 /// What a caller asks of a restore.
@@ -50,6 +50,7 @@ pub fn run(driver: &dyn Driver, fixture: &dyn Fixture) {
     nothing_is_written_over(driver, fixture);
     failing_captures_end(driver, fixture);
     unreadable_files_are_listed(driver, fixture);
+    unreadable_volumes_end_the_capture(driver, fixture);
     failing_restores_leave_nothing(driver, fixture);
     cancelled_restores_leave_nothing(driver, fixture);
     dead_restores_are_discarded(driver, fixture);
@@ -97,8 +98,10 @@ pub fn captures_only_read(driver: &dyn Driver, fixture: &dyn Fixture) {
     // Several names of one file share its bytes.
     let inodes: HashMap<_, _> =
         files().map(|e| ((e.metadata.device, e.metadata.inode), e.metadata.size)).collect();
-    let bytes = inodes.values().sum();
-    assert!(count > 0, "the fixture holds no files");
+    let volumes = tree.volumes();
+    let bytes = inodes.values().sum::<u64>() + volumes.iter().map(|(_, size)| size).sum::<u64>();
+    let count = count + volumes.len() as u64;
+    assert!(count > 0, "the fixture holds neither files nor volumes");
     assert_eq!((report.files, report.bytes), (count, bytes), "the report miscounts");
 }
 
@@ -209,6 +212,21 @@ pub fn unreadable_files_are_listed(driver: &dyn Driver, fixture: &dyn Fixture) {
             .map(|e| crate::entry::printable(&e.path))
             .collect();
         assert_eq!(missing, [report.skipped[0].path.clone()], "another one is missing");
+    }
+}
+
+/// A volume of which a block cannot be read is no volume: the capture fails, as the source's fault.
+pub fn unreadable_volumes_end_the_capture(driver: &dyn Driver, fixture: &dyn Fixture) {
+    let resource = fixture.resource();
+    let (whole, _) = capture(driver, &resource);
+    for nth in 1..=whole.volumes().len() as u64 {
+        let trigger = Trigger::new(nth, Injection::Unreadable);
+        let mut inner = MemorySink::new();
+        let mut sink = FaultySink { inner: &mut inner, trigger: &trigger };
+        match capture_into(driver, &resource, &mut sink, &trigger.cancel) {
+            Err(DriverError::Io { .. }) => {}
+            other => panic!("an unreadable volume gave {other:?}"),
+        }
     }
 }
 
@@ -362,10 +380,13 @@ pub fn damage_is_the_fault_of_the_data(driver: &dyn Driver, fixture: &dyn Fixtur
     let resource = fixture.resource();
     let (mut tree, _) = capture(driver, &resource);
     let victim = tree.list().iter().find(|e| e.kind == NodeKind::File && e.metadata.size > 0);
-    let Some(victim) = victim.map(|e| e.path.clone()) else {
-        panic!("the fixture holds no file with content")
-    };
-    tree.damage(&victim);
+    let victim = victim.map(|e| e.path.clone());
+    let volume = tree.volumes().first().map(|(name, _)| name.to_vec());
+    match (victim, volume) {
+        (Some(victim), _) => tree.damage(&victim),
+        (None, Some(volume)) => tree.damage_volume(&volume),
+        (None, None) => panic!("the fixture holds no file with content"),
+    }
     let request = fixture.request(&resource);
     let before = fixture.surroundings(&request);
     match restore(driver, &request, &tree, &CancelFlag::new()) {
@@ -443,149 +464,4 @@ fn discard(driver: &dyn Driver, job_id: &str, metadata: &Request) {
 fn assert_same(fixture: &dyn Fixture, resource: &Resource, request: &Request) {
     let differences = fixture.differences(resource, request);
     assert!(differences.is_empty(), "the copy differs:\n{}", differences.join("\n"));
-}
-
-/// What happens at the chosen call.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Injection {
-    /// The vault refuses.
-    Fail,
-    /// The flag is raised; the call itself succeeds.
-    Cancel,
-    /// The same, for work that is to be taken up again.
-    Suspend,
-    /// A file cannot be read; only calls of `add_file` count.
-    Unreadable,
-    /// The process dies: a panic.
-    Die,
-}
-
-struct Trigger {
-    at: u64,
-    seen: AtomicU64,
-    injection: Injection,
-    cancel: CancelFlag,
-}
-
-impl Trigger {
-    fn new(at: u64, injection: Injection) -> Self {
-        Self { at, seen: AtomicU64::new(0), injection, cancel: CancelFlag::new() }
-    }
-
-    fn calls(&self) -> u64 {
-        self.seen.load(Ordering::SeqCst)
-    }
-
-    fn has_fired(&self) -> bool {
-        self.calls() >= self.at
-    }
-
-    /// Counts a call; true when it is to fail.
-    fn hit(&self) -> bool {
-        if self.seen.fetch_add(1, Ordering::SeqCst) + 1 != self.at {
-            return false;
-        }
-        match self.injection {
-            Injection::Fail | Injection::Unreadable => true,
-            Injection::Cancel => {
-                self.cancel.raise();
-                false
-            }
-            Injection::Suspend => {
-                self.cancel.raise_to_resume();
-                false
-            }
-            Injection::Die => std::panic::resume_unwind(Box::new("injected death")),
-        }
-    }
-}
-
-struct FaultySink<'a> {
-    inner: &'a mut dyn Sink,
-    trigger: &'a Trigger,
-}
-
-impl FaultySink<'_> {
-    fn hit(&self) -> Result<(), SinkError> {
-        if self.trigger.injection != Injection::Unreadable && self.trigger.hit() {
-            return Err(SinkError::Store("injected".into()));
-        }
-        Ok(())
-    }
-}
-
-impl Sink for FaultySink<'_> {
-    fn begin_dir(&mut self, name: &[u8], metadata: &Metadata) -> Result<(), SinkError> {
-        self.hit()?;
-        self.inner.begin_dir(name, metadata)
-    }
-
-    fn end_dir(&mut self) -> Result<(), SinkError> {
-        self.hit()?;
-        self.inner.end_dir()
-    }
-
-    fn add_node(
-        &mut self,
-        name: &[u8],
-        metadata: &Metadata,
-        kind: &NodeKind,
-    ) -> Result<(), SinkError> {
-        self.hit()?;
-        self.inner.add_node(name, metadata, kind)
-    }
-
-    fn add_file(
-        &mut self,
-        name: &[u8],
-        metadata: &Metadata,
-        open: &mut dyn FnMut() -> io::Result<Box<dyn Read + Send>>,
-    ) -> Result<FileOutcome, SinkError> {
-        self.hit()?;
-        if self.trigger.injection == Injection::Unreadable && self.trigger.hit() {
-            return Err(SinkError::Read(io::Error::from(io::ErrorKind::PermissionDenied)));
-        }
-        self.inner.add_file(name, metadata, open)
-    }
-}
-
-struct FaultySource<'a> {
-    inner: &'a dyn Source,
-    trigger: &'a Trigger,
-}
-
-impl FaultySource<'_> {
-    fn hit(&self) -> Result<(), SourceError> {
-        if self.trigger.hit() {
-            return Err(SourceError::Unavailable("injected".to_owned()));
-        }
-        Ok(())
-    }
-}
-
-impl Source for FaultySource<'_> {
-    fn entries(
-        &self,
-    ) -> Result<Box<dyn Iterator<Item = Result<Entry, SourceError>> + '_>, SourceError> {
-        self.hit()?;
-        let inner = self.inner.entries()?;
-        Ok(Box::new(inner.map(|entry| self.hit().and(entry))))
-    }
-
-    fn copy_contents(&self, files: &[Entry], out: &dyn ContentSink) -> Result<(), DriverError> {
-        self.hit()?;
-        self.inner.copy_contents(files, &FaultyOut { inner: out, source: self })
-    }
-}
-
-struct FaultyOut<'a> {
-    inner: &'a dyn ContentSink,
-    source: &'a FaultySource<'a>,
-}
-
-impl ContentSink for FaultyOut<'_> {
-    fn write_at(&self, index: usize, offset: u64, bytes: &[u8]) -> Result<(), DriverError> {
-        self.source.hit()?;
-        self.inner.write_at(index, offset, bytes)
-    }
 }

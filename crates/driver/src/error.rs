@@ -1,10 +1,12 @@
 //! What can go wrong between a resource and a vault, and whose fault it is.
 
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use provault_domain::Invalid;
 use provault_domain::verdict::Fault;
+
+use crate::BrokenOff;
 
 /// A sink did not take what it was given.
 #[derive(Debug, thiserror::Error)]
@@ -96,6 +98,16 @@ pub enum DriverError {
         /// Whether all others have got their place; else none has.
         others_in_place: bool,
     },
+    /// A restore that writes over its target, as was asked, broke off after it had begun to write.
+    #[error("{} {}", sentence(error), broken_off.told(target))]
+    PartlyWritten {
+        /// What was written over.
+        target: PathBuf,
+        /// How far it came.
+        broken_off: BrokenOff,
+        /// Why it broke off.
+        error: Box<DriverError>,
+    },
     /// What was asked to be restored is not in the recovery point.
     #[error("'{path}' is not in the recovery point; nothing was restored.")]
     NoSuchItem {
@@ -139,6 +151,12 @@ fn advice(error: &io::Error) -> &'static str {
     }
 }
 
+/// An error as a sentence that another may follow.
+fn sentence(error: &DriverError) -> String {
+    let told = error.to_string();
+    if told.ends_with('.') { told } else { format!("{told}.") }
+}
+
 /// What became of the files that did not vanish.
 fn rest(others_in_place: bool) -> &'static str {
     if others_in_place { "Everything else is in place." } else { "Nothing was put in place." }
@@ -149,24 +167,53 @@ impl DriverError {
     pub fn fault(&self) -> Fault {
         match self {
             Self::Source(SourceError::Damaged { .. }) | Self::NoSuchItem { .. } => Fault::Data,
+            Self::PartlyWritten { error, .. } => error.fault(),
             _ => Fault::Host,
         }
     }
 
     /// Whether it is no failure but the answer to a raised flag.
     pub fn is_cancelled(&self) -> bool {
-        matches!(
-            self,
+        match self {
+            Self::PartlyWritten { error, .. } => error.is_cancelled(),
             Self::Cancelled
-                | Self::Sink(SinkError::Cancelled)
-                | Self::Source(SourceError::Cancelled)
-        )
+            | Self::Sink(SinkError::Cancelled)
+            | Self::Source(SourceError::Cancelled) => true,
+            _ => false,
+        }
+    }
+
+    /// The target that it left written over in part, and how far that came.
+    pub fn partly_written(&self) -> Option<(&Path, BrokenOff)> {
+        match self {
+            Self::PartlyWritten { target, broken_off, .. } => Some((target, *broken_off)),
+            _ => None,
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_partly_written_stays_what_it_broke_off_for() {
+        let partly = |error| DriverError::PartlyWritten {
+            target: "/dev/vg0/new".into(),
+            broken_off: BrokenOff::Writing,
+            error: Box::new(error),
+        };
+        assert!(partly(DriverError::Cancelled).is_cancelled());
+        let message = "block 3 does not match".to_owned();
+        let damaged = partly(SourceError::Damaged { path: "disk".to_owned(), message }.into());
+        assert!(!damaged.is_cancelled());
+        assert_eq!(damaged.fault(), Fault::Data);
+        let told = damaged.to_string();
+        assert!(
+            told.contains("block 3 does not match. The target at /dev/vg0/new is partly written")
+        );
+        assert!(told.contains("Do not use it; restore onto it again"), "{told}");
+    }
 
     #[test]
     fn a_full_disk_says_what_to_do() {

@@ -16,14 +16,23 @@
 //!
 //! All calls block; the engine gives each its own thread.
 
+pub mod blocks;
+pub mod broken_off;
 pub mod cancel;
 pub mod conformance;
 pub mod discovery;
 pub mod entry;
 pub mod error;
+mod injection;
 pub mod memory;
+mod memory_volume;
 pub mod port;
+pub mod reserved;
 
+pub use blocks::{
+    BlockExtent, BlockRange, BlockSink, BlockSource, Lineage, StoredVolume, VolumeOutcome,
+};
+pub use broken_off::BrokenOff;
 pub use cancel::CancelFlag;
 pub use discovery::{Coverage, DiscoverRequest, Discovered, Discovery};
 pub use entry::{Chunk, Entry, Metadata, NodeKind};

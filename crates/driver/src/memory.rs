@@ -12,9 +12,10 @@ use std::sync::Arc;
 use sha2::{Digest, Sha256};
 
 use crate::entry::printable;
+use crate::memory_volume::{MemoryVolume, Unfit};
 use crate::{
-    Chunk, ContentSink, DriverError, Entry, FileOutcome, Metadata, NodeKind, Sink, SinkError,
-    Source, SourceError,
+    BlockRange, BlockSource, Chunk, ContentSink, DriverError, Entry, FileOutcome, Lineage,
+    Metadata, NodeKind, Sink, SinkError, Source, SourceError, StoredVolume, VolumeOutcome,
 };
 
 /// Bytes in a chunk; the last one of a file may be shorter.
@@ -28,6 +29,7 @@ pub struct MemorySink {
     open: Vec<Frame>,
     begun: bool,
     unchanged: u64,
+    lineage: Lineage,
 }
 
 #[derive(Debug)]
@@ -51,7 +53,14 @@ impl MemorySink {
         Self { parent: Some(parent), ..Self::default() }
     }
 
-    /// How many files were taken from the parent.
+    /// The same sink, which tells its driver this.
+    #[must_use]
+    pub fn of(mut self, lineage: Lineage) -> Self {
+        self.lineage = lineage;
+        self
+    }
+
+    /// How many files, and blocks of volumes, are those of the parent.
     pub fn unchanged(&self) -> u64 {
         self.unchanged
     }
@@ -169,6 +178,33 @@ impl Sink for MemorySink {
         self.tree.push(path, NodeKind::File, metadata.clone(), &content);
         Ok(FileOutcome::Stored { bytes: metadata.size })
     }
+
+    fn lineage(&self) -> Lineage {
+        self.lineage.clone()
+    }
+
+    fn add_volume(
+        &mut self,
+        name: &[u8],
+        blocks: &dyn BlockSource,
+        changed: Option<&[BlockRange]>,
+    ) -> Result<VolumeOutcome, SinkError> {
+        if self.open.len() != 1 {
+            return Err(broken("a volume belongs into the root"));
+        }
+        self.enter(name)?;
+        let base = self.parent.as_ref().and_then(|parent| parent.volumes.get(name));
+        if changed.is_some() && self.lineage.base.is_none() {
+            return Err(broken("changes were named that count from nothing"));
+        }
+        let (volume, outcome) = MemoryVolume::read(blocks, base, changed).map_err(|e| match e {
+            Unfit::Read(error) => SinkError::Read(error),
+            Unfit::Promise(promise) => broken(promise),
+        })?;
+        self.unchanged += base.map_or(0, |base| volume.shared_with(base));
+        self.tree.volumes.insert(name.to_vec(), volume);
+        Ok(outcome)
+    }
 }
 
 fn check_extents(content: &[u8], extents: &[(u64, u64)]) -> Result<(), String> {
@@ -198,6 +234,7 @@ fn check_extents(content: &[u8], extents: &[(u64, u64)]) -> Result<(), String> {
 pub struct MemorySource {
     entries: Vec<Entry>,
     contents: BTreeMap<Vec<u8>, Arc<Vec<u8>>>,
+    pub(crate) volumes: BTreeMap<Vec<u8>, MemoryVolume>,
 }
 
 impl MemorySource {
@@ -240,6 +277,23 @@ impl MemorySource {
             && let Some(byte) = Arc::make_mut(content).first_mut()
         {
             *byte ^= 1;
+        }
+    }
+
+    /// The names and sizes of the volumes.
+    pub fn volumes(&self) -> Vec<(&[u8], u64)> {
+        self.volumes.iter().map(|(name, v)| (name.as_slice(), v.content.len() as u64)).collect()
+    }
+
+    /// The bytes of a volume.
+    pub fn volume_bytes(&self, name: &[u8]) -> Option<&[u8]> {
+        self.volumes.get(name).map(|volume| volume.content.as_slice())
+    }
+
+    /// Flips one bit of a volume, behind the back of its hashes.
+    pub fn damage_volume(&mut self, name: &[u8]) {
+        if let Some(volume) = self.volumes.get_mut(name) {
+            volume.damage();
         }
     }
 
@@ -287,5 +341,13 @@ impl Source for MemorySource {
             }
         }
         Ok(())
+    }
+
+    fn volume(&self, name: &[u8]) -> Result<Box<dyn StoredVolume + '_>, SourceError> {
+        let volume = self.volumes.get(name).ok_or_else(|| SourceError::Damaged {
+            path: printable(name),
+            message: "there is no such volume".to_owned(),
+        })?;
+        Ok(Box::new(volume))
     }
 }

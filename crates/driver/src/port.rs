@@ -2,14 +2,16 @@
 
 use std::collections::BTreeMap;
 use std::io::{self, Read};
+use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
 use provault_domain::backup_job::SkippedPath;
+use provault_domain::verdict::ProbeResult;
 use provault_domain::{Invalid, Kind, Resource};
 
 use crate::{
-    CancelFlag, DiscoverRequest, Discovery, DriverError, Entry, Metadata, NodeKind, SinkError,
-    SourceError,
+    BlockRange, BlockSource, CancelFlag, DiscoverRequest, Discovery, DriverError, Entry, Lineage,
+    Metadata, NodeKind, SinkError, SourceError, StoredVolume, VolumeOutcome,
 };
 
 /// Code that captures and restores one kind of resource.
@@ -47,7 +49,8 @@ pub trait Driver: Send + Sync {
 
     /// Writes a recovery point back. Complete or nothing: on an error the target is as it was. Only
     /// a restore into something that exists, which must have been asked for, may break off between
-    /// two files while it puts them in place; it says so then.
+    /// two files while it puts them in place, or in the middle of a target that [`Driver::writes_in_place`]
+    /// names; it says so then, the latter by [`DriverError::PartlyWritten`].
     fn restore(
         &self,
         request: &RestoreRequest<'_>,
@@ -89,6 +92,47 @@ pub trait Driver: Send + Sync {
     /// Removes what a restore left that died with its process. Touches only what bears the job's
     /// id; to do it twice is to do it once.
     fn discard_partial(&self, request: &RestoreRequest<'_>) -> Result<(), DriverError>;
+
+    /// What a restore of this request writes over as it goes, so that it is neither the old nor the new when
+    /// that breaks off, even with its process; nothing when it is put in place as a whole. Does not look at
+    /// the disk.
+    fn writes_in_place(&self, metadata: &BTreeMap<String, String>) -> Option<PathBuf> {
+        let _ = metadata;
+        None
+    }
+
+    /// Directs a restore to `copy`, where nothing is yet: the place of a restore test, which has to be a
+    /// directory. The driver need not verify what it writes there: [`Driver::check_copy`] does.
+    fn direct_to_copy(&self, metadata: &mut BTreeMap<String, String>, copy: &Path) {
+        metadata.insert("targetPath".to_owned(), copy.to_string_lossy().into_owned());
+        self.leave_unverified(metadata);
+    }
+
+    /// Compares the copy of a restore test with what the recovery point holds; the caller fills in how
+    /// long that took. Nothing: its files are to be compared with the entries of the source.
+    fn check_copy(
+        &self,
+        copy: &Path,
+        source: &dyn Source,
+        context: &WorkContext<'_>,
+    ) -> Result<Option<ProbeResult>, DriverError> {
+        let _ = (copy, source, context);
+        Ok(None)
+    }
+
+    /// Whether this resource keeps something for increments that [`Driver::give_back`] is about.
+    fn keeps_bases(&self, resource: &Resource) -> bool {
+        let _ = resource;
+        false
+    }
+
+    /// Gives back what was kept on the resource for increments (bitmaps, snapshots), but for what
+    /// belongs to the jobs of `kept`. Comes after every job, whatever became of it; to do it twice is to
+    /// do it once, and a later capture does what could not be done here.
+    fn give_back(&self, resource: &Resource, kept: &[String]) -> Result<(), DriverError> {
+        let _ = (resource, kept);
+        Ok(())
+    }
 
     /// Looks for what stands on the host and could be registered. Only looks, keeps to the limits of
     /// the request, and never offers the server's own data. A driver that cannot look finds nothing.
@@ -193,6 +237,22 @@ pub trait Sink {
         metadata: &Metadata,
         open: &mut dyn FnMut() -> io::Result<Box<dyn Read + Send>>,
     ) -> Result<FileOutcome, SinkError>;
+    /// What an increment may count from. A sink that remembers nothing knows of none.
+    fn lineage(&self) -> Lineage {
+        Lineage::default()
+    }
+    /// Adds a volume. `changed`: all ranges whose bytes may differ from the recovery point of
+    /// [`Lineage::base`]; without it everything is read that is not known to be zeros. After
+    /// [`SinkError::Read`] nothing of it is in the capture.
+    fn add_volume(
+        &mut self,
+        name: &[u8],
+        blocks: &dyn BlockSource,
+        changed: Option<&[BlockRange]>,
+    ) -> Result<VolumeOutcome, SinkError> {
+        let _ = (name, blocks, changed);
+        Err(SinkError::Store("this sink takes no volumes".into()))
+    }
 }
 
 /// A stored tree.
@@ -205,6 +265,14 @@ pub trait Source: Sync {
     /// Delivers the content of `files` (regular files of [`Source::entries`]), every byte
     /// verified against its hash, in whatever order is quick.
     fn copy_contents(&self, files: &[Entry], out: &dyn ContentSink) -> Result<(), DriverError>;
+
+    /// The volume of this name, as it was handed to [`Sink::add_volume`] in the root.
+    fn volume(&self, name: &[u8]) -> Result<Box<dyn StoredVolume + '_>, SourceError> {
+        Err(SourceError::Damaged {
+            path: crate::entry::printable(name),
+            message: "the recovery point holds no such volume".to_owned(),
+        })
+    }
 }
 
 /// Where the content of restored files goes.

@@ -26,12 +26,13 @@ use tokio::runtime::Handle;
 
 use crate::backup_ready::{Ready, get_ready};
 use crate::heartbeat::{Heartbeat, Progress};
+use crate::lineage::Ancestry;
 use crate::pause::pause;
 use crate::reads::{self, Reading};
 use crate::reconcile::{self, Committed};
 use crate::shared::{Shared, blocking};
 use crate::sink::SnapshotSink;
-use crate::{EngineError, Result, backup_testing, waiting};
+use crate::{EngineError, Result, backup_testing, lineage, waiting};
 
 /// What a snapshot says about itself, in `/.provault/recovery-point.json`: enough to enter its
 /// recovery point in a catalog that knows nothing of it.
@@ -96,7 +97,10 @@ pub(crate) async fn run(shared: &Arc<Shared>, claimed: Claimed<BackupJob>) {
     let interruption = shared.interruption(&job.id);
     let hung = matches!(outcome, Err(Failure::Hung));
     let event = match outcome {
-        Ok(()) => return,
+        Ok(()) => {
+            lineage::give_back(shared, &job).await;
+            return;
+        }
         Err(Failure::NotYet(reason)) => {
             tracing::warn!(job = job.id, reason, "the backup could not begin");
             let (account, event) = (&job.account, BackupJobEvent::PutOff { reason });
@@ -141,15 +145,16 @@ pub(crate) async fn run(shared: &Arc<Shared>, claimed: Claimed<BackupJob>) {
     match ended {
         // It had not begun when the server was told to stop, and waits for the next start.
         Err(CatalogError::Illegal(_)) if interruption.is_some() => {}
-        // It was stopped, or its window closed, before it had begun.
-        Err(CatalogError::Illegal(_)) if hung => {}
+        // It was stopped, or its window closed, before it had begun; where it was not, nothing is given back at
+        // a source that does not answer: the next backup does it.
+        Err(CatalogError::Illegal(_)) | Ok(_) if hung => {}
         Err(CatalogError::Fenced { .. }) => {
             tracing::warn!(job = job.id, "another worker has the job; it is left to that one");
         }
         Err(error) => {
             tracing::error!(job = job.id, %error, "the job's end was not recorded; the reconciler will end it");
         }
-        Ok(_) => {}
+        Ok(_) => lineage::give_back(shared, &job).await,
     }
     shared.bell.notify_waiters();
 }
@@ -211,7 +216,7 @@ async fn attempt(
         }
         Committed::Nothing => {}
     }
-    let parent = parent_of(shared, &job).await?;
+    let ancestry = Ancestry::of(shared, &job).await?;
 
     let began = shared.begin();
     let captured = {
@@ -220,7 +225,7 @@ async fn attempt(
         let (of, flag, claim) = (job.clone(), cancel.clone(), claim.clone());
         reads::read(&shared.clone(), &of, &flag, move |reading| {
             let job = (&job, &claim);
-            capture(&shared, &repository, job, &resource, parent, &cancel, &progress, reading)
+            capture(&shared, &repository, job, &resource, ancestry, &cancel, &progress, reading)
         })
         .await?
     };
@@ -249,33 +254,13 @@ async fn attempt(
         .map_err(Failure::After)
 }
 
-/// The newest snapshot of the same resource in the same vault: its unchanged files are not read
-/// again. Not one from the future: when it was made nobody knows.
-async fn parent_of(shared: &Shared, job: &BackupJob) -> Result<Option<String>> {
-    let filter = provault_catalog::PointFilter {
-        account: Some(job.account.clone()),
-        vault_name: Some(job.vault_name.clone()),
-        resource_arn: Some(job.resource_arn.clone()),
-        restorable_only: true,
-        ..Default::default()
-    };
-    let points =
-        shared.catalog.list_recovery_points(&filter, provault_catalog::Page::all()).await?;
-    let now = shared.now();
-    let present = points.items.into_iter().filter(|point| !point.is_from_the_future(now));
-    let newest = present.max_by_key(|point| point.captured_at);
-    Ok(newest.map(|point| match point.payload {
-        Payload::Stored { snapshot_id, .. } => snapshot_id,
-    }))
-}
-
 #[allow(clippy::too_many_arguments)] // one call, one caller
 fn capture(
     shared: &Shared,
     repository: &Repository,
     (job, claim): (&BackupJob, &Claim),
     resource: &Resource,
-    parent: Option<String>,
+    ancestry: Ancestry,
     cancel: &CancelFlag,
     progress: &Progress,
     reading: &Reading,
@@ -295,9 +280,11 @@ fn capture(
     let identity = driver.identity(&resource.config);
     let (parents, root) = place_in_tree(&identity);
     let tree_path = tree_path(&parents, &root);
+    let Ancestry { parent, lineage } = ancestry;
+    let parent = parent.and_then(|id| id.parse().ok());
     let mut writer = repository
         .backup(BackupOptions {
-            parent: parent.and_then(|id| id.parse().ok()),
+            parent,
             root_path: parents,
             paths: vec![identity],
             hostname: shared.hostname.clone(),
@@ -312,7 +299,8 @@ fn capture(
     let report_progress = |done, total| progress.set(done, total);
     let context = WorkContext { cancel, progress: &report_progress };
     let report = {
-        let mut sink = SnapshotSink::new(&mut writer, root, &report_progress);
+        let mut sink =
+            SnapshotSink::new(&mut writer, root, &report_progress).after(parent, lineage);
         capture.read_into(&mut sink, &context)
     };
     let read = report.and_then(|report| {

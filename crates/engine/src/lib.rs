@@ -35,6 +35,7 @@ mod expiry;
 mod heartbeat;
 mod import;
 mod keyring;
+mod lineage;
 mod missing;
 pub mod offline;
 mod older_state;
@@ -66,6 +67,7 @@ mod vault_care;
 mod vault_place;
 mod vaults;
 mod verification;
+mod volume;
 mod waiting;
 mod watch;
 

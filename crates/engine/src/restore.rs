@@ -3,10 +3,12 @@
 //! The driver stages what it writes and moves it into place as its last act, so a crash leaves
 //! either the target whole or nothing but a staging directory that bears the job's id. The job stays
 //! RUNNING then, as it does when the server is told to stop: a worker of the next start claims it and
-//! has the driver take up what was left. While its vault is away it waits for that, as a backup does. One that was begun [`MAX_RESTORE_ATTEMPTS`] times without an
-//! end is given up, and what was left is discarded. One that somebody stopped bears that in its row, so
-//! that it ends whatever becomes of its server, and is not gone on with.
+//! has the driver take up what was left. While its vault is away it waits for that, as a backup does. One that
+//! was begun [`MAX_RESTORE_ATTEMPTS`] times without an end is given up, and what was left is discarded. One that somebody stopped bears that in its row, so
+//! that it ends whatever becomes of its server, and is not gone on with. Where a target is written over as the
+//! driver goes, as a device is, whatever ends the restore early says that the target is not to be used.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
@@ -18,7 +20,9 @@ use provault_domain::{
     AccountId, Arn, BackupVault, Exemption, RecoveryPoint, Resource, RestoreJob, RestoreJobEvent,
     RestoreJobState, RetentionSettings,
 };
-use provault_driver::{CancelFlag, DriverError, RestoreOutcome, RestoreRequest, WorkContext};
+use provault_driver::{
+    BrokenOff, CancelFlag, DriverError, RestoreOutcome, RestoreRequest, WorkContext,
+};
 
 use crate::heartbeat::{Heartbeat, Progress};
 use crate::pause::pause;
@@ -30,7 +34,8 @@ use crate::{EngineError, Result, waiting};
 pub(crate) enum Failed {
     /// Stopped on request; nothing is left.
     Stopped,
-    /// Could not be done; nothing is left.
+    /// Could not be done, or was stopped in the middle of a target that it writes over. Nothing is left but
+    /// such a target, which the error names.
     Driver(DriverError),
     /// Did not come as far as the driver.
     Engine(EngineError),
@@ -49,6 +54,15 @@ impl From<CatalogError> for Failed {
 }
 
 impl Failed {
+    /// Whether it ended because it was to stop.
+    fn is_stopped(&self) -> bool {
+        match self {
+            Self::Stopped => true,
+            Self::Driver(error) => error.is_cancelled(),
+            Self::Engine(_) => false,
+        }
+    }
+
     pub(crate) fn failure(&self, step: &str) -> Failure {
         let fault = match self {
             Self::Driver(error) => error.fault(),
@@ -161,26 +175,37 @@ pub(crate) async fn run(shared: &Arc<Shared>, claimed: Claimed<RestoreJob>) {
         }
     };
     let interruption = interruption.filter(|_| stopped.is_none());
+    let partly = outcome.as_ref().err().and_then(|failed| partly_written(shared, &job, failed));
     let (event, changes) = match (outcome, interruption) {
         (Ok(outcome), _) => finished(shared, &job, outcome),
         // What failed while everything was going down is tried again before it is believed.
         (Err(_), Some(reason)) => {
-            let reason = format!("{} The next start of the server goes on with it.", reason.trim());
+            let mut reason =
+                format!("{} The next start of the server goes on with it.", reason.trim());
+            if let Some((target, _)) = partly {
+                reason = format!("{reason} Until it is done, do not use {}.", target.display());
+            }
             (RestoreJobEvent::Suspended { reason }, Vec::new())
         }
         (Err(failed), _) => {
             let left = discard(shared, &job).await;
-            let event = match (failed, stopped) {
-                // One that was to stop is not begun again, which the catalog says.
-                (Failed::Stopped | Failed::Engine(_), Some(reason)) => {
-                    RestoreJobEvent::Aborted { message: format!("{reason} {left}") }
+            let partly = partly.map(|(target, broken_off)| broken_off.told(&target));
+            // One that was to stop is not begun again, which the catalog says.
+            let is_stopped =
+                failed.is_stopped() || (stopped.is_some() && matches!(failed, Failed::Engine(_)));
+            let event = if is_stopped {
+                let reason = stopped.or_else(|| shared.stop_reason(&job.id));
+                let reason = reason.unwrap_or_else(|| "Stopped on request.".to_owned());
+                let left = partly.unwrap_or(left);
+                RestoreJobEvent::Aborted { message: format!("{reason} {left}") }
+            } else {
+                let mut message = failed.to_string();
+                if let Some(partly) = partly
+                    && !message.contains(&partly)
+                {
+                    message = format!("{message} {partly}");
                 }
-                (Failed::Stopped, None) => {
-                    let reason = shared.stop_reason(&job.id);
-                    let reason = reason.unwrap_or_else(|| "Stopped on request.".to_owned());
-                    RestoreJobEvent::Aborted { message: format!("{reason} {left}") }
-                }
-                (failed, _) => RestoreJobEvent::Failed { message: failed.to_string() },
+                RestoreJobEvent::Failed { message }
             };
             (event, Vec::new())
         }
@@ -189,6 +214,26 @@ pub(crate) async fn run(shared: &Arc<Shared>, claimed: Claimed<RestoreJob>) {
         tracing::error!(job = job.id, %error, "the restore's end was not recorded; it is taken up again");
     }
     shared.bell.notify_waiters();
+}
+
+/// The target that a restore which did not end well has left written over in part: as its driver says, or as
+/// an earlier attempt may have left it that nobody heard of any more.
+fn partly_written(
+    shared: &Shared,
+    job: &RestoreJob,
+    failed: &Failed,
+) -> Option<(PathBuf, BrokenOff)> {
+    if let Failed::Driver(error) = failed
+        && let Some((target, broken_off)) = error.partly_written()
+    {
+        return Some((target.to_owned(), broken_off));
+    }
+    // As it was claimed: it had begun before.
+    if job.state != RestoreJobState::Running {
+        return None;
+    }
+    let target = shared.driver(job.kind).ok()?.writes_in_place(&job.metadata)?;
+    Some((target, BrokenOff::Unknown))
 }
 
 /// Whether a restore has to wait.
@@ -234,7 +279,8 @@ pub(crate) async fn give_up_all(catalog: &Catalog, now: Timestamp) -> Result<()>
             continue;
         }
         let message = "The catalog was brought back from a copy of an earlier time, in which this \
-                       restore was unfinished. It is not gone on with; restore again if need be."
+                       restore was unfinished. It is not gone on with; restore again if need be. A device \
+                       that it was writing onto may be partly written."
             .to_owned();
         let event = RestoreJobEvent::Failed { message };
         catalog.step_job::<RestoreJob>(&job.account, &job.id, None, event, now, Vec::new()).await?;
@@ -341,7 +387,9 @@ pub(crate) async fn perform(
     };
     let outcome = match outcome {
         Ok(outcome) => outcome,
-        Err(error) if error.is_cancelled() => return Err(Failed::Stopped),
+        Err(error) if error.is_cancelled() && error.partly_written().is_none() => {
+            return Err(Failed::Stopped);
+        }
         Err(error) => {
             let step = shared.step_record("restore", began, false, error.to_string());
             if let Err(error) = shared.catalog.log_step(&job.id, Some(claim), &step).await {

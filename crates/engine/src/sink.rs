@@ -2,8 +2,13 @@
 
 use std::io::{self, Read};
 
-use provault_driver::{FileOutcome, Leaves, Metadata, NodeKind, Sink, SinkError};
+use provault_driver::{
+    BlockRange, BlockSource, FileOutcome, Leaves, Lineage, Metadata, NodeKind, Sink, SinkError,
+    VolumeOutcome,
+};
 use provault_repository as repository;
+
+use crate::volume::{Captured, stored as stored_range};
 
 /// Hands what a driver captured to the repository.
 pub(crate) struct SnapshotSink<'a> {
@@ -12,6 +17,9 @@ pub(crate) struct SnapshotSink<'a> {
     root: Vec<u8>,
     progress: &'a (dyn Fn(u64, Option<u64>) + Sync),
     done: u64,
+    /// The snapshot that the writer takes for its parent.
+    parent: Option<repository::SnapshotId>,
+    lineage: Lineage,
 }
 
 impl<'a> SnapshotSink<'a> {
@@ -20,7 +28,12 @@ impl<'a> SnapshotSink<'a> {
         root: Vec<u8>,
         progress: &'a (dyn Fn(u64, Option<u64>) + Sync),
     ) -> Self {
-        Self { writer, root, progress, done: 0 }
+        Self { writer, root, progress, done: 0, parent: None, lineage: Lineage::default() }
+    }
+
+    /// Tells the driver what it may count from: `parent` is the snapshot of the lineage's base.
+    pub(crate) fn after(self, parent: Option<repository::SnapshotId>, lineage: Lineage) -> Self {
+        Self { parent, lineage, ..self }
     }
 }
 
@@ -83,6 +96,41 @@ impl Sink for SnapshotSink<'_> {
                 FileOutcome::Stored { bytes: size }
             }
         })
+    }
+
+    fn lineage(&self) -> Lineage {
+        // A parent that has no name to be counted from is none.
+        let base = self.lineage.base.clone().filter(|_| self.parent.is_some());
+        Lineage { base, ..self.lineage.clone() }
+    }
+
+    fn add_volume(
+        &mut self,
+        name: &[u8],
+        blocks: &dyn BlockSource,
+        changed: Option<&[BlockRange]>,
+    ) -> Result<VolumeOutcome, SinkError> {
+        let source = Captured::new(blocks, self.progress);
+        let whole = || repository::VolumeOptions { name: name.to_vec(), ..Default::default() };
+        let mut outcome = VolumeOutcome::default();
+        if let (Some(ranges), Some(base)) = (changed, self.parent) {
+            let ranges = ranges.iter().copied().map(stored_range).collect();
+            let changed = Some(repository::ChangedBlocks { base, ranges });
+            match self.writer.add_volume(repository::VolumeOptions { changed, ..whole() }, &source)
+            {
+                Ok(stats) => {
+                    outcome.bytes_read = stats.bytes_read;
+                    outcome.incremental = true;
+                    return Ok(outcome);
+                }
+                Err(error @ repository::Error::BaseUnusable { .. }) => {
+                    outcome.full_because = Some(error.to_string());
+                }
+                Err(error) => return Err(refused(error)),
+            }
+        }
+        outcome.bytes_read = self.writer.add_volume(whole(), &source).map_err(refused)?.bytes_read;
+        Ok(outcome)
     }
 }
 

@@ -1,17 +1,20 @@
 //! A driver's source over a snapshot in a repository.
 
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 
 use jiff::Timestamp;
 use provault_driver::entry::printable;
 use provault_driver::{
     CancelFlag, Chunk, ContentSink, DriverError, Entry, Metadata, NodeKind, Source, SourceError,
+    StoredVolume,
 };
 use provault_repository as repository;
 
+use crate::volume::Stored;
+
 /// One snapshot, open for reading. Holds the repository's shared lock while it lives.
 pub(crate) struct SnapshotSource {
-    reader: repository::Reader,
+    reader: Arc<repository::Reader>,
     snapshot: repository::Snapshot,
     /// Where the resource's tree begins.
     root: Vec<u8>,
@@ -29,7 +32,7 @@ impl SnapshotSource {
             path: "the recovery point".to_owned(),
             message: format!("'{snapshot_id}' is not a snapshot id"),
         })?;
-        let reader = repository.reader().map_err(refused)?;
+        let reader = Arc::new(repository.reader().map_err(refused)?);
         let snapshot = repository.snapshot(id).map_err(|error| match error {
             repository::Error::SnapshotNotFound(_) => SourceError::Damaged {
                 path: "the recovery point".to_owned(),
@@ -116,6 +119,24 @@ impl Source for SnapshotSource {
             .into()),
             Some(failed) => Err(refused(failed.error).into()),
         }
+    }
+
+    fn volume(&self, name: &[u8]) -> Result<Box<dyn StoredVolume + '_>, SourceError> {
+        let mut path = self.root.clone();
+        if !path.is_empty() {
+            path.push(b'/');
+        }
+        path.extend_from_slice(name);
+        path.extend_from_slice(repository::VOLUME_SUFFIX);
+        let reader = Arc::clone(&self.reader);
+        let opened = repository::VolumeReader::open(reader, &self.snapshot, &path);
+        let volume = opened.map_err(|error| match error {
+            repository::Error::NotAVolume { .. } => {
+                SourceError::Damaged { path: printable(&path), message: error.to_string() }
+            }
+            error => refused(error),
+        })?;
+        Ok(Box::new(Stored { volume, cancel: self.cancel.clone() }))
     }
 }
 

@@ -297,8 +297,7 @@ impl Trial {
             .map_err(|failed| failed.failure("negative control"))?;
         let driver = self.shared.driver(point.kind).map_err(|error| broken(error.to_string()))?;
         let mut metadata = point.restore_metadata.clone();
-        metadata.insert("targetPath".to_owned(), target.to_string_lossy().into_owned());
-        driver.leave_unverified(&mut metadata);
+        driver.direct_to_copy(&mut metadata, target);
         let (token, cancel) = (self.token.clone(), self.cancel.clone());
         let restored = blocking(move || {
             let context = WorkContext { cancel: &cancel, progress: &|_, _| {} };
@@ -325,7 +324,7 @@ impl Trial {
             .map_err(|error| failed("compare files", &error))
     }
 
-    /// Every file of the copy against the manifest.
+    /// The copy against what was captured: every file, or every block of a volume.
     pub(crate) async fn compare(&self, copy: &Path) -> Result<ProbeResult, Failure> {
         let broken = |error: String| host("compare files", &error);
         let (point, vault) = find_point(&self.shared, &self.point.account, &self.point.arn)
@@ -336,14 +335,26 @@ impl Trial {
             .map_err(|failed| failed.failure("compare files"))?;
         let (copy, cancel) = (copy.to_owned(), self.cancel.clone());
         let began = self.shared.begin();
-        let compared =
-            blocking(move || provault_proof::compare(&copy, &source, &cancel, &|_, _| {}))
-                .await
-                .map_err(|error| broken(error.to_string()))?;
+        let driver =
+            self.shared.driver(self.point.kind).map_err(|error| broken(error.to_string()))?;
+        let compared = blocking(move || {
+            let context = WorkContext { cancel: &cancel, progress: &|_, _| {} };
+            match driver.check_copy(&copy, &source, &context) {
+                Ok(Some(answer)) => Ok(answer),
+                Ok(None) => provault_proof::compare(&copy, &source, &cancel, &|_, _| {})
+                    .map(|report| report.probe_result(0))
+                    .map_err(|error| failed("compare files", &error)),
+                Err(error) => Err(Failure {
+                    fault: error.fault(),
+                    step: "compare files".to_owned(),
+                    message: error.to_string(),
+                }),
+            }
+        })
+        .await
+        .map_err(|error| broken(error.to_string()))?;
         let millis = crate::clock::millis_since(self.shared.clock.as_ref(), began.monotonic);
-        compared
-            .map(|report| report.probe_result(millis))
-            .map_err(|error| failed("compare files", &error))
+        compared.map(|answer| ProbeResult { millis, ..answer })
     }
 
     /// Starts the application, if there is one, in isolation over `copy` and asks.

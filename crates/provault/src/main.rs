@@ -46,6 +46,9 @@ enum Command {
     /// Play the whole story on this machine: back up, restore in isolation, prove.
     Lab(lab::LabArgs),
     Repository(repository::RepositoryArgs),
+    /// The volume of a recovery point before it is restored: over NBD, or as a file
+    #[command(subcommand)]
+    Volume(repository::VolumeCommand),
     /// Recovery kits: bring a server back from a kit and the storage of its vaults
     #[command(subcommand)]
     RecoveryKit(recovery_kit::RecoveryKitCommand),
@@ -123,6 +126,7 @@ fn main() -> ExitCode {
         Command::Serve(serve) => serve::run(&serve, &args.global),
         Command::Lab(lab) => lab::run(&lab, &args.global),
         Command::Repository(repository) => repository::run(&repository, &args.global),
+        Command::Volume(command) => repository::run_volume(&command, &args.global),
         Command::RecoveryKit(command) => recovery_kit::run(command, &args.global),
         Command::Evidence(command) => evidence::run(command, &args.global),
         Command::UpgradeCheck(check) => upgrade_check::run(&check, &args.global),

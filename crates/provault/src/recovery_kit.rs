@@ -9,6 +9,7 @@ use std::sync::Arc;
 use provault_catalog::Catalog;
 use provault_cli::{ExportKitArgs, GlobalOptions};
 use provault_driver_filesystem::FilesystemDriver;
+use provault_driver_volume::VolumeDriver;
 use provault_engine::{Clock as _, Kit, Parts, Restored, TestLimits, VaultPlace};
 use provault_proof::HelperCommand;
 use provault_repository::{S3Options, StorageOptions};
@@ -133,11 +134,13 @@ fn restore(
     let clock = Arc::new(SystemClock::new());
     let now = clock.now();
     let storage = StorageOptions { s3: S3Options::from_environment(), ..StorageOptions::default() };
+    let files = FilesystemDriver::reserving(vec![data_dir.clone()]);
+    let volumes = VolumeDriver::reserving(files.reserved());
     let parts = |catalog: Catalog| Parts {
         catalog,
         data_dir: data_dir.clone(),
         clock,
-        drivers: vec![Arc::new(FilesystemDriver::reserving(vec![data_dir.clone()]))],
+        drivers: vec![Arc::new(files), Arc::new(volumes)],
         helper: HelperCommand::this_program(["__isolate"]),
         hostname: hostname(),
         storage: storage.clone(),

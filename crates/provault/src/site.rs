@@ -10,6 +10,7 @@ use provault_catalog::{Catalog, SoleUse};
 use provault_domain::{AccountId, Region};
 use provault_driver::Driver;
 use provault_driver_filesystem::FilesystemDriver;
+use provault_driver_volume::VolumeDriver;
 use provault_engine::{Engine, Parts, Running, TestsAtWork, VaultPlace};
 use provault_proof::HelperCommand;
 
@@ -18,6 +19,10 @@ use crate::instance::{InstanceOptions, StartError, hold, hostname, vault_directo
 
 /// Where further regions lie below the data directory, each under its name.
 pub(crate) const SITES: &str = "sites";
+
+/// Where hooks of resources lie below the data directory, each resource's in a directory of its own name
+/// or one that it shares. Nobody but the server's user may write there.
+pub(crate) const HOOKS: &str = "hooks";
 
 /// A further region of a server.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -90,13 +95,15 @@ impl Site {
         }
         let data_dirs = vec![opened[0].data_dir.clone()];
         let files = FilesystemDriver::reserving(data_dirs).and_by_name(reserved);
-        let driver: Arc<dyn Driver> = Arc::new(files.clone());
+        let hooks = opened[0].data_dir.join(HOOKS);
+        let volumes = VolumeDriver::reserving(files.reserved()).with_hooks(hooks);
+        let drivers: [Arc<dyn Driver>; 2] = [Arc::new(files.clone()), Arc::new(volumes)];
         // They restore to one machine: a limit for each would be none for it.
         let at_work = Arc::<TestsAtWork>::default();
         let mut sites: Vec<Self> = Vec::new();
         for site in opened {
             let made =
-                site.made(options, &driver, &at_work, sites.first().map(|home| &home.app)).await?;
+                site.made(options, &drivers, &at_work, sites.first().map(|home| &home.app)).await?;
             sites.push(made);
         }
         Ok((sites, files))
@@ -142,7 +149,7 @@ impl Opened {
     async fn made(
         self,
         options: &InstanceOptions,
-        files: &Arc<dyn Driver>,
+        drivers: &[Arc<dyn Driver>],
         at_work: &Arc<TestsAtWork>,
         home: Option<&App>,
     ) -> Result<Site, StartError> {
@@ -150,7 +157,7 @@ impl Opened {
             catalog: self.catalog,
             data_dir: self.data_dir.clone(),
             clock: Arc::new(SystemClock::new()),
-            drivers: vec![Arc::clone(files)],
+            drivers: drivers.to_vec(),
             helper: HelperCommand::this_program(["__isolate"]),
             hostname: hostname(),
             storage: options.storage.clone(),

@@ -31,6 +31,7 @@ mod testing;
 mod topic;
 mod user;
 mod vault;
+pub(crate) mod vault_access;
 mod vault_care;
 
 use std::time::Duration;

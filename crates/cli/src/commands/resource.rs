@@ -97,6 +97,8 @@ pub enum ResourceCommand {
 pub enum AddCommand {
     /// Register a directory tree on the server's machine
     Filesystem(Box<FilesystemArgs>),
+    /// Register a block device, or a raw or qcow2 image, on the server's machine
+    Volume(Box<VolumeArgs>),
 }
 
 #[derive(Debug, clap::Args)]
@@ -114,9 +116,6 @@ pub struct RetentionArgs {
 pub struct FilesystemArgs {
     /// The directory, on the server's machine
     path: PathBuf,
-    /// A name for people, unique in the account
-    #[arg(long)]
-    name: String,
     /// Glob of what to back up, relative to PATH; may be repeated [default: everything]
     #[arg(long, value_name = "GLOB")]
     include: Vec<String>,
@@ -132,6 +131,45 @@ pub struct FilesystemArgs {
     /// Refuse to back up while PATH is not a mount point
     #[arg(long)]
     require_mount: bool,
+    #[command(flatten)]
+    any: AnyKindArgs,
+}
+
+#[derive(Debug, clap::Args)]
+pub struct VolumeArgs {
+    /// The block device, or raw or qcow2 image, on the server's machine
+    path: PathBuf,
+    /// How it is laid out: raw or qcow2 [default: qcow2 when PATH ends so, else raw]
+    #[arg(long, value_name = "FORMAT")]
+    format: Option<String>,
+    /// How increments learn what changed: hash, which reads everything, or for qcow2 bitmap, which
+    /// keeps a dirty bitmap in the image [default: hash]
+    #[arg(long, value_name = "HOW")]
+    changed_blocks: Option<String>,
+    /// What to do while something may be writing to it: refuse; for raw images snapshot, which copies
+    /// it at one stroke where its file system can (XFS, Btrfs); for raw as-is [default: refuse]
+    #[arg(long, value_name = "HOW")]
+    while_in_use: Option<String>,
+    /// Directory below the server's `hooks` that holds two programs, before and after, which it runs
+    /// before and after each capture
+    #[arg(long, value_name = "NAME")]
+    hooks: Option<String>,
+    /// How long each of them may take [default: 60s]
+    #[arg(long, value_name = "TIME", requires = "hooks")]
+    hook_limit: Option<Seconds>,
+    /// How long may pass between them [default: 1h]
+    #[arg(long, value_name = "TIME", requires = "hooks")]
+    held_limit: Option<Seconds>,
+    #[command(flatten)]
+    any: AnyKindArgs,
+}
+
+/// What is said of a resource of any kind.
+#[derive(Debug, clap::Args)]
+struct AnyKindArgs {
+    /// A name for people, unique in the account
+    #[arg(long)]
+    name: String,
     /// Tag KEY=VALUE; may be repeated
     #[arg(long, value_name = "KEY=VALUE")]
     tag: Vec<Pair>,
@@ -173,18 +211,8 @@ fn probe_help() -> String {
     format!("A question that a restore test asks; may be repeated. One of:\n\n{}", probe_spec::HELP)
 }
 
-impl FilesystemArgs {
-    fn input(self) -> Result<AddResourceInput, CliError> {
-        let mut config = json!({
-            "path": absolute(&self.path)?,
-            "include": self.include,
-            "exclude": self.exclude,
-            "allowEmpty": self.allow_empty,
-            "requireMount": self.require_mount,
-        });
-        if let Some(one) = self.one_file_system {
-            config["oneFileSystem"] = one.into();
-        }
+impl AnyKindArgs {
+    fn input(self, kind: &str, config: Value) -> Result<AddResourceInput, CliError> {
         let mut variables = self.service_env;
         if let Some(file) = &self.service_env_file {
             variables.extend(input_file::pairs(file)?);
@@ -196,7 +224,7 @@ impl FilesystemArgs {
             start_timeout_seconds: self.start_timeout.map(|Seconds(seconds)| seconds),
         });
         Ok(AddResourceInput {
-            kind: "filesystem".to_owned(),
+            kind: kind.to_owned(),
             name: self.name,
             config,
             tags: to_map("--tag", &self.tag)?,
@@ -211,12 +239,53 @@ impl FilesystemArgs {
     }
 }
 
+impl AddCommand {
+    fn input(self) -> Result<AddResourceInput, CliError> {
+        match self {
+            Self::Filesystem(args) => {
+                let mut config = json!({
+                    "path": absolute(&args.path)?,
+                    "include": args.include,
+                    "exclude": args.exclude,
+                    "allowEmpty": args.allow_empty,
+                    "requireMount": args.require_mount,
+                });
+                if let Some(one) = args.one_file_system {
+                    config["oneFileSystem"] = one.into();
+                }
+                args.any.input("filesystem", config)
+            }
+            Self::Volume(args) => {
+                let mut config = json!({ "path": absolute(&args.path)? });
+                let given = [
+                    ("format", args.format),
+                    ("changedBlocks", args.changed_blocks),
+                    ("whileInUse", args.while_in_use),
+                    ("hooks", args.hooks),
+                ];
+                let limits = [("hookSeconds", args.hook_limit), ("heldSeconds", args.held_limit)];
+                for (key, value) in given {
+                    if let Some(value) = value {
+                        config[key] = value.into();
+                    }
+                }
+                for (key, limit) in limits {
+                    if let Some(Seconds(seconds)) = limit {
+                        config[key] = seconds.into();
+                    }
+                }
+                args.any.input("volume", config)
+            }
+        }
+    }
+}
+
 impl ResourceCommand {
     pub(crate) fn run(self, context: &Context<'_>) -> Result<Exit, CliError> {
         let client = context.client;
         match self {
-            Self::Add(AddCommand::Filesystem(args)) => {
-                let body = body(&args.input()?)?;
+            Self::Add(command) => {
+                let body = body(&command.input()?)?;
                 let added: Answer<Resource> = client.own("POST", "/resources", &[], Some(&body))?;
                 show(context, &added)
             }

@@ -45,7 +45,10 @@ fn the_commands_of_the_how_tos_are_commands() {
                 .iter()
                 .position(|word| ["||", "|", "&&", ">", ">>", ";"].contains(&word.as_str()));
             words.truncate(end.unwrap_or(words.len()));
-            if words.iter().any(|word| OF_THE_BINARY.contains(&word.as_str())) {
+            // `volume` is a kind of resource as well.
+            let of_the_binary = words.iter().any(|word| OF_THE_BINARY.contains(&word.as_str()))
+                || words.get(1).is_some_and(|word| word == "volume");
+            if of_the_binary {
                 continue;
             }
             parsed += 1;

@@ -13,9 +13,10 @@ use crate::config::Config;
 use crate::estimate;
 use crate::mounts::{is_mount_point, real_path};
 use crate::progress;
-use crate::reserved::{Fence, Reserved};
+use crate::reserved::Fence;
 use crate::rules::Rules;
 use crate::walk::Walk;
+use provault_driver::reserved::Reserved;
 
 /// An opened source, found fit to be backed up.
 pub(crate) struct TreeCapture {
@@ -36,7 +37,7 @@ impl TreeCapture {
         if !reserved.is_empty() {
             let real = real_path(&root, &config.path)?;
             reserved.refuse_source(&real)?;
-            fence = reserved.fence(&real);
+            fence = Fence::of(reserved, &real);
         }
         if config.require_mount && !is_mount_point(&root, &config.path)? {
             return Err(DriverError::SourceEmpty {

@@ -21,8 +21,8 @@ use provault_driver::{CancelFlag, Coverage, DiscoverRequest, Discovered, Discove
 use serde_json::json;
 
 use crate::config::Config;
-use crate::reserved::Reserved;
 use crate::rules::Rules;
+use provault_driver::reserved::Reserved;
 
 use known::Known;
 use mounts::Mounts;

@@ -84,8 +84,8 @@ use crate::capture::TreeCapture;
 use crate::config::Config;
 use crate::discover::Host;
 use crate::order::Order;
-use crate::reserved::Reserved;
 use crate::restore::Run;
+use provault_driver::reserved::Reserved;
 
 /// Captures and restores directory trees of the host it runs on.
 #[derive(Debug, Clone, Default)]
@@ -121,6 +121,11 @@ impl FilesystemDriver {
     pub fn and_by_name(self, directories: Vec<PathBuf>) -> Self {
         self.reserve_by_name(directories);
         self
+    }
+
+    /// What it keeps out of, for the drivers of other kinds.
+    pub fn reserved(&self) -> Reserved {
+        self.reserved.clone()
     }
 
     /// The same for a driver at work, and all its clones: it holds for what begins from now on.

@@ -31,8 +31,8 @@ use provault_driver::RestoreRequest;
 
 use crate::config::directory;
 use crate::patterns::Patterns;
-use crate::reserved::Reserved;
 use crate::selection::{Items, Selection};
+use provault_driver::reserved::Reserved;
 
 /// The keys of a request, read.
 #[derive(Debug, Clone)]

@@ -20,11 +20,12 @@ use crate::guard::{Guard, split};
 use crate::inodes::{Content, Inodes};
 use crate::order::{Order, Overwrite, job_id};
 use crate::plan::{self, Plan, Terms};
-use crate::reserved::Reserved;
+use crate::reserved::Fence;
 use crate::selection::{Selection, Wanted};
 use crate::staging::{self, Staging};
 use crate::writer::{Cursor, Writer, Written};
 use crate::{at, merge, outside, verify};
+use provault_driver::reserved::Reserved;
 
 /// Whether a job is carried out for the first time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -399,7 +400,7 @@ fn planned(work: &Work<'_>, root: &File, run: Run) -> Result<(Plan, Overwrite), 
     // It was empty or absent when the first run was let begin; what is in it is that run's.
     let mode = work.order.mode(target, empty || run == Run::Again)?;
     let real = target.canonicalize().map_err(io_error("looking up", target))?;
-    let fence = work.reserved.fence(&real);
+    let fence = Fence::of(work.reserved, &real);
     let (selection, delete_extra) = (&work.selection, work.order.delete_extra);
     let since = work.began_at.filter(|_| run == Run::Again);
     let terms = Terms { target, root, selection, mode, delete_extra, fence: &fence, since };

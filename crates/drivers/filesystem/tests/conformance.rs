@@ -32,6 +32,7 @@ invariants!(
     nothing_is_written_over,
     failing_captures_end,
     unreadable_files_are_listed,
+    unreadable_volumes_end_the_capture,
     failing_restores_leave_nothing,
     cancelled_restores_leave_nothing,
     dead_restores_are_discarded,

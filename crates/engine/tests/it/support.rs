@@ -11,6 +11,7 @@ use provault_domain::key::KeyWrapper;
 use provault_domain::*;
 use provault_driver::Driver;
 use provault_driver_filesystem::FilesystemDriver;
+use provault_driver_volume::VolumeDriver;
 use provault_engine::{Clock, Engine, Parts, Running, StorageOptions, TestLimits, TestsAtWork};
 use provault_proof::HelperCommand;
 
@@ -120,7 +121,7 @@ impl World {
             imported: false,
         };
         change(&mut resource);
-        let driver = engine.driver(Kind::Filesystem).unwrap();
+        let driver = engine.driver(resource.kind).unwrap();
         resource.config = driver.check_config(&resource.config).unwrap();
         let identity = driver.identity(&resource.config);
         engine.catalog().insert_resource(&resource, &identity).await.unwrap();
@@ -144,7 +145,7 @@ impl World {
         self.engine.catalog().close().await;
         let tests = TestLimits::default();
         let path = self.directory.path();
-        self.engine = engine_with(path, &self.clock, driver, tests, &self.at_work).await;
+        self.engine = engine_with(path, &self.clock, vec![driver], tests, &self.at_work).await;
         self
     }
 
@@ -196,7 +197,7 @@ impl World {
             vault_arn: self.vault.arn.clone(),
             resource_arn: self.resource.arn.clone(),
             resource_name: self.resource.name.clone(),
-            kind: Kind::Filesystem,
+            kind: self.resource.kind,
             role_arn: Arn::role(&self.account, role::DEFAULT_ROLE),
             lifecycle: Lifecycle { delete_after_days: Some(1), ..Lifecycle::default() },
             recovery_point_tags: Tags::new(),
@@ -288,13 +289,15 @@ async fn engine(
     tests: TestLimits,
     at_work: &Arc<TestsAtWork>,
 ) -> Engine {
-    engine_with(directory, clock, Arc::new(FilesystemDriver::new()), tests, at_work).await
+    let drivers: Vec<Arc<dyn Driver>> =
+        vec![Arc::new(FilesystemDriver::new()), Arc::new(VolumeDriver::new())];
+    engine_with(directory, clock, drivers, tests, at_work).await
 }
 
 async fn engine_with(
     directory: &Path,
     clock: &Arc<TestClock>,
-    driver: Arc<dyn Driver>,
+    drivers: Vec<Arc<dyn Driver>>,
     tests: TestLimits,
     at_work: &Arc<TestsAtWork>,
 ) -> Engine {
@@ -303,7 +306,7 @@ async fn engine_with(
         catalog: Catalog::open(&url).await.unwrap(),
         data_dir: directory.to_owned(),
         clock: Arc::<TestClock>::clone(clock),
-        drivers: vec![driver],
+        drivers,
         // Tests of isolation start the real program; here nothing is to be isolated.
         helper: HelperCommand::new("/nonexistent", Vec::<String>::new()),
         hostname: "test".into(),

@@ -17,7 +17,7 @@ Exit codes of 'provault repository':
   10   there is no repository at this place
   11   the repository is locked by another program
   12   the password is wrong
-  130  stopped by Ctrl-C; nothing half-done is left";
+  130  stopped by Ctrl-C; what that leaves, the message says";
 
 /// Why a command did not do what it was asked.
 #[derive(Debug, thiserror::Error)]
@@ -48,7 +48,7 @@ pub(crate) enum Failure {
     Interrupted,
     /// Ctrl-C, after a part was done.
     #[error("stopped; {0}")]
-    Stopped(&'static str),
+    Stopped(String),
     /// The result could not be printed.
     #[error(transparent)]
     Output(#[from] CliError),
@@ -82,9 +82,9 @@ impl Failure {
     }
 
     /// The same for a command that may have done a part of its work when it was stopped.
-    pub(crate) fn after(self, what_stays: &'static str) -> Self {
+    pub(crate) fn after(self, what_stays: &str) -> Self {
         match self {
-            Self::Interrupted => Self::Stopped(what_stays),
+            Self::Interrupted => Self::Stopped(what_stays.to_owned()),
             other => other,
         }
     }
@@ -188,7 +188,7 @@ mod tests {
             Failure::Locked(text()),
             Failure::WrongPassword(text()),
             Failure::Interrupted,
-            Failure::Stopped(""),
+            Failure::Stopped(text()),
         ];
         for failure in all {
             let line = format!("  {:<5}", failure.code());

@@ -26,9 +26,11 @@ mod key;
 mod location;
 mod ls;
 mod mount;
+mod new_image;
 mod password;
 mod patterns;
 mod pick;
+mod point_volume;
 mod progress;
 mod prune;
 mod repair;
@@ -48,6 +50,8 @@ use provault_cli::{GlobalOptions, Output};
 
 use context::Context;
 use failure::{EXIT_CODES, Failure};
+
+pub use point_volume::{VolumeCommand, run_volume};
 
 /// Back up, restore and check a repository without a server.
 ///
@@ -154,6 +158,11 @@ pub fn run(args: &RepositoryArgs, global: &GlobalOptions) -> ExitCode {
         RepositoryCommand::RestoreVolume(args) => volume::restore(args, &context),
         RepositoryCommand::Nbd(args) => volume::nbd(args, &context),
     };
+    ended(result, &out)
+}
+
+/// Says why a command did not do what it was asked, and gives its exit code.
+fn ended(result: Result<(), Failure>, out: &Output) -> ExitCode {
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {

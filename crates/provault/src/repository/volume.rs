@@ -6,15 +6,18 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
 
+use provault_cli::Output;
+use provault_driver::BrokenOff;
 use provault_repository::{
     BackupOptions, Metadata, NbdAddress, NbdExport, NbdLimits, NbdServer, Options, RawImage,
-    RawTarget, Repository, RootComponent, Snapshot, VOLUME_SUFFIX, VolumeOptions, VolumeReader,
-    VolumeRestoreOptions, VolumeSource,
+    RawTarget, Reader, Repository, RootComponent, Snapshot, VOLUME_SUFFIX, VolumeOptions,
+    VolumeReader, VolumeRestoreOptions, VolumeSource,
 };
 use serde_json::json;
 
 use super::context::{Context, PROGRAM, repository_flag};
 use super::failure::Failure;
+use super::new_image::NewImage;
 use super::pick::{Filter, Wanted};
 use super::progress::Progress;
 use super::{signals, usage};
@@ -152,22 +155,21 @@ pub(crate) fn restore(args: &RestoreVolumeArgs, context: &Context<'_>) -> Result
         )));
     };
     let volume = VolumeReader::open(Arc::new(repository.reader()?), &snapshot, path)?;
-    let target = if args.overwrite {
-        RawTarget::overwrite(&args.target, volume.size())
-    } else {
-        RawTarget::create(&args.target, volume.size())
-    };
-    let target = target.map_err(|error| usage(target_text(&args.target, &error)))?;
+    let wrong = |error| usage(target_text(&args.target, &error));
     let progress = Progress::start(context, "restoring");
     let hear = |done, total| progress.set(done, Some(total));
     let cancel = repository_flag(&cancel);
     let options = VolumeRestoreOptions { threads: None, cancel, progress: Some(&hear) };
-    let restored = volume.restore(&target, &options);
-    if restored.is_err() && !args.overwrite {
-        // It was made by this command, and is not the volume.
-        let _ = std::fs::remove_file(&args.target);
-    }
-    let outcome = restored?;
+    let outcome = if args.overwrite {
+        let target = RawTarget::overwrite(&args.target, volume.size()).map_err(wrong)?;
+        let restored = volume.restore(&target, &options);
+        restored.map_err(|error| partly_written(&args.target, error.into()))?
+    } else {
+        let image = NewImage::create(&args.target, volume.size()).map_err(wrong)?;
+        let outcome = volume.restore(image.target(), &options)?;
+        image.put_in_place().map_err(|error| Failure::Failed(target_text(&args.target, &error)))?;
+        outcome
+    };
     drop(progress);
     for damaged in &outcome.damaged {
         context.warn(&format!(
@@ -205,29 +207,37 @@ pub(crate) fn nbd(args: &NbdArgs, context: &Context<'_>) -> Result<(), Failure> 
     let repository = context.open()?;
     let (snapshot, paths) = find(&repository, &args.snapshot, context)?;
     let reader = Arc::new(repository.reader()?);
-    let mut exports: Vec<(String, Arc<dyn NbdExport>)> = Vec::new();
-    for path in &paths {
-        let volume = VolumeReader::open(Arc::clone(&reader), &snapshot, path)?;
-        exports.push((name_of(path), Arc::new(volume)));
-    }
-    let names: Vec<String> = exports.iter().map(|(name, _)| name.clone()).collect();
     let address = match (&args.socket, args.listen) {
         (Some(path), _) => NbdAddress::Unix(path.clone()),
         (None, Some(address)) => NbdAddress::Tcp(address),
         (None, None) => return Err(usage("--socket or --listen says where")),
     };
-    let server = NbdServer::bind(&address, exports, NbdLimits::default())
+    serve(&reader, &snapshot, &paths, &address, context.out, &repository_flag(&cancel))
+}
+
+/// Serves volumes of a snapshot until the flag is up; prints their addresses first.
+pub(super) fn serve(
+    reader: &Arc<Reader>,
+    snapshot: &Snapshot,
+    paths: &[Vec<u8>],
+    address: &NbdAddress,
+    out: &Output,
+    cancel: &provault_repository::CancelFlag,
+) -> Result<(), Failure> {
+    let mut exports: Vec<(String, Arc<dyn NbdExport>)> = Vec::new();
+    for path in paths {
+        let volume = VolumeReader::open(Arc::clone(reader), snapshot, path)?;
+        exports.push((name_of(path), Arc::new(volume)));
+    }
+    let names: Vec<String> = exports.iter().map(|(name, _)| name.clone()).collect();
+    let server = NbdServer::bind(address, exports, NbdLimits::default())
         .map_err(|error| usage(format!("cannot listen: {error}")))?;
     let bound = server
         .local_address()
         .map_err(|error| Failure::Failed(format!("the socket is gone: {error}")))?;
     let uris: Vec<String> = names.iter().map(|name| uri(&bound, name)).collect();
-    context
-        .out
-        .show_line(&json!({ "message_type": "listening", "uris": uris }), &uris.join("\n"))?;
-    server
-        .serve(&repository_flag(&cancel))
-        .map_err(|error| Failure::Failed(format!("the NBD server ended: {error}")))
+    out.show_line(&json!({ "message_type": "listening", "uris": uris }), &uris.join("\n"))?;
+    server.serve(cancel).map_err(|error| Failure::Failed(format!("the NBD server ended: {error}")))
 }
 
 /// The snapshot and the paths of the volumes that are meant: one at least.
@@ -255,8 +265,17 @@ fn find(
 }
 
 /// A volume's path as it was backed up, without the slash before it.
-fn name_of(path: &[u8]) -> String {
+pub(super) fn name_of(path: &[u8]) -> String {
     String::from_utf8_lossy(path.strip_suffix(VOLUME_SUFFIX).unwrap_or(path)).into_owned()
+}
+
+/// Why a restore over what existed broke off, and what that has left.
+fn partly_written(target: &Path, failure: Failure) -> Failure {
+    let left = BrokenOff::Writing.told(target);
+    match failure {
+        Failure::Failed(why) => Failure::Failed(format!("{why}. {left}")),
+        other => other.after(left.trim_end_matches('.')),
+    }
 }
 
 fn target_text(target: &Path, error: &std::io::Error) -> String {
@@ -301,6 +320,19 @@ fn uri(address: &NbdAddress, name: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_was_overwritten_in_part_is_named() {
+        let target = Path::new("/dev/vg0/new");
+        let stopped = partly_written(target, Failure::Interrupted);
+        assert_eq!(stopped.code(), 130);
+        let failed = partly_written(target, Failure::Failed("no answer".to_owned()));
+        for told in [stopped.to_string(), failed.to_string()] {
+            assert!(told.contains("The target at /dev/vg0/new is partly written"), "{told}");
+            assert!(told.contains("restore onto it again"), "{told}");
+            assert!(!told.contains("nothing was changed"), "{told}");
+        }
+    }
 
     #[test]
     fn addresses_are_uris() {

@@ -103,6 +103,13 @@ impl VolumeReader {
         self.base.geometry.block_size
     }
 
+    /// The id of a block, which is the SHA-256 of its bytes, by its number from the start.
+    pub fn block_hash(&self, number: u64) -> Result<Id> {
+        let step = u64::from(self.base.geometry.block_size);
+        self.check_range(ByteRange { offset: number.saturating_mul(step), length: 1 })?;
+        self.block_id(number)
+    }
+
     pub(crate) fn geometry(&self) -> &Geometry {
         &self.base.geometry
     }

@@ -87,7 +87,7 @@ async fn restore(world: &World, point: &str, in_vault: &str) {
         .await;
     assert!(reply.message().contains("colour"), "{reply:?}");
     for (member, value) in [
-        ("ResourceType", json!("EBS")),
+        ("ResourceType", json!("RDS")),
         ("CopySourceTagsToRestoredResource", json!(true)),
         ("IamRoleArn", json!("arn:aws:iam::123456789012:role/nobody")),
     ] {

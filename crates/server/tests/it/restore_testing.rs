@@ -292,7 +292,7 @@ async fn selections_that_could_not_be_honoured_are_refused_by_the_member() {
         }
     }
     let mut other_type = selection("another");
-    other_type["RestoreTestingSelection"]["ProtectedResourceType"] = json!("EBS");
+    other_type["RestoreTestingSelection"]["ProtectedResourceType"] = json!("RDS");
     let reply = world.refused("PUT", &target, other_type, INVALID).await;
     assert!(reply.message().contains("known: EFS"), "{reply:?}");
     world.refused("PUT", &target, selection("a-b"), INVALID).await;

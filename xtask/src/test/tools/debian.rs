@@ -21,6 +21,9 @@ const TOOLS: &[Tool] = &[
     Tool { program: "nbdcopy", package: "libnbd-bin" },
     Tool { program: "nbdinfo", package: "libnbd-bin" },
     Tool { program: "qemu-img", package: "qemu-utils" },
+    Tool { program: "mkfs.ext4", package: "e2fsprogs" },
+    Tool { program: "mkfs.xfs", package: "xfsprogs" },
+    Tool { program: "mkfs.btrfs", package: "btrfs-progs" },
     Tool { program: "musl-gcc", package: "musl-tools" },
     Tool { program: "fusermount3", package: "fuse3" },
 ];
@@ -43,7 +46,9 @@ pub fn install(environment: &Environment) -> Result<(), String> {
 }
 
 fn found(environment: &Environment, tool: &Tool) -> bool {
-    let place = environment.find(tool.program).or_else(|| {
+    // Debian keeps programs for the administrator where not everybody looks.
+    let sbin = || Some(Path::new("/usr/sbin").join(tool.program)).filter(|file| file.is_file());
+    let place = environment.find(tool.program).or_else(sbin).or_else(|| {
         let versions = fs::read_dir(POSTGRESQL).ok()?;
         versions
             .flatten()

@@ -238,6 +238,18 @@ fn against(thing: &Thing, standing: &Thing) -> Map<String, Value> {
                 ["path", "include", "exclude", "oneFileSystem", "allowEmpty", "requireMount"];
             leave(&mut body, "Config", &known);
         }
+        Noun::Resource if body.get("Kind") == Some(&json!("volume")) => {
+            let known = [
+                "path",
+                "format",
+                "changedBlocks",
+                "whileInUse",
+                "hooks",
+                "hookSeconds",
+                "heldSeconds",
+            ];
+            leave(&mut body, "Config", &known);
+        }
         Noun::Resource => leave(&mut body, "Config", &[]),
         Noun::Subscription if body.contains_key("Smtp") => leave(&mut body, "Smtp", &[]),
         _ => {}

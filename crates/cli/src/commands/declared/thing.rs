@@ -253,6 +253,16 @@ fn defaults(noun: Noun, body: &mut Map<String, Value>) {
                 service.entry("StartTimeoutSeconds").or_insert(json!(60));
             }
             list(body, "Probes").for_each(probe);
+            let is_volume = body.get("Kind") == Some(&json!("volume"));
+            if let (Some(Value::Object(config)), true) = (body.get_mut("Config"), is_volume) {
+                let path = config.get("path").and_then(Value::as_str).unwrap_or_default();
+                let qcow2 = std::path::Path::new(path).extension().is_some_and(|e| e == "qcow2");
+                leave_out(config, "format", &json!(if qcow2 { "qcow2" } else { "raw" }));
+                leave_out(config, "changedBlocks", &json!("hash"));
+                leave_out(config, "whileInUse", &json!("refuse"));
+                leave_out(config, "hookSeconds", &json!(60));
+                leave_out(config, "heldSeconds", &json!(3600));
+            }
             let is_filesystem = body.get("Kind") == Some(&json!("filesystem"));
             if let (Some(Value::Object(config)), true) = (body.get_mut("Config"), is_filesystem) {
                 // The others are off or empty, and so left out.

@@ -12,7 +12,7 @@ use provault_driver::{CancelFlag, DiscoverRequest, DriverError};
 use super::known::{OF_THE_SYSTEM, is_crossroads};
 use super::mounts::Mounts;
 use crate::capture::check;
-use crate::reserved::Reserved;
+use provault_driver::reserved::Reserved;
 
 /// How deep a large directory may lie below the root.
 const DEPTH: usize = 4;
