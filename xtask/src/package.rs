@@ -40,6 +40,8 @@ pub fn program(environment: &Environment) -> Result<PathBuf, String> {
     program::build(environment)
 }
 
+pub use program::musl;
+
 /// Builds the program and the package.
 pub fn make(environment: &Environment) -> Result<(), String> {
     let program = program(environment)?;

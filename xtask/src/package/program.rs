@@ -13,11 +13,8 @@ pub fn place(environment: &Environment) -> PathBuf {
 /// Builds it and gives its place.
 pub fn build(environment: &Environment) -> Result<PathBuf, String> {
     let host = host(environment)?;
-    let musl = host.replace("-gnu", "-musl");
-    let has_musl = environment
-        .output(rustc(), &["--print", "target-libdir", "--target", &musl])
-        .is_some_and(|directory| Path::new(&directory).is_dir())
-        && environment.find("musl-gcc").is_some();
+    let (musl, is_there) = musl(environment)?;
+    let has_musl = is_there && environment.find("musl-gcc").is_some();
     // With a target named, what runs during the build (macros, build scripts) is not linked statically.
     let target = if has_musl { musl } else { host };
     println!("static program for {target}");
@@ -36,6 +33,13 @@ pub fn build(environment: &Environment) -> Result<PathBuf, String> {
         .map_err(|e| format!("{} to {}: {e}", built.display(), place.display()))?;
     is_static(&place)?;
     Ok(place)
+}
+
+/// This machine's target with musl, and whether the toolchain has it.
+pub fn musl(environment: &Environment) -> Result<(String, bool), String> {
+    let musl = host(environment)?.replace("-gnu", "-musl");
+    let library = environment.output(rustc(), &["--print", "target-libdir", "--target", &musl]);
+    Ok((musl, library.is_some_and(|directory| Path::new(&directory).is_dir())))
 }
 
 fn rustc() -> std::ffi::OsString {
