@@ -3,6 +3,7 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use provault_tests::{Finished, Program, Sandbox, Start, TestServer};
 use serde_json::Value;
@@ -221,5 +222,31 @@ fn the_unit_takes_nothing_away_that_is_needed() {
     let kept = unit.lines().find_map(|line| line.strip_prefix("CapabilityBoundingSet=")).unwrap();
     for needed in ["CHOWN", "DAC_OVERRIDE", "FOWNER", "MKNOD", "SETUID", "SETGID", "SYS_ADMIN"] {
         assert!(kept.split(' ').any(|one| one == format!("CAP_{needed}")), "CAP_{needed}");
+    }
+}
+
+/// systemd's own reading of the unit: no key that it does not know, nothing that it cannot parse.
+#[test]
+fn systemd_understands_all_of_the_unit() {
+    let sandbox = Sandbox::new();
+    let unit = fs::read_to_string(packaging("systemd/provault.service")).unwrap();
+    // Its program and its manual page are not installed here.
+    let unit = unit.replace("ExecStart=/usr/local/bin/provault", "ExecStart=/bin/true");
+    let verify = |text: &str| {
+        let file = sandbox.path("provault.service");
+        fs::write(&file, text).unwrap();
+        let mut command = Command::new("systemd-analyze");
+        command.args(["verify", "--man=no"]).arg(&file);
+        let said = String::from_utf8(command.output().unwrap().stderr).unwrap();
+        // Of what else is installed it may say what it likes.
+        let ours = said.lines().filter(|line| line.contains("provault.service"));
+        ours.map(str::to_owned).collect::<Vec<_>>().join("\n")
+    };
+    assert_eq!(verify(&unit), "");
+    for (mistake, noticed) in
+        [("NoNewPrivilege=yes", "Unknown key"), ("UMask=one", "Failed to parse")]
+    {
+        let said = verify(&unit.replace("[Service]", &format!("[Service]\n{mistake}")));
+        assert!(said.contains(noticed), "{mistake}: {said}");
     }
 }

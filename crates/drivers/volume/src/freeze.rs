@@ -1,7 +1,7 @@
 //! A file system that stands still for a moment, and a watchdog that always lets it go.
 //!
 //! A frozen file system blocks whoever writes to it, and a blocked writer cannot even be killed. So the
-//! process that freezes is not the server but a [watchdog](crate::watchdog), started for this one freeze.
+//! process that freezes is not the server but a watchdog, started for this one freeze.
 
 use std::io;
 use std::path::{Path, PathBuf};

@@ -6,7 +6,7 @@
 //!
 //! `after` runs once for every `before`, whatever happens: when `before` failed or took too long, when the
 //! capture failed, when the application was held longer than its limit, and when the server died. A
-//! [watchdog](crate::watchdog) sees to that.
+//! watchdog sees to that.
 
 use std::ffi::OsStr;
 use std::fs;
