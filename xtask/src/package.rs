@@ -1,8 +1,7 @@
 //! `cargo xtask package`: what is handed to people who have no toolchain.
 //!
 //! One program for every Linux of its architecture, linked statically, and a Debian package of it with
-//! the unit, the settings, manual pages and completions. Against musl where the toolchain has that
-//! target; else against the static C library of the host, which is as free of the target's libraries
+//! the unit, the settings, manual pages and completions. Linked is the static C library of the host
 //! (`docs/decisions/0031-static-program.md`). With `--try` both are used where nothing else is: the program alone in an
 //! empty root, the package in a Debian that was made for it.
 
@@ -39,8 +38,6 @@ fn directory(environment: &Environment) -> PathBuf {
 pub fn program(environment: &Environment) -> Result<PathBuf, String> {
     program::build(environment)
 }
-
-pub use program::musl;
 
 /// Builds the program and the package.
 pub fn make(environment: &Environment) -> Result<(), String> {

@@ -12,11 +12,8 @@ pub fn place(environment: &Environment) -> PathBuf {
 
 /// Builds it and gives its place.
 pub fn build(environment: &Environment) -> Result<PathBuf, String> {
-    let host = host(environment)?;
-    let (musl, is_there) = musl(environment)?;
-    let has_musl = is_there && environment.find("musl-gcc").is_some();
+    let target = host(environment)?;
     // With a target named, what runs during the build (macros, build scripts) is not linked statically.
-    let target = if has_musl { musl } else { host };
     println!("static program for {target}");
     let mut command =
         environment.cargo(&["build", "--release", "--locked", "--package", "provault"]);
@@ -33,13 +30,6 @@ pub fn build(environment: &Environment) -> Result<PathBuf, String> {
         .map_err(|e| format!("{} to {}: {e}", built.display(), place.display()))?;
     is_static(&place)?;
     Ok(place)
-}
-
-/// This machine's target with musl, and whether the toolchain has it.
-pub fn musl(environment: &Environment) -> Result<(String, bool), String> {
-    let musl = host(environment)?.replace("-gnu", "-musl");
-    let library = environment.output(rustc(), &["--print", "target-libdir", "--target", &musl]);
-    Ok((musl, library.is_some_and(|directory| Path::new(&directory).is_dir())))
 }
 
 fn rustc() -> std::ffi::OsString {

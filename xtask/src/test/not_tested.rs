@@ -6,7 +6,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::io::{ErrorKind, Write as _};
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use super::command::Environment;
@@ -39,19 +39,6 @@ pub fn forget(environment: &Environment) -> Result<(), String> {
         }
         _ => Ok(()),
     }
-}
-
-/// Reports one of the task's own.
-pub fn add(environment: &Environment, test: &str, reason: &str) -> Result<(), String> {
-    let file = file(environment);
-    let line = format!("{PREFIX} {test}: {}\n", reason.replace('\n', " "));
-    let opened = file
-        .parent()
-        .map_or(Ok(()), fs::create_dir_all)
-        .and_then(|()| fs::OpenOptions::new().create(true).append(true).open(&file));
-    opened
-        .and_then(|mut opened| opened.write_all(line.as_bytes()))
-        .map_err(|e| format!("cannot write {}: {e}", file.display()))
 }
 
 /// What was reported, a test each, by name.

@@ -2,7 +2,7 @@
 //!
 //! Nothing is installed that is there already. From Debian come stock restic (the oracle of our
 //! repository format), PostgreSQL and small tools; from Python's package index, into `.tools/venv`, the AWS clients,
-//! since Debian's know no endpoint variables; from rustup the standard library for musl; from crates.io, built from source into `.tools`, the
+//! since Debian's know no endpoint variables; from crates.io, built from source into `.tools`, the
 //! cargo tools. No program is downloaded ready-made from anywhere else.
 
 mod clients;
@@ -11,7 +11,6 @@ pub(crate) mod debian;
 use super::Failure;
 use super::command::{Environment, run};
 use super::count::Count;
-use super::not_tested;
 
 /// A cargo subcommand, and the version installed where there is none (one known to build with our
 /// toolchain; any version that is there already will do).
@@ -28,7 +27,6 @@ const CARGO_TOOLS: &[CargoTool] = &[
 /// Installs what is missing.
 pub fn install(environment: &Environment) -> Result<Count, Failure> {
     components(environment)?;
-    musl(environment)?;
     debian::install(environment)?;
     clients::install(environment)?;
     for tool in CARGO_TOOLS {
@@ -53,25 +51,6 @@ fn components(environment: &Environment) -> Result<(), String> {
         run(environment.command("rustup").args(["component", "add", component]))?;
     }
     Ok(())
-}
-
-/// The target of the static program. Where it cannot be had the program is static all the same, with the
-/// host's C library.
-fn musl(environment: &Environment) -> Result<(), String> {
-    let (target, is_there) = crate::package::musl(environment)?;
-    if is_there {
-        println!("{target}: there");
-        return Ok(());
-    }
-    let mut add = environment.command("rustup");
-    match run(add.args(["target", "add", &target])) {
-        Ok(()) => Ok(()),
-        Err(why) => not_tested::add(
-            environment,
-            "a program against musl",
-            &format!("{target} cannot be had, and the host's C library is linked ({why})"),
-        ),
-    }
 }
 
 fn cargo_tool(environment: &Environment, tool: &CargoTool) -> Result<(), String> {

@@ -25,7 +25,6 @@ const TOOLS: &[Tool] = &[
     Tool { program: "mkfs.xfs", package: "xfsprogs" },
     Tool { program: "mkfs.btrfs", package: "btrfs-progs" },
     Tool { program: "systemd-analyze", package: "systemd" },
-    Tool { program: "musl-gcc", package: "musl-tools" },
     Tool { program: "fusermount3", package: "fuse3" },
 ];
 
