@@ -155,7 +155,14 @@ fn every_line_of_the_log_is_json_without_secrets() {
     let source = sandbox.directory("source");
     fs::write(source.join("file"), "worth it\n").unwrap();
     let resource = server.add_directory("source", &source);
-    server.back_up(&resource);
+    let point = server.back_up(&resource);
+    let test = server.api().call(
+        "POST",
+        "/provault/v1/restore-tests",
+        Some(&serde_json::json!({ "RecoveryPointArn": point })),
+    );
+    assert_eq!(test.status, 200, "{test:?}");
+    until("the verdict", || server.log_tail().contains("\"verdict\":\"PASSED\"").then_some(()));
     // One that fails, for what is said of errors.
     fs::remove_dir_all(&source).unwrap();
     let job = server.ended_backup(&server.start_backup(&resource));

@@ -7,7 +7,7 @@ use provault_domain::recovery_point::{PointCondition, PointVerdict};
 use provault_domain::verdict::MutantResult;
 use provault_domain::{
     AccountId, Arn, Effect, Exemption, RecoveryPoint, Resource, RestoreJob, RestoreJobEvent,
-    RestoreTest, Tags,
+    RestoreTest, Tags, Verdict,
 };
 use sqlx::{AnyConnection, Row};
 
@@ -92,21 +92,23 @@ impl Catalog {
             }
             Ok(job)
         })?;
-        if let Some(note) = J::note(&event).filter(|_| job.is_final()) {
-            log_end(&job, &note.message);
-        }
+        log_end(&job, &event);
         Ok(job)
     }
 }
 
-/// Tells the server's log that a job has ended, and how.
-fn log_end<J: Job>(job: &J, how: &str) {
+/// Tells the server's log of a job that this event has ended, and how. To be called when it is
+/// committed.
+pub(crate) fn log_end<J: Job>(job: &J, event: &J::Event) {
+    let Some(note) = J::note(event).filter(|_| job.is_final()) else { return };
     let (id, state, resource, vault) =
         (job.id(), job.state_name(), job.resource_arn(), job.vault_name());
-    if matches!(state, "FAILED" | "PARTIAL" | "EXPIRED") {
-        tracing::warn!(id, state, %resource, vault, "{} {how}", J::NAME);
+    let (name, how, verdict) = (J::NAME, note.message, job.verdict().map(Verdict::as_str));
+    let bad = |verdict| !matches!(verdict, "PASSED" | "NOT_TESTED");
+    if matches!(state, "FAILED" | "PARTIAL" | "EXPIRED") || verdict.is_some_and(bad) {
+        tracing::warn!(id, state, verdict, %resource, vault, "{name} {how}");
     } else {
-        tracing::info!(id, state, %resource, vault, "{} {how}", J::NAME);
+        tracing::info!(id, state, verdict, %resource, vault, "{name} {how}");
     }
 }
 

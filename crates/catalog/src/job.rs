@@ -8,7 +8,7 @@ use provault_domain::restore_job::ValidationStatus;
 use provault_domain::{
     AccountId, Arn, BackupJob, BackupJobEvent, CareEvent, CareRun, Effect, IllegalTransition,
     RestoreJob, RestoreJobEvent, RestoreTest, RestoreTestEvent, RestoreTestState, StepRecord,
-    backup_job, care, restore_job, restore_test,
+    Verdict, backup_job, care, restore_job, restore_test,
 };
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -48,6 +48,10 @@ pub trait Job: Clone + Serialize + DeserializeOwned + Send + Sync + Unpin + 'sta
     fn role_arn(&self) -> Option<&Arn>;
     /// The restore testing plan it was made for.
     fn testing_plan_arn(&self) -> Option<&Arn> {
+        None
+    }
+    /// What it found, where it is there to find something.
+    fn verdict(&self) -> Option<Verdict> {
         None
     }
     /// The caller's idempotency token.
@@ -265,6 +269,9 @@ impl Job for RestoreTest {
     }
     fn testing_plan_arn(&self) -> Option<&Arn> {
         self.planned.as_ref().map(|planned| &planned.plan_arn)
+    }
+    fn verdict(&self) -> Option<Verdict> {
+        self.verdict
     }
     fn idempotency_token(&self) -> Option<&str> {
         None

@@ -34,7 +34,7 @@ impl Catalog {
         jobs: &[DueJob],
     ) -> Result<bool> {
         let plan_id = &plan.id;
-        transact!(self, |tx| {
+        let stepped: Option<Vec<BackupJob>> = transact!(self, |tx| {
             let row = Select::new("SELECT deleted_at, body FROM plans").and("id =", plan_id);
             let Some(row) = row.row(&mut *tx).await? else {
                 return Err(CatalogError::not_found(format!("backup plan {plan_id}")));
@@ -45,13 +45,14 @@ impl Catalog {
                 || newest.version_id != plan.version_id
                 || !swap_mark(tx, plan_id, rule_id, from, to).await?
             {
-                return Ok(false);
+                return Ok(None);
             }
+            let mut stepped = Vec::new();
             for (job, event) in jobs {
                 job_store::insert(tx, job).await?;
                 if let Some(event) = event {
                     let (account, id) = (&job.account, job.id.as_str());
-                    change::step::<BackupJob>(tx, account, id, None, event.clone(), to).await?;
+                    stepped.push(change::step(tx, account, id, None, event.clone(), to).await?);
                 }
             }
             if !jobs.is_empty() {
@@ -61,8 +62,14 @@ impl Catalog {
                     .execute(&mut *tx)
                     .await?;
             }
-            Ok(true)
-        })
+            Ok(Some(stepped))
+        })?;
+        let Some(stepped) = stepped else { return Ok(false) };
+        for (job, event) in stepped.iter().zip(jobs.iter().filter_map(|(_, event)| event.as_ref()))
+        {
+            change::log_end(job, event);
+        }
+        Ok(true)
     }
 }
 

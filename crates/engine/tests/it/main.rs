@@ -13,6 +13,7 @@ mod expiry;
 mod half_written;
 mod hanging;
 mod jobs;
+mod log;
 mod mending;
 mod notifications;
 mod pruning;

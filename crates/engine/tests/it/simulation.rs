@@ -27,7 +27,7 @@ fn hours(n: i64) -> SignedDuration {
 }
 
 /// A plan of one rule for the resources with this tag.
-async fn plan(world: &World, name: &str, schedule: &str, kept_days: i64) {
+pub async fn plan(world: &World, name: &str, schedule: &str, kept_days: i64) {
     let id = uuid::Uuid::new_v4().to_string();
     let lifecycle = Lifecycle { delete_after_days: Some(kept_days), ..Lifecycle::default() };
     let plan = BackupPlan {
