@@ -4,7 +4,7 @@ use std::fs;
 use std::path::Path;
 
 use provault_tests::kill::{Begin, Left, Seen, Stage, Work};
-use provault_tests::{DEFAULT_ROLE, Finished, Manifest, Start, VAULT, until};
+use provault_tests::{DEFAULT_ROLE, Finished, Manifest, Start, TestServer, VAULT, until};
 use serde_json::{Value, json};
 
 use crate::{ask, fresh, in_catalog, just_missed, point_path, protected, settled, text};
@@ -38,19 +38,27 @@ fn backup() {
     });
 }
 
+/// What is asked for a restore of the only point to `target`, with more of its metadata.
+fn to_target(server: &TestServer, stage: &Stage, more: &[(&str, &str)]) -> Value {
+    let point = server.points().remove(0);
+    let path = format!("{}/restore-metadata", point_path(&point));
+    let mut metadata = server.api().get(&path)["RestoreMetadata"].take();
+    metadata["targetPath"] = json!(stage.sandbox.path("target"));
+    for (key, value) in more {
+        metadata[*key] = json!(value);
+    }
+    json!({
+        "RecoveryPointArn": point, "Metadata": metadata, "IamRoleArn": DEFAULT_ROLE,
+        "IdempotencyToken": "the one that is killed",
+    })
+}
+
 #[test]
 fn restore() {
     let mut asked = Value::Null;
     let stage = Stage::new(|server, stage| {
         protected(server, stage);
-        let point = server.points().remove(0);
-        let path = format!("{}/restore-metadata", point_path(&point));
-        let mut metadata = server.api().get(&path)["RestoreMetadata"].take();
-        metadata["targetPath"] = json!(stage.sandbox.path("target"));
-        asked = json!({
-            "RecoveryPointArn": point, "Metadata": metadata, "IamRoleArn": DEFAULT_ROLE,
-            "IdempotencyToken": "the one that is killed",
-        });
+        asked = to_target(server, stage, &[]);
         Left::InOrder
     });
     let target = stage.sandbox.path("target");
@@ -92,17 +100,8 @@ fn restore_in_place() {
     let mut asked = Value::Null;
     let stage = Stage::new(|server, stage| {
         protected(server, stage);
-        let point = server.points().remove(0);
-        let path = format!("{}/restore-metadata", point_path(&point));
-        let mut metadata = server.api().get(&path)["RestoreMetadata"].take();
-        metadata["targetPath"] = json!(stage.sandbox.path("target"));
-        metadata["overwrite"] = json!("always");
-        metadata["deleteExtra"] = json!("true");
-        metadata["newFileSystem"] = json!("false");
-        asked = json!({
-            "RecoveryPointArn": point, "Metadata": metadata, "IamRoleArn": DEFAULT_ROLE,
-            "IdempotencyToken": "the one that is killed",
-        });
+        let over = [("overwrite", "always"), ("deleteExtra", "true"), ("newFileSystem", "false")];
+        asked = to_target(server, stage, &over);
         Left::InOrder
     });
     let target = stage.sandbox.path("target");

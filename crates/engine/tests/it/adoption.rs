@@ -95,11 +95,7 @@ async fn an_adopted_snapshot_is_made_whole_or_is_no_recovery_point() {
         running.stop("restart").await;
 
         // As if the server had died before it entered the recovery point.
-        world.engine.catalog().close().await;
-        for end in ["", "-wal", "-shm"] {
-            let _ = std::fs::remove_file(world.directory.path().join(format!("catalog.db{end}")));
-        }
-        std::fs::rename(&before, world.directory.path().join("catalog.db")).unwrap();
+        world.bring_back_catalog(&before).await;
         let world = world.restarted().await;
         let now = world.clock.now();
         let until = now + SignedDuration::from_mins(1);
@@ -143,11 +139,7 @@ async fn a_storage_that_does_not_answer_costs_no_stored_backup() {
     running.stop("restart").await;
 
     // As if it had been interrupted before it entered the recovery point.
-    world.engine.catalog().close().await;
-    for end in ["", "-wal", "-shm"] {
-        let _ = std::fs::remove_file(world.directory.path().join(format!("catalog.db{end}")));
-    }
-    std::fs::rename(&before, world.directory.path().join("catalog.db")).unwrap();
+    world.bring_back_catalog(&before).await;
     let world = world.restarted().await;
     let now = world.clock.now();
     let until = now + SignedDuration::from_mins(1);

@@ -1,90 +1,17 @@
 //! Backup jobs that another worker took while the first went on without knowing it.
 
-use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::mpsc::channel;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use provault_domain::*;
-use provault_driver::{
-    CancelFlag, Capture, CaptureReport, Driver, DriverError, RestoreOutcome, RestoreRequest, Sink,
-    Source, WorkContext,
-};
-use provault_driver_filesystem::FilesystemDriver;
 
 use crate::care::files_below;
+use crate::interposed::Interposed;
 use crate::support::World;
 
 const START: &str = "2026-03-01T12:00:00Z";
-
-/// Captures like the driver for files, and holds every capture up after its last byte: it says so, and goes on
-/// when it is told to.
-struct Slow {
-    below: FilesystemDriver,
-    read: Sender<()>,
-    go_on: Arc<Mutex<Receiver<()>>>,
-}
-
-struct SlowCapture {
-    below: Box<dyn Capture>,
-    read: Sender<()>,
-    go_on: Arc<Mutex<Receiver<()>>>,
-}
-
-impl Capture for SlowCapture {
-    fn read_into(
-        self: Box<Self>,
-        sink: &mut dyn Sink,
-        context: &WorkContext<'_>,
-    ) -> Result<CaptureReport, DriverError> {
-        let report = self.below.read_into(sink, context)?;
-        let _ = self.read.send(());
-        let _ = self.go_on.lock().unwrap().recv();
-        Ok(report)
-    }
-}
-
-impl Driver for Slow {
-    fn kind(&self) -> Kind {
-        self.below.kind()
-    }
-    fn check_config(&self, config: &serde_json::Value) -> Result<serde_json::Value, Invalid> {
-        self.below.check_config(config)
-    }
-    fn identity(&self, config: &serde_json::Value) -> String {
-        self.below.identity(config)
-    }
-    fn capture(
-        &self,
-        resource: &Resource,
-        cancel: &CancelFlag,
-    ) -> Result<Box<dyn Capture>, DriverError> {
-        let below = self.below.capture(resource, cancel)?;
-        let (read, go_on) = (self.read.clone(), Arc::clone(&self.go_on));
-        Ok(Box::new(SlowCapture { below, read, go_on }))
-    }
-    fn restore_metadata(&self, resource: &Resource) -> BTreeMap<String, String> {
-        self.below.restore_metadata(resource)
-    }
-    fn check_restore(&self, metadata: &BTreeMap<String, String>) -> Result<(), Invalid> {
-        self.below.check_restore(metadata)
-    }
-    fn writes_over(&self, metadata: &BTreeMap<String, String>) -> Result<Option<String>, Invalid> {
-        self.below.writes_over(metadata)
-    }
-    fn restore(
-        &self,
-        request: &RestoreRequest<'_>,
-        source: &dyn Source,
-        context: &WorkContext<'_>,
-    ) -> Result<RestoreOutcome, DriverError> {
-        self.below.restore(request, source, context)
-    }
-    fn discard_partial(&self, request: &RestoreRequest<'_>) -> Result<(), DriverError> {
-        self.below.discard_partial(request)
-    }
-}
 
 fn snapshots(world: &World) -> Vec<PathBuf> {
     // Made with the first of them.
@@ -95,7 +22,13 @@ fn snapshots(world: &World) -> Vec<PathBuf> {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_worker_that_lost_its_job_writes_no_snapshot() {
     let ((read, seen), (tell, go_on)) = (channel(), channel());
-    let slow = Slow { below: FilesystemDriver::new(), read, go_on: Arc::new(Mutex::new(go_on)) };
+    let go_on = Mutex::new(go_on);
+    // Every capture is held up after its last byte: it says so, and goes on when it is told to.
+    let slow = Interposed::default().after_read(move |_| {
+        let _ = read.send(());
+        let _ = go_on.lock().unwrap().recv();
+        Ok(())
+    });
     let world = World::new(START).await.restarted_with(Arc::new(slow)).await;
     let asked = world.backup_job();
     let catalog = world.engine.catalog();
@@ -138,11 +71,7 @@ async fn made_twice() -> (World, BackupJob) {
     world.end_of::<BackupJob>(&job.id).await;
     running.stop("restart").await;
     // As if it had been another worker's, which was not yet done.
-    world.engine.catalog().close().await;
-    for end in ["", "-wal", "-shm"] {
-        let _ = std::fs::remove_file(world.directory.path().join(format!("catalog.db{end}")));
-    }
-    std::fs::rename(&before, world.directory.path().join("catalog.db")).unwrap();
+    world.bring_back_catalog(&before).await;
     std::fs::write(world.source().join("data/new.txt"), "new").unwrap();
     let world = world.restarted().await;
     let running = world.start().await;

@@ -1,19 +1,14 @@
 //! What the message of a restore says when it breaks off in the middle of a target that it writes over.
 
-use std::collections::BTreeMap;
 use std::io;
-use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::mpsc::{Receiver, channel};
 use std::time::Duration;
 
 use provault_domain::*;
-use provault_driver::{
-    BrokenOff, CancelFlag, Capture, Driver, DriverError, RestoreOutcome, RestoreRequest, Source,
-    WorkContext,
-};
-use provault_driver_filesystem::FilesystemDriver;
+use provault_driver::{BrokenOff, Driver, DriverError};
 
+use crate::interposed::Interposed;
 use crate::support::World;
 
 const START: &str = "2026-03-01T12:00:00Z";
@@ -21,51 +16,12 @@ const DEVICE: &str = "/dev/vg0/new";
 const PARTLY: &str = "The target at /dev/vg0/new is partly written";
 const NEXT: &str = "Do not use it; restore onto it again";
 
-/// Backs up like the driver for files; a restore says that it has begun to write onto a device, and then fails
-/// or waits for its end.
-struct Onto {
-    below: FilesystemDriver,
-    writes: Sender<()>,
-    fails: bool,
-}
-
-impl Driver for Onto {
-    fn kind(&self) -> Kind {
-        self.below.kind()
-    }
-    fn check_config(&self, config: &serde_json::Value) -> Result<serde_json::Value, Invalid> {
-        self.below.check_config(config)
-    }
-    fn identity(&self, config: &serde_json::Value) -> String {
-        self.below.identity(config)
-    }
-    fn capture(
-        &self,
-        resource: &Resource,
-        cancel: &CancelFlag,
-    ) -> Result<Box<dyn Capture>, DriverError> {
-        self.below.capture(resource, cancel)
-    }
-    fn restore_metadata(&self, resource: &Resource) -> BTreeMap<String, String> {
-        self.below.restore_metadata(resource)
-    }
-    fn check_restore(&self, metadata: &BTreeMap<String, String>) -> Result<(), Invalid> {
-        self.below.check_restore(metadata)
-    }
-    fn writes_over(&self, _: &BTreeMap<String, String>) -> Result<Option<String>, Invalid> {
-        Ok(Some(DEVICE.to_owned()))
-    }
-    fn writes_in_place(&self, _: &BTreeMap<String, String>) -> Option<PathBuf> {
-        Some(DEVICE.into())
-    }
-    fn restore(
-        &self,
-        _: &RestoreRequest<'_>,
-        _: &dyn Source,
-        context: &WorkContext<'_>,
-    ) -> Result<RestoreOutcome, DriverError> {
-        let _ = self.writes.send(());
-        let error = if self.fails {
+/// A restore says that it has begun to write onto a device, and then fails or waits for its end.
+fn onto(fails: bool) -> (Arc<dyn Driver>, Receiver<()>) {
+    let (writes, seen) = channel();
+    let driver = Interposed::default().onto(DEVICE).restoring(move |context| {
+        let _ = writes.send(());
+        let error = if fails {
             let source = io::Error::other("no answer");
             DriverError::Io { doing: "writing", path: DEVICE.into(), source }
         } else {
@@ -79,15 +35,8 @@ impl Driver for Onto {
             broken_off: BrokenOff::Writing,
             error: Box::new(error),
         })
-    }
-    fn discard_partial(&self, _: &RestoreRequest<'_>) -> Result<(), DriverError> {
-        Ok(())
-    }
-}
-
-fn onto(fails: bool) -> (Arc<dyn Driver>, Receiver<()>) {
-    let (writes, seen) = channel();
-    (Arc::new(Onto { below: FilesystemDriver::new(), writes, fails }), seen)
+    });
+    (Arc::new(driver), seen)
 }
 
 /// A restore that has begun to write, and what has to be kept until its end.

@@ -1,112 +1,54 @@
 //! A source that hangs keeps neither its job nor the place of other backups.
 
-use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::mpsc::{Receiver, channel};
 use std::sync::{Arc, Condvar, Mutex};
 
 use jiff::SignedDuration;
 use provault_domain::*;
-use provault_driver::{
-    CancelFlag, Capture, CaptureReport, Driver, DriverError, RestoreOutcome, RestoreRequest, Sink,
-    Source, WorkContext,
-};
-use provault_driver_filesystem::FilesystemDriver;
+use provault_driver::Driver;
 use provault_engine::Level;
 
+use crate::interposed::Interposed;
 use crate::support::World;
 
 const START: &str = "2026-03-01T12:00:00Z";
 
-/// Reads files like the driver for them, but the first read hangs at its end, whatever it is asked, until the
-/// mount answers again. Then all was read, and it says so.
-#[derive(Clone)]
-struct Hanging {
-    below: Arc<FilesystemDriver>,
+/// A mount that hangs once, and how often it was read.
+#[derive(Clone, Default)]
+struct Mount {
     reads: Arc<AtomicU32>,
     answers: Arc<(Mutex<bool>, Condvar)>,
-    hangs: Sender<()>,
 }
 
-struct HangingCapture {
-    below: Box<dyn Capture>,
-    driver: Hanging,
-}
-
-fn hanging() -> (Hanging, Receiver<()>) {
-    let (hangs, seen) = channel();
-    let below = Arc::new(FilesystemDriver::new());
-    (Hanging { below, reads: Arc::default(), answers: Arc::default(), hangs }, seen)
-}
-
-impl Hanging {
+impl Mount {
     fn answer(&self) {
         *self.answers.0.lock().unwrap() = true;
         self.answers.1.notify_all();
     }
-}
 
-impl Capture for HangingCapture {
-    fn read_into(
-        self: Box<Self>,
-        sink: &mut dyn Sink,
-        context: &WorkContext<'_>,
-    ) -> Result<CaptureReport, DriverError> {
-        let Self { below, driver } = *self;
-        let report = below.read_into(sink, context)?;
-        if driver.reads.fetch_add(1, Ordering::SeqCst) == 0 {
-            driver.hangs.send(()).unwrap();
-            let answers = driver.answers.0.lock().unwrap();
-            drop(driver.answers.1.wait_while(answers, |answers| !*answers).unwrap());
-        }
-        Ok(report)
-    }
-}
-
-impl Driver for Hanging {
-    fn kind(&self) -> Kind {
-        self.below.kind()
-    }
-    fn check_config(&self, config: &serde_json::Value) -> Result<serde_json::Value, Invalid> {
-        self.below.check_config(config)
-    }
-    fn identity(&self, config: &serde_json::Value) -> String {
-        self.below.identity(config)
-    }
-    fn capture(
-        &self,
-        resource: &Resource,
-        cancel: &CancelFlag,
-    ) -> Result<Box<dyn Capture>, DriverError> {
-        let below = self.below.capture(resource, cancel)?;
-        Ok(Box::new(HangingCapture { below, driver: self.clone() }))
-    }
-    fn restore_metadata(&self, resource: &Resource) -> BTreeMap<String, String> {
-        self.below.restore_metadata(resource)
-    }
-    fn check_restore(&self, metadata: &BTreeMap<String, String>) -> Result<(), Invalid> {
-        self.below.check_restore(metadata)
-    }
-    fn writes_over(&self, metadata: &BTreeMap<String, String>) -> Result<Option<String>, Invalid> {
-        self.below.writes_over(metadata)
-    }
-    fn restore(
-        &self,
-        request: &RestoreRequest<'_>,
-        source: &dyn Source,
-        context: &WorkContext<'_>,
-    ) -> Result<RestoreOutcome, DriverError> {
-        self.below.restore(request, source, context)
-    }
-    fn discard_partial(&self, request: &RestoreRequest<'_>) -> Result<(), DriverError> {
-        self.below.discard_partial(request)
+    /// The first read hangs at its end, whatever it is asked, until the mount answers again; it says that it
+    /// hangs. Then all was read.
+    fn driver(&self) -> (Arc<dyn Driver>, Receiver<()>) {
+        let (hangs, seen) = channel();
+        let mount = self.clone();
+        let driver = Interposed::default().after_read(move |_| {
+            if mount.reads.fetch_add(1, Ordering::SeqCst) == 0 {
+                hangs.send(()).unwrap();
+                let answers = mount.answers.0.lock().unwrap();
+                drop(mount.answers.1.wait_while(answers, |answers| !*answers).unwrap());
+            }
+            Ok(())
+        });
+        (Arc::new(driver), seen)
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_read_that_hangs_is_gone_without_and_makes_nothing_later() {
-    let (driver, seen) = hanging();
-    let world = World::new(START).await.restarted_with(Arc::new(driver.clone())).await;
+    let mount = Mount::default();
+    let (driver, seen) = mount.driver();
+    let world = World::new(START).await.restarted_with(driver).await;
     let running = world.start().await;
     let asked = world.backup_job();
     world.engine.catalog().insert_job(&asked).await.unwrap();
@@ -142,7 +84,7 @@ async fn a_read_that_hangs_is_gone_without_and_makes_nothing_later() {
     let refused = world.back_up().await;
     assert_eq!(refused.state, BackupJobState::Failed, "{refused:?}");
     assert!(refused.status_message.unwrap().contains(&asked.id));
-    assert_eq!(driver.reads.load(Ordering::SeqCst), 1);
+    assert_eq!(mount.reads.load(Ordering::SeqCst), 1);
     let planned = BackupJob {
         created_by: Some(backup_job::CreatedBy {
             plan_id: "p".into(),
@@ -171,7 +113,7 @@ async fn a_read_that_hangs_is_gone_without_and_makes_nothing_later() {
     assert!(waits.status_message.unwrap().contains("hangs"));
 
     // The mount answers: all was read, and nothing comes of it any more.
-    driver.answer();
+    mount.answer();
     while !world.engine.hung_reads().is_empty() {
         tokio::time::sleep(std::time::Duration::from_millis(10)).await;
     }

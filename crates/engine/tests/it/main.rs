@@ -12,6 +12,7 @@ mod doctor;
 mod expiry;
 mod half_written;
 mod hanging;
+mod interposed;
 mod jobs;
 mod log;
 mod mending;

@@ -1,6 +1,5 @@
 //! What becomes of running jobs when their server is stopped, and that the next one goes on with them.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::Duration;
@@ -8,92 +7,32 @@ use std::time::Duration;
 use jiff::SignedDuration;
 use provault_domain::restore_job::{DeletionStatus, ValidationStatus};
 use provault_domain::*;
-use provault_driver::{
-    CancelFlag, Capture, CaptureReport, Driver, DriverError, RestoreOutcome, RestoreRequest, Sink,
-    Source, WorkContext,
-};
-use provault_driver_filesystem::FilesystemDriver;
+use provault_driver::{CancelFlag, Driver, DriverError};
 use provault_engine::{Clock as _, Running};
 
+use crate::interposed::Interposed;
 use crate::support::World;
 
 const START: &str = "2026-03-01T12:00:00Z";
 const WHY: &str = "The server was stopped";
 
-/// Reads and writes files like the driver for them, but every capture and every restore waits before its
-/// end until it is cancelled, after it has said that it waits.
-struct Held {
-    below: FilesystemDriver,
-    waits: Sender<()>,
-}
-
-struct HeldCapture {
-    below: Box<dyn Capture>,
-    waits: Sender<()>,
-}
-
+/// Every capture and every restore waits before its end until it is cancelled, after it has said that it
+/// waits.
 pub fn held() -> (Arc<dyn Driver>, Receiver<()>) {
     let (waits, seen) = channel();
-    (Arc::new(Held { below: FilesystemDriver::new(), waits }), seen)
+    let at_read = waits.clone();
+    let driver = Interposed::default()
+        .after_read(move |context| until_cancelled(&at_read, context.cancel))
+        .restoring(move |context| until_cancelled(&waits, context.cancel));
+    (Arc::new(driver), seen)
 }
 
-fn until_cancelled<T>(waits: &Sender<()>, cancel: &CancelFlag) -> Result<T, DriverError> {
+fn until_cancelled(waits: &Sender<()>, cancel: &CancelFlag) -> Result<(), DriverError> {
     let _ = waits.send(());
     while !cancel.is_raised() {
         std::thread::sleep(Duration::from_millis(1));
     }
     Err(DriverError::Cancelled)
-}
-
-impl Capture for HeldCapture {
-    fn read_into(
-        self: Box<Self>,
-        sink: &mut dyn Sink,
-        context: &WorkContext<'_>,
-    ) -> Result<CaptureReport, DriverError> {
-        self.below.read_into(sink, context)?;
-        until_cancelled(&self.waits, context.cancel)
-    }
-}
-
-impl Driver for Held {
-    fn kind(&self) -> Kind {
-        self.below.kind()
-    }
-    fn check_config(&self, config: &serde_json::Value) -> Result<serde_json::Value, Invalid> {
-        self.below.check_config(config)
-    }
-    fn identity(&self, config: &serde_json::Value) -> String {
-        self.below.identity(config)
-    }
-    fn capture(
-        &self,
-        resource: &Resource,
-        cancel: &CancelFlag,
-    ) -> Result<Box<dyn Capture>, DriverError> {
-        let below = self.below.capture(resource, cancel)?;
-        Ok(Box::new(HeldCapture { below, waits: self.waits.clone() }))
-    }
-    fn restore_metadata(&self, resource: &Resource) -> BTreeMap<String, String> {
-        self.below.restore_metadata(resource)
-    }
-    fn check_restore(&self, metadata: &BTreeMap<String, String>) -> Result<(), Invalid> {
-        self.below.check_restore(metadata)
-    }
-    fn writes_over(&self, metadata: &BTreeMap<String, String>) -> Result<Option<String>, Invalid> {
-        self.below.writes_over(metadata)
-    }
-    fn restore(
-        &self,
-        _: &RestoreRequest<'_>,
-        _: &dyn Source,
-        context: &WorkContext<'_>,
-    ) -> Result<RestoreOutcome, DriverError> {
-        until_cancelled(&self.waits, context.cancel)
-    }
-    fn discard_partial(&self, request: &RestoreRequest<'_>) -> Result<(), DriverError> {
-        self.below.discard_partial(request)
-    }
 }
 
 /// Waits until the driver waits, and stops the engine.

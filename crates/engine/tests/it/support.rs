@@ -149,6 +149,15 @@ impl World {
         self
     }
 
+    /// Puts an earlier copy of the catalog in the place of today's, which is closed.
+    pub async fn bring_back_catalog(&self, copy: &Path) {
+        self.engine.catalog().close().await;
+        for end in ["", "-wal", "-shm"] {
+            let _ = std::fs::remove_file(self.directory.path().join(format!("catalog.db{end}")));
+        }
+        std::fs::rename(copy, self.directory.path().join("catalog.db")).unwrap();
+    }
+
     /// Another server on the same catalog, at the same time.
     pub async fn another(&self) -> Engine {
         let at_work = Arc::default();
